@@ -1,0 +1,69 @@
+/* The only eviction: protect, score, select, break ties, compact, report.
+ *
+ * One evictor for each branch. The session calls `needs` before the prefill, `prefill` once after it, `step` after
+ * the attention of each layer of each later step where `steps` is true. The evictor calls the probe. */
+#ifndef KVT_ENGINE_EVICT_H
+#define KVT_ENGINE_EVICT_H
+
+#include "kernels/ops.h"
+#include "kvt/method.h"
+#include "kvt/probe.h"
+
+struct kvt_evictor;
+
+/* What all evictors of a session share; outlives them. */
+struct kvt_evict_env {
+    const struct kvt_ops *ops;
+    struct kvt_dev *dev;
+    struct kvt_cache *cache;
+    int L, H, G;
+    int max_slots;             /* of a cell */
+    const struct kvt_probe *probe; /* or NULL */
+    int n_prompt;              /* tokens prefilled, question included */
+    int n_context;             /* slots that may be evicted from: [0, n_context); the rest is re-fed */
+    /* shots as token ranges inside the context, ascending, not overlapping: [shot[2i], shot[2i+1]); host */
+    const int32_t *shot;
+    int n_shots;
+};
+
+/* Raw reductions of the prefill, kept for all branches: backend memory, [layer] outermost. NULL = nobody asked. */
+struct kvt_prefill_scores {
+    int ld;                    /* >= n_prompt */
+    const float *mass;         /* (L, H, ld) */
+    int n_windows;
+    int window[KVT_MAX_WINDOWS];
+    const float *wmass[KVT_MAX_WINDOWS]; /* (L, H, ld) */
+    const float *last;         /* (L, H, ld) */
+};
+
+/* What a spec needs to see in the prefill. Windows are added once. */
+struct kvt_needs {
+    bool mass, last;
+    int n_windows;
+    int window[KVT_MAX_WINDOWS];
+};
+void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);
+
+/* EINPUT where the spec can't work on this prompt (shotkv without shots, a window longer than the prompt, a budget
+ * below what is protected), with what to change; before anything runs. */
+int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context, int n_shots,
+                    struct kvt_err *err);
+
+int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec,
+                     const struct kvt_budget *budget, struct kvt_err *err);
+void kvt_evictor_close(struct kvt_evictor **e);
+/* A copy for another branch (whose cells were forked from this one's), state included. Its evictions aren't reported. */
+int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int branch, struct kvt_err *err);
+
+/* Prefill's end, all layers: reports DECISION for each layer and BUDGET. The branch holds slots 0 .. n_context - 1 of
+ * the shared prefill in every cell when called (the question was dropped by the session). */
+int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *raw, struct kvt_err *err);
+
+/* Whether `step` must be called, and whether it needs the attention row. */
+bool kvt_evictor_steps(const struct kvt_evictor *e);
+bool kvt_evictor_wants_row(const struct kvt_evictor *e);
+/* After layer `layer`'s attention of the step that appended position pos: row (H, row_ld) is that query's probabilities in
+ * slot order (backend memory, or NULL). step >= 1 counts generated tokens; 0 while the question is fed. */
+int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step, struct kvt_err *err);
+
+#endif

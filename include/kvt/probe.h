@@ -1,0 +1,127 @@
+/* What can be seen of a run, and how: the engine knows only this page, never a file.
+ *
+ * Before a pass the engine asks `wants`; during it, it calls `see` with events whose pointers are host memory,
+ * borrowed until the call returns. A nonzero return from `see` cancels the run with that status. */
+#ifndef KVT_PROBE_H
+#define KVT_PROBE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define KVT_MAX_WINDOWS 8 /* observation windows of different length in one pass */
+
+/* What the trace wants beside what the methods need. */
+struct kvt_wants {
+    bool scores;            /* raw scores of every layer and query head: mass, windows, last row, entropy, sink */
+    int n_sink;             /* positions below this count as sinks for `sink`; 4 by default */
+    int map_r, map_c;       /* pooled maps of every layer and head; 0 = none */
+    bool full;              /* full rows of the layers and heads below */
+    const uint8_t *layer;   /* (L) 1 = wanted; NULL = all */
+    const uint8_t *head;    /* (H) 1 = wanted; NULL = all */
+    bool decisions;         /* final scores, thresholds, reasons */
+};
+
+enum kvt_event_kind {
+    KVT_EV_PREFILL_LAYER,   /* raw scores and pooled maps of one layer, after its attention */
+    KVT_EV_ROWS,            /* full attention rows, a run of them */
+    KVT_EV_BUDGET,          /* what a branch was asked to keep and what it got, after prefill-end eviction */
+    KVT_EV_DECISION,        /* one branch and layer at prefill's end */
+    KVT_EV_EVICT,           /* positions lost after a decode step */
+    KVT_EV_STEP,            /* one lockstep step, all branches */
+    KVT_EV_FREE,            /* a free-running branch's next token */
+    KVT_EV_PHASE,           /* a phase ended: its time */
+};
+
+enum kvt_phase { KVT_PHASE_PREFILL, KVT_PHASE_EVICT, KVT_PHASE_QUESTION, KVT_PHASE_DECODE, KVT_N_PHASE };
+
+struct kvt_ev_prefill_layer {
+    int layer, n;           /* n prompt tokens */
+    const float *mass;      /* (H, n) or NULL; likewise all below */
+    int n_windows;
+    int window[KVT_MAX_WINDOWS];
+    const float *wmass[KVT_MAX_WINDOWS]; /* (H, n) */
+    const float *last;      /* (H, n) */
+    const float *entropy;   /* (H, n), nats, by row */
+    const float *sink;      /* (H, n), by row */
+    int R, C;
+    const float *pool_mean; /* (H, R, C): mean over the causal pairs of the bin; NaN where it has none */
+    const float *pool_max;  /* (H, R, C); NaN where the bin has no causal pair */
+};
+
+struct kvt_ev_rows {
+    int layer, n, row0, n_rows, n_heads;
+    const int *head;        /* (n_heads) */
+    const float *rows;      /* (n_heads, n_rows, n) */
+};
+
+struct kvt_ev_budget {
+    int branch;
+    double asked_keep;      /* share kept asked, or NaN if asked in tokens */
+    double effective_keep;  /* slots of the context really kept / (context x L x G) */
+    int64_t kept_slots, context_slots; /* summed over layers and kv heads */
+    const int32_t *budget_tok; /* (L, G) asked of each cell after rounding and allocation */
+    const int32_t *kept_tok;   /* (L, G) got */
+    bool fallback;          /* PyramidKV's uniform fallback, ChunkKV below one chunk ... */
+    const char *note;       /* why, or "" */
+};
+
+struct kvt_ev_decision {
+    int branch, layer, n;   /* n: the universe, slots of the context */
+    int R;                  /* rows of score: G (each kv head chose) or 1 (heads share one set) */
+    const float *score;     /* (R, n) final score as ranked; NaN where the method ranks nothing */
+    const float *threshold; /* (R) */
+    const uint8_t *reason;  /* (G, n) enum kvt_reason of kernels/ops.h */
+};
+
+struct kvt_ev_evict {       /* step k: after the branch's k-th own token, k >= 1 */
+    int branch, layer, g, step, n;
+    const int32_t *pos;     /* (n) */
+};
+
+struct kvt_ev_step {
+    int step;               /* k-th new token, k >= 1 */
+    int n_branch;
+    const int32_t *token;   /* (B) token appended to each branch: the full branch's where teacher-forced */
+    const int32_t *argmax;  /* (B) what each branch would have said */
+    const float *logprob;   /* (B) ln p of `token` under the branch */
+    const float *kl;        /* (B) KL(full || branch), nats */
+    const float *entropy;   /* (B) nats */
+    const uint64_t *alone_bytes; /* (B) KV bytes the branch would hold by itself, after this step */
+    const uint64_t *own_bytes;   /* (B) held by it only */
+    uint64_t held_bytes;    /* held by the run */
+    int64_t step_ns;        /* the whole lockstep step */
+};
+
+struct kvt_ev_free {        /* from the first differing token on */
+    int branch, step;
+    int32_t token;
+    float logprob;
+};
+
+struct kvt_ev_phase {
+    enum kvt_phase phase;
+    int64_t start_ns, dur_ns; /* CLOCK_MONOTONIC */
+    int n_tok;
+};
+
+struct kvt_event {
+    enum kvt_event_kind kind;
+    union {
+        struct kvt_ev_prefill_layer prefill_layer;
+        struct kvt_ev_rows rows;
+        struct kvt_ev_budget budget;
+        struct kvt_ev_decision decision;
+        struct kvt_ev_evict evict;
+        struct kvt_ev_step step;
+        struct kvt_ev_free free;
+        struct kvt_ev_phase phase;
+    };
+};
+
+struct kvt_probe {
+    void *self;
+    void (*wants)(void *self, struct kvt_wants *w);
+    int (*see)(void *self, const struct kvt_event *ev);
+};
+
+#endif

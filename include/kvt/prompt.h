@@ -1,0 +1,98 @@
+/* Text to tokens and spans: what every later number is shown beside.
+ *
+ * A prompt is text plus a span table over it. Spans are given in bytes; a token belongs to the span in which its first
+ * byte lies (the one written rule), so token spans follow from byte spans. */
+#ifndef KVT_PROMPT_H
+#define KVT_PROMPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kvt/kvt.h"
+
+struct kvt_tokenizer;
+
+/* ---- tokenizer ---- */
+
+struct kvt_tokens {
+    int n;
+    int32_t *id;
+    int32_t *start, *end;      /* half-open byte range of the text that each token stands for; BOS: [0, 0) */
+};
+void kvt_tokens_free(struct kvt_tokens *t);
+
+enum { KVT_TOK_SPECIAL = 1,    /* "<|im_start|>" in the text becomes the special token */
+       KVT_TOK_BOS = 2 };      /* prepend BOS where the model's metadata says so */
+/* text must be valid UTF-8 (EINPUT with the byte offset). Ranges cover the text without gap or overlap. */
+int kvt_tokenize(const struct kvt_tokenizer *tok, const char *text, size_t bytes, unsigned flags,
+                 struct kvt_tokens *out, struct kvt_err *err);
+/* The exact bytes of a token; borrowed. A byte-level token may hold part of a character. */
+const char *kvt_token_bytes(const struct kvt_tokenizer *tok, int32_t id, size_t *bytes);
+bool kvt_token_is_end(const struct kvt_tokenizer *tok, int32_t id);     /* EOS or end of turn */
+bool kvt_token_is_special(const struct kvt_tokenizer *tok, int32_t id);
+int kvt_tokenizer_size(const struct kvt_tokenizer *tok);
+size_t kvt_tokenizer_longest(const struct kvt_tokenizer *tok);          /* bytes of the longest token */
+const char *kvt_tokenizer_kind(const struct kvt_tokenizer *tok);        /* "gpt2/smollm" */
+
+/* Streaming decode: never gives half a character. Bytes that can't become valid UTF-8 come out as U+FFFD. */
+struct kvt_stream { char held[4]; int n_held; };
+/* Appends what can be shown of token id to out (capacity cap >= longest token x 3 + 16); returns bytes written. */
+size_t kvt_stream_put(struct kvt_stream *s, const struct kvt_tokenizer *tok, int32_t id, char *out, size_t cap);
+/* What is still held back at the end, as U+FFFD. */
+size_t kvt_stream_end(struct kvt_stream *s, char *out, size_t cap);
+
+/* ---- spans ---- */
+
+/* name in files and tables */
+#define KVT_SPAN_MAP(X)                                                               \
+    X(SYSTEM, "system") X(SHOT, "shot") X(QUESTION, "question") X(RATIONALE, "rationale") \
+    X(ANSWER, "answer") X(PROMPT, "prompt") X(SENTENCE, "sentence") X(NUMBER, "number")   \
+    X(OPERATOR, "operator") X(DELIMITER, "delimiter")
+enum kvt_span_kind {
+#define X(name, text) KVT_SPAN_##name,
+    KVT_SPAN_MAP(X)
+#undef X
+    KVT_N_SPAN_KIND
+};
+const char *kvt_span_kind_name(enum kvt_span_kind kind);
+
+struct kvt_span {
+    char name[24];             /* "shot 3", "question" */
+    enum kvt_span_kind kind;   /* PROMPT: the question that is asked (the last one), top level; QUESTION: a shot's */
+    int parent;                /* index of the enclosing span, -1 */
+    int32_t byte_start, byte_end; /* half-open */
+    int32_t start, end;        /* tokens, half-open */
+};
+
+struct kvt_prompt {
+    char *text;
+    size_t bytes;
+    struct kvt_tokens tokens;
+    struct kvt_span *span;     /* top-level spans ascending, each followed by its children */
+    int n_spans;
+    int question_start;        /* first token of the PROMPT span to the end of the prompt; -1: none */
+};
+void kvt_prompt_free(struct kvt_prompt *p);
+
+struct kvt_prompt_opts {
+    const char *text_file;     /* plain text, "-" for stdin; or */
+    const char *text;          /* plain text given; or */
+    const char *shots_file;    /* JSONL, one object a line */
+    int n_shots;               /* first n of the file; 0 = all */
+    const char *template_text; /* "Question: {question}\nAnswer: {answer}"; NULL: that one. \n is a line end. {name} is a field */
+    const char *shot_sep;      /* between shots; NULL: one blank line. In plain text: what separates shots */
+    const char *question;      /* the question's text, or NULL */
+    const char *question_file; /* JSONL: the first object gives the template's fields */
+    const char *system;        /* system text, or NULL */
+    bool chat;                 /* apply the model's chat form (ChatML) */
+    bool no_bos;
+};
+/* EINPUT: file, line and what to change. Runs the tokenizer and fills every span; numbers, operators, delimiters and
+ * sentences are found in the text. */
+int kvt_prompt_build(struct kvt_prompt *out, const struct kvt_tokenizer *tok, const struct kvt_prompt_opts *o, struct kvt_err *err);
+
+/* Token ranges of the SHOT spans that end at or before token n_context; returns how many (capacity cap pairs). */
+int kvt_prompt_shots(const struct kvt_prompt *p, int n_context, int32_t *range, int cap);
+
+#endif

@@ -1,0 +1,90 @@
+/* One prefill, many forks: a prompt is prefilled once, every branch compresses its own view of the shared cache, and
+ * all of them decode in lockstep beside a branch that is never compressed (branch 0, "full"). */
+#ifndef KVT_SESSION_H
+#define KVT_SESSION_H
+
+#include "kvt/method.h"
+#include "kvt/model.h"
+#include "kvt/probe.h"
+
+struct kvt_session;
+
+/* reference/measures.md 1: what the method sees and what the answer reads. */
+enum kvt_protocol { KVT_PROTOCOL_VISIBLE, KVT_PROTOCOL_HIDDEN, KVT_PROTOCOL_LITERATURE };
+
+enum kvt_decode {              /* how branches get their next token */
+    KVT_DECODE_BOTH,           /* teacher-forced on the full branch; at its first different token a branch forks a free one */
+    KVT_DECODE_FORCED,
+    KVT_DECODE_FREE
+};
+
+struct kvt_branch_opts {
+    struct kvt_spec spec;
+    struct kvt_budget budget;
+};
+
+struct kvt_session_opts {
+    const struct kvt_ops *ops;
+    int threads;
+    enum kvt_compute compute;
+    enum kvt_dtype kv_type;
+    enum kvt_protocol protocol;
+    enum kvt_decode decode;
+    const int32_t *token;      /* (n_prompt) */
+    int n_prompt;
+    int question_start;        /* first token of the question; -1: the last `window` tokens stand for it */
+    int window;                /* 32 */
+    const int32_t *shot;       /* (n_shots, 2) token ranges */
+    int n_shots;
+    int n_new;                 /* tokens to decode */
+    bool stop_at_end;          /* end early when the full branch (and every free one) said an end token */
+    const struct kvt_branch_opts *branch; /* without the full branch */
+    int n_branches;
+    const struct kvt_probe *probe; /* or NULL */
+    volatile const int *interrupted; /* nonzero: stop as soon as possible with KVT_EINTR; or NULL */
+    void (*progress)(void *arg, enum kvt_phase phase, int done, int of); /* or NULL */
+    void *progress_arg;
+};
+
+/* Sizes before anything runs (--dry-run). */
+struct kvt_session_sizes {
+    size_t weights_bytes, kv_prefill_bytes, kv_decode_bytes, scores_bytes, maps_bytes, work_bytes;
+};
+int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_session_sizes *out, struct kvt_err *err);
+
+int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_err *err);
+void kvt_session_close(struct kvt_session **s);
+
+/* The three movements; each reports through the probe. */
+int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err);   /* prompt, then evict, then the question again */
+int kvt_session_decode(struct kvt_session *s, struct kvt_err *err);    /* n_new lockstep steps */
+
+int kvt_session_n_context(const struct kvt_session *s);
+uint64_t kvt_session_logits_hash(const struct kvt_session *s);         /* FNV-1a of the full branch's last logits */
+/* Logits (n_rows, V) of prefill rows [row0, row0 + n_rows), host memory; after prefill. */
+int kvt_session_prefill_logits(struct kvt_session *s, int row0, int n_rows, float *out, struct kvt_err *err);
+/* Last logits of a branch (0 = full), host (V). */
+int kvt_session_branch_logits(struct kvt_session *s, int branch, float *out, struct kvt_err *err);
+
+/* What a branch did; owned by the session. Branch 0 is the full one. */
+struct kvt_branch_result {
+    const char *name;          /* "full", "snapkv 25%" */
+    const int32_t *forced;     /* (n_steps) argmax at each teacher-forced step */
+    const int32_t *free;       /* (n_free) free-running tokens from step 1 */
+    int n_steps, n_free;
+    int diverged;              /* first step whose token differs from the full branch's, 1-based; 0 = none */
+    double mean_kl, top1_agree;
+    double effective_keep;
+    uint64_t bytes_after;      /* KV bytes alone, after eviction */
+    uint64_t bytes_last;       /* after the last step */
+    double bytes_mean;         /* mean over steps */
+};
+int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branch_result *out);
+int kvt_session_steps(const struct kvt_session *s);
+const char *kvt_session_device(const struct kvt_session *s);
+/* Nanoseconds spent in a phase. */
+int64_t kvt_session_phase_ns(const struct kvt_session *s, enum kvt_phase phase);
+/* Positions held by a cell, ascending; returns how many (capacity n). For checks and tests. */
+int kvt_session_positions(struct kvt_session *s, int branch, int layer, int g, int32_t *pos, int cap, struct kvt_err *err);
+
+#endif

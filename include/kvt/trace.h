@@ -1,0 +1,85 @@
+/* Reading a trace. Everything an analyzer needs, without HDF5 in sight.
+ *
+ * Pointers in info structs are owned by the reader and live until close. Functions that fill arrays take the caller's
+ * memory with the shape stated here. */
+#ifndef KVT_TRACE_H
+#define KVT_TRACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kvt/kvt.h"
+
+#define KVT_NOT_YET INT32_MIN  /* evicted_at of a token that was never generated */
+
+struct kvt_trace;
+
+struct kvt_trace_span { const char *name, *kind; int parent, start, end, byte_start, byte_end; };
+
+struct kvt_trace_branch {
+    const char *name, *method, *canonical, *schedule;
+    bool renumber;
+    double asked_keep;         /* NaN: asked in tokens */
+    int asked_tok;
+    double effective_keep;     /* of the context, after rounding and protection; NaN before eviction */
+    bool fallback;
+    const char *note;
+    int64_t bytes_after, bytes_last;
+    double bytes_mean;
+    int R;                     /* rows of its final score: G, or 1 where heads share; 0 where there are none */
+    int diverged;              /* first different free-running step, 0 = none, -1 = not known */
+    double mean_kl, top1;      /* NaN if not known */
+    const char *text;          /* free-running text, "" if none */
+};
+
+struct kvt_trace_info {
+    int schema_version;
+    const char *status;        /* in_progress, complete, interrupted, failed */
+    const char *prompt_id, *model_name, *model_arch, *protocol, *decode, *compute, *kv_type, *backend, *device,
+               *command_line, *created, *commit;
+    int L, H, G, D, V;
+    int n_prompt, n_context;   /* tokens; methods evict from [0, n_context) */
+    int n_new, n_steps;        /* asked, done */
+    int n_tok;                 /* n_prompt + n_new: the token axis of a branch */
+    int n_branches;
+    const struct kvt_trace_branch *branch; /* 0 is "full" */
+    const int32_t *token_id;   /* (n_prompt) */
+    const char *const *token_text; /* (n_prompt) */
+    const int32_t *token_start, *token_end; /* bytes of text */
+    const char *text;          /* the prompt */
+    int n_spans;
+    const struct kvt_trace_span *span;
+    int map_r, map_c;          /* 0 = no pooled maps */
+    int n_windows, window[8];
+    int64_t dropped;           /* events that a full ring lost */
+    bool has_scores, has_full;
+};
+
+/* prompt_id NULL: the first prompt of the file. EFORMAT with the reason for anything that isn't a trace. */
+int kvt_trace_open(struct kvt_trace **out, const char *path, const char *prompt_id, struct kvt_err *err);
+void kvt_trace_close(struct kvt_trace **t);
+const struct kvt_trace_info *kvt_trace_info(const struct kvt_trace *t);
+
+/* out (L, G, n_tok): -1 held, 0 lost at prefill's end, k after the branch's k-th token, -2-c in chunk c, KVT_NOT_YET. */
+int kvt_trace_evicted_at(struct kvt_trace *t, int branch, int32_t *out, struct kvt_err *err);
+/* out (L, G, n_context): enum kvt_reason of kernels/ops.h. */
+int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_err *err);
+/* out (L, R, n_context), threshold (L, R). */
+int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err);
+/* Raw prefill scores of one layer: what is "mass", "wmass" (window index w), "last", "entropy", "sink". out (H, n_prompt). */
+int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float *out, struct kvt_err *err);
+/* Pooled map of one layer and head; what is "mean" or "max". out (R, C). */
+int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err);
+/* Full attention map of one layer and head, out (n_prompt, n_prompt); EINPUT if it wasn't recorded. */
+int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err);
+/* Per-step series of a branch: "kl", "logprob", "entropy" (doubles as float), out (n_steps). */
+int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err);
+/* "alone", "own" KV bytes by step, out (n_steps). */
+int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *out, struct kvt_err *err);
+/* Tokens of a branch by step: "forced" (argmax) or "free", out (n_steps); -1 where there is none. */
+int kvt_trace_tokens(struct kvt_trace *t, int branch, const char *what, int32_t *out, struct kvt_err *err);
+/* Size on disk by group, for kvinfo: calls back for each dataset with its stored and logical bytes. */
+int kvt_trace_walk(struct kvt_trace *t, void (*each)(void *arg, const char *path, uint64_t stored, uint64_t logical, const char *unit, const char *meaning),
+                   void *arg, struct kvt_err *err);
+
+#endif

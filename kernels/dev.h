@@ -1,0 +1,30 @@
+/* What the two host backends (ref, cpu) share: the opened device and its scratch memory. */
+#ifndef KVT_KERNELS_DEV_H
+#define KVT_KERNELS_DEV_H
+
+#include "kernels/ops.h"
+
+/* Instruction sets that the cpu backend may use, found at open. KVT_SIMD_MASK semantics: a kernel picks the
+ * highest level in dev->simd; kerncheck opens one device per level to judge each. */
+enum kvt_simd { KVT_SIMD_NONE = 0, KVT_SIMD_AVX2 = 1, KVT_SIMD_AVX512 = 2, KVT_SIMD_AVX512_BF16 = 3 };
+
+struct kvt_dev {
+    struct kvt_err err;
+    int threads;
+    enum kvt_simd simd;
+    char what[96];           /* "cpu, 2 threads, avx512+bf16" */
+    void *scratch;           /* grows to the largest request, then stays: no allocation inside a warm step */
+    size_t scratch_bytes;
+};
+
+/* At least `bytes` of 64-byte aligned scratch, contents undefined, valid until the next call on this device.
+ * NULL: no memory (and the error text is set). One user at a time: an operation asks once. */
+void *kvt_dev_scratch(struct kvt_dev *dev, size_t bytes);
+
+/* The highest level this machine has. */
+enum kvt_simd kvt_simd_here(void);
+
+/* Opens the cpu backend limited to a level (kerncheck); threads as in kvt_dev_opts. */
+int kvt_cpu_open_simd(struct kvt_dev **out, const struct kvt_dev_opts *opts, enum kvt_simd level, struct kvt_err *err);
+
+#endif

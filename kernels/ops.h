@@ -1,0 +1,423 @@
+/* THE contract between the engine and a machine: letters, argument structs, struct kvt_ops.
+ *
+ * Letters, fixed here and used everywhere:
+ *   L layers, H query heads, G kv heads (H % G == 0), D head dim, E model dim, V vocabulary,
+ *   T rows (tokens) in this call, n live slots, W observation window, B branches.
+ * Arrays are row-major, innermost index last. A *position* (pos) is a place in the text; a *slot* is
+ * a row of the cache. They are never the same variable. Query head h reads kv head h / (H / G).
+ *
+ * "Backend memory" is memory from ops->alloc: host code outside kernels/ never dereferences it, but
+ * moves it with ops->read and ops->write. Pointers in argument structs are backend memory unless
+ * they say "host". NULL in an optional output means: not asked, and then it costs nothing.
+ *
+ * Exactness. In one backend, on one machine, an operation gives the same bits for any number of
+ * threads. Where `exact` is said, a row's result also doesn't depend on how many rows share the call.
+ *
+ * Three instances live in one process: ref (the definition: plain loops, double accumulators, never
+ * optimised), cpu (fast), cuda (a plugin). An operation exists only with its check in tests/kerncheck.
+ *
+ * Every operation returns 0 or KVT_E*; the text is in kvt_dev_error(dev). Wrong arguments are our own
+ * mistake: asserted, not returned. */
+#ifndef KVT_KERNELS_OPS_H
+#define KVT_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kvt/kvt.h"
+#include "kvt/probe.h" /* KVT_MAX_WINDOWS */
+
+#define KVT_PAGE_SLOTS 16 /* slots in a page of one (layer, kv head) */
+
+/* ---- data types ------------------------------------------------------------------------------ */
+
+/* name, values per block, bytes per block. Block layouts are GGUF's. */
+#define KVT_DTYPE_MAP(X)  \
+    X(F32,    1,   4)     \
+    X(F16,    1,   2)     \
+    X(BF16,   1,   2)     \
+    X(Q4_0,  32,  18)     \
+    X(Q4_1,  32,  20)     \
+    X(Q5_0,  32,  22)     \
+    X(Q5_1,  32,  24)     \
+    X(Q8_0,  32,  34)     \
+    X(Q4_K, 256, 144)     \
+    X(Q5_K, 256, 176)     \
+    X(Q6_K, 256, 210)
+
+enum kvt_dtype {
+#define X(name, values, bytes) KVT_##name,
+    KVT_DTYPE_MAP(X)
+#undef X
+    KVT_N_DTYPE
+};
+struct kvt_dtype_info {
+    const char *name;   /* "Q4_1" */
+    int block_values;
+    int block_bytes;
+};
+extern const struct kvt_dtype_info kvt_dtypes[KVT_N_DTYPE];
+
+/* Bytes of a row of `cols` values; cols must be a multiple of block_values. */
+size_t kvt_row_bytes(enum kvt_dtype type, size_t cols);
+
+/* Arithmetic of the matrix products. Accumulation is f32 in all of them.
+ * F32: weights and activations as f32. BF16: both rounded to bf16, products exact in f32. */
+enum kvt_compute { KVT_COMPUTE_F32, KVT_COMPUTE_BF16 };
+
+/* A weight matrix: N outputs (rows) of K inputs (cols), each row a run of dtype blocks. */
+struct kvt_mat {
+    const void *data;   /* backend memory after ops->weights */
+    enum kvt_dtype type;
+    int n;              /* N, rows, outputs */
+    int k;              /* K, cols, inputs */
+};
+
+/* Rotary factors, fixed for a run. Pair i of position p is rotated by the angle whose cos, sin are
+ * table[(p * rot / 2 + i) * 2 + {0, 1}]. */
+struct kvt_rope {
+    const float *table; /* (n_pos, rot / 2, 2) */
+    int n_pos;          /* positions 0 .. n_pos - 1 have factors */
+    int rot;            /* leading dims of a head that are rotated; 0 = no rotation */
+    bool halves;        /* pairs (i, i + rot/2), Hugging Face order; else adjacent (2i, 2i + 1) */
+};
+
+/* ---- elem: one row at a time ------------------------------------------------------------------ */
+
+struct kvt_embed_args {
+    struct kvt_mat table;   /* (V, E) */
+    const int32_t *token;   /* host, (T) */
+    float *out;             /* (T, E) */
+    int T;
+};
+
+struct kvt_rmsnorm_args {
+    const float *in;        /* (T, E) */
+    const float *weight;    /* (E) */
+    float *out;             /* (T, E); may be `in` */
+    float eps;
+    int T, E;
+};
+
+struct kvt_rotate_args {    /* rope, in place */
+    float *x;               /* (T, heads, D) */
+    const int32_t *pos;     /* (T) */
+    struct kvt_rope rope;
+    int T, heads, D;
+};
+
+struct kvt_swiglu_args {    /* out = silu(gate) * up */
+    const float *gate, *up; /* (T, F) */
+    float *out;             /* (T, F); may be `gate` */
+    int T, F;
+};
+
+struct kvt_add_args {       /* x += y */
+    float *x;               /* (count) */
+    const float *y;         /* (count) */
+    size_t count;
+};
+
+/* Statistics of rows of logits, each a full pass in f32 with double sums. exact. Natural logarithms. */
+struct kvt_logit_stats_args {
+    const float *logits;    /* (T, V) */
+    int T, V;
+    const int32_t *base;    /* host, (T): row to compare with for kl; -1 = no comparison; or NULL */
+    const int32_t *token;   /* host, (T): token whose log-probability is asked; -1 = none; or NULL */
+    /* host outputs, (T), each may be NULL */
+    int32_t *argmax;        /* ties: the smaller id */
+    float *logprob;         /* ln p(token[t]); NaN where token is -1 */
+    float *top_logprob;     /* ln p(argmax[t]) */
+    float *kl;              /* KL(base row || row t), nats; 0 exactly when the rows are equal; NaN if none */
+    float *entropy;         /* nats */
+};
+
+/* ---- linear ----------------------------------------------------------------------------------- */
+
+struct kvt_linear_args {    /* out = in * w^T (+ bias) (+ out) */
+    struct kvt_mat w;       /* (N, K) */
+    const float *bias;      /* (N) or NULL */
+    const float *in;        /* (T, K) */
+    float *out;             /* (T, N) */
+    int T;
+    bool accumulate;        /* out += instead of out = */
+    bool exact;             /* a row's bits don't depend on T; without it a library's product may be used */
+    enum kvt_compute compute;
+};
+
+/* ---- cache: pages, tables, selection ----------------------------------------------------------- */
+
+struct kvt_cache; /* pages, tables, counts and free list of all branches; backend memory */
+
+struct kvt_cache_opts {
+    int L, G, D;
+    int max_branch;          /* branches 0 .. max_branch - 1 */
+    int max_slots;           /* slots a cell can hold; a cell is one (branch, layer, kv head) */
+    enum kvt_dtype type;     /* KVT_F32, KVT_F16 or KVT_BF16: the codec of K and V */
+};
+
+/* T rows are written to layer `layer`. Without `slot`, row t goes to the next free slot of each cell of
+ * branch[t], rows in order. A page that other branches hold too is copied first (copy on write). */
+struct kvt_append_args {
+    struct kvt_cache *cache;
+    int layer, T;
+    const float *k, *v;      /* (T, G, D), k already rotated */
+    const int32_t *branch;   /* host, (T) */
+    const int32_t *pos;      /* host, (T) */
+};
+
+/* Compaction: each cell of (branch, layer) keeps exactly the listed slots, in the listed order
+ * (ascending), in fresh pages; a new page that equals a whole old page shares it instead. The
+ * rest is let go, and pages nobody holds return to the free list. */
+struct kvt_keep_args {
+    struct kvt_cache *cache;
+    int branch, layer;
+    const int32_t *slot;     /* (G, ld) slots kept, ascending, 0 <= slot < n */
+    const int32_t *count;    /* (G) how many */
+    int ld;
+};
+
+/* Per-step eviction: the listed slots leave each cell; for each, in the listed order (descending), the
+ * cell's last live slot moves into the hole (nothing moves if it is the last) and the cell shrinks by
+ * one. `state` arrays of (G, state_ld) floats move in the same way (a method's `moved`). */
+struct kvt_remove_args {
+    struct kvt_cache *cache;
+    int branch, layer;
+    const int32_t *slot;     /* (G, ld) descending */
+    const int32_t *count;    /* (G) */
+    int ld;
+    float *state;            /* (G, state_ld) or NULL */
+    int state_ld;
+};
+
+/* Positions held by each cell of (branch, layer), in slot order. */
+struct kvt_positions_args {
+    struct kvt_cache *cache;
+    int branch, layer;
+    int32_t *pos;            /* (G, ld); the rest of a row is -1 */
+    int32_t *count;          /* (G) live slots, or NULL */
+    int ld;
+};
+
+struct kvt_cache_bytes {     /* K and V only; positions and tables are counted apart */
+    size_t held;             /* pages that anybody holds: what this run holds */
+    size_t alone;            /* pages of the asked branch: what it would hold by itself */
+    size_t own;              /* pages that only the asked branch holds */
+    size_t tables;           /* positions, tables and counts of the whole cache */
+};
+
+/* Reduction over the H / G query heads of a group. */
+enum kvt_group { KVT_GROUP_MEAN, KVT_GROUP_MAX, KVT_GROUP_SUM };
+struct kvt_group_args {
+    const float *in;         /* (H, ld) */
+    float *out;              /* (G, ld) */
+    int H, G, n, ld;
+    enum kvt_group how;
+};
+
+/* 1-D pooling along a row, stride 1, odd width, padding width / 2. avg counts the padding's zeros, max
+ * doesn't (methods.md 0.6: avg of [1,2,3,4,5] at 3 is [1,2,3,4,3]). The row is [from, to). */
+enum kvt_pool { KVT_POOL_NONE, KVT_POOL_AVG, KVT_POOL_MAX };
+struct kvt_pool_args {
+    const float *in;         /* (R, ld) */
+    float *out;              /* (R, ld), not `in`; outside [from, to) copied */
+    int R, ld, from, to, width;
+    enum kvt_pool how;
+};
+
+/* out[r][j] = in[r][j] * (divide by visible: 1 / (n - j)) * scale; rows summed into one if `sum_rows`
+ * (then out is (1, ld)). With accumulate, added to out. */
+struct kvt_combine_args {
+    const float *in;         /* (R, ld) */
+    float *out;              /* (R, ld) or (1, ld) */
+    int R, ld, n;
+    float scale;
+    bool visible_mean;       /* divide column j by the n - j rows that can see it */
+    bool sum_rows;
+    bool accumulate;
+};
+
+/* out[r][s] = mean of in[r][j] for seg[s] <= j < seg[s + 1]; an empty segment gives -inf. */
+struct kvt_segment_mean_args {
+    const float *in;         /* (R, ld) */
+    const int32_t *seg;      /* (S + 1), ascending */
+    float *out;              /* (R, S) */
+    int R, ld, S;
+};
+
+/* Why a slot stays or left. In this order of precedence for the trace. */
+enum kvt_reason {
+    KVT_LEFT_SCORE = 0,      /* left: its score lost */
+    KVT_KEPT_SCORE = 1,      /* stays: its own score won */
+    KVT_KEPT_UNIT = 2,       /* stays: its unit (chunk, shot) won */
+    KVT_LEFT_UNIT = 3,       /* left with its unit */
+    KVT_KEPT_WINDOW = 4,     /* stays: recent or observation window */
+    KVT_KEPT_PROTECTED = 5,  /* stays: sink or protected span */
+    KVT_LEFT_BUDGET = 6,     /* left: would have won, but the unit didn't fit the budget */
+    KVT_KEPT_ALL = 7,        /* stays: nothing had to go */
+    KVT_REASON_NONE = 255    /* not in this universe (question re-fed, not yet generated) */
+};
+
+/* Each row keeps its protected slots and the best of the others, budget[r] slots in all (protected ones
+ * included; if they alone are more, they all stay). Score order descending; ties: the earlier position
+ * (pos, or the slot index where pos is NULL) wins; NaN loses to everything. exact. */
+struct kvt_topk_args {
+    const float *score;      /* (R, ld) */
+    const uint8_t *protect;  /* (R, ld) 0, or the KVT_KEPT_* reason by which the slot stays; or NULL */
+    const int32_t *pos;      /* (R, ld) or NULL */
+    const int32_t *budget;   /* (R) */
+    const int32_t *n;        /* (R) live slots */
+    int R, ld;
+    int32_t *kept;           /* (R, ld) slots kept, ascending; or NULL */
+    int32_t *left;           /* (R, ld) slots that leave, DESCENDING (what kvt_remove_args takes); or NULL */
+    int32_t *n_kept;         /* (R) or NULL */
+    int32_t *n_left;         /* (R) or NULL */
+    uint8_t *reason;         /* (R, ld) enum kvt_reason, or NULL */
+    float *threshold;        /* (R) lowest score that was kept on score; +inf if none was; or NULL */
+};
+
+/* Whole units (chunks, shots): each row keeps the units of its best scores. Order as in topk, ties: the
+ * earlier unit. Units are [seg[s], seg[s+1]) slots; a slot outside [seg[0], seg[S]) or protected stays.
+ * The token budget counts protected slots once; a unit costs its unprotected slots. */
+enum kvt_overflow { KVT_OVERFLOW_STOP, KVT_OVERFLOW_SKIP };
+struct kvt_pick_units_args {
+    const float *score;      /* (R, S) */
+    const int32_t *seg;      /* (S + 1) */
+    const uint8_t *candidate;/* (S) 1 = may be evicted, 0 = always stays (text between shots); or NULL: all may */
+    const uint8_t *protect;  /* (R, ld) as in topk, or NULL */
+    const int32_t *budget;   /* (R) tokens; ignored where max_units >= 0 */
+    int max_units;           /* >= 0: keep exactly this many candidate units (ChunkKV), < 0: by tokens */
+    int min_units;           /* keep at least this many even over budget (ShotKV's `force`), usually 0 */
+    enum kvt_overflow overflow; /* at the first unit that doesn't fit: stop, or try smaller ones */
+    int R, S, n, ld;
+    int32_t *kept;           /* (R, ld) slots kept, ascending */
+    int32_t *n_kept;         /* (R) */
+    uint8_t *unit_kept;      /* (R, S) or NULL */
+    uint8_t *reason;         /* (R, ld) or NULL */
+    float *threshold;        /* (R) score of the last unit kept; or NULL */
+};
+
+/* ---- attn ------------------------------------------------------------------------------------- */
+
+/* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `row`,
+ * entropy and sink, written; zero them before the first call of a pass. The prefill set (mass .. pool_*)
+ * is for calls whose rows all belong to one branch whose slots are in order of position, slot j holding
+ * position j (a prefill, whole or in consecutive runs of rows); `row` is for decode. All from P, the
+ * softmax rows of this call; A[h][t][j] below. */
+struct kvt_see {
+    int ld;                  /* leading dimension of mass, wmass, last: n of the whole prefill */
+    int n_rows;              /* rows of the whole prefill (== its last position + 1) */
+    float *mass;             /* (H, ld)          sum over rows of A */
+    int n_windows;
+    int window[KVT_MAX_WINDOWS];      /* W: rows with position >= n_rows - W */
+    float *wmass[KVT_MAX_WINDOWS];    /* (H, ld) sum over those rows */
+    float *last;             /* (H, ld)          A of row n_rows - 1 */
+    float *entropy;          /* (H, n_rows)      -sum A ln A of each row, nats, at [h][pos[t]] */
+    float *sink;             /* (H, n_rows)      mass of row on positions < n_sink */
+    int n_sink;
+    /* pooled map: row bin = pos * R / n_rows, column bin = j * C / n_rows. pool_mean gets the sum of A over
+     * the bin (the engine divides by the number of causal pairs in it); pool_max the maximum. */
+    int R, C;
+    float *pool_mean;        /* (H, R, C) sums */
+    float *pool_max;         /* (H, R, C) */
+    /* full rows of chosen heads: rows[i][t][j], i-th set bit of row_heads */
+    uint64_t row_heads;      /* bit h: head h wanted (H <= 64 asserted where asked) */
+    float *rows;             /* (popcount, T, ld); columns that the row can't see are 0 */
+    /* decode: the whole row of probabilities, in slot order, of rows that want it */
+    const int32_t *row_at;   /* host, (T): block index in `row`, -1 = not wanted; NULL = none */
+    float *row;              /* (blocks, H, row_ld) */
+    int row_ld;
+};
+
+/* Row t attends to every live slot of the cells of branch[t] in this layer whose position <= pos[t]. */
+struct kvt_attn_args {
+    struct kvt_cache *cache;
+    int layer, T, H;
+    const float *q;          /* (T, H, D) rotated at pos[t] */
+    float *out;              /* (T, H, D) */
+    const int32_t *branch;   /* host, (T) */
+    const int32_t *pos;      /* host, (T) */
+    /* Renumbered positions: for row t with renumber[t] the keys of a cell count 0, 1, 2 ... in order of their
+     * position among the slots it sees, and the query counts as the last of them; keys are rotated by the
+     * difference while they are read. host, (T), or NULL: nobody. */
+    const uint8_t *renumber;
+    struct kvt_rope rope;    /* used where renumber is */
+    float scale;
+    bool exact;              /* as in linear; always true for calls with more than one branch */
+    const struct kvt_see *see; /* or NULL */
+};
+
+/* ---- the table -------------------------------------------------------------------------------- */
+
+struct kvt_dev; /* one opened backend: threads or a stream, scratch, error text. One thread at a time. */
+
+struct kvt_dev_opts {
+    int threads;             /* 0 = one for each core */
+};
+
+struct kvt_ops {
+    const char *name;        /* "ref", "cpu", "cuda" */
+
+    int (*open)(struct kvt_dev **out, const struct kvt_dev_opts *opts, struct kvt_err *err);
+    void (*close)(struct kvt_dev **dev);                 /* accepts NULL and *dev == NULL; writes NULL back */
+    const char *(*describe)(struct kvt_dev *dev);        /* "cpu, 2 threads, avx512+bf16"; owned by dev */
+    bool (*can_compute)(struct kvt_dev *dev, enum kvt_compute compute); /* at full speed here */
+
+    /* memory */
+    void *(*alloc)(struct kvt_dev *dev, size_t bytes);   /* zeroed, 64-byte aligned; NULL: no memory */
+    void (*free)(struct kvt_dev *dev, void *p);
+    int (*write)(struct kvt_dev *dev, void *dst, const void *host_src, size_t bytes);
+    int (*read)(struct kvt_dev *dev, void *host_dst, const void *src, size_t bytes); /* waits for what came before */
+    int (*zero)(struct kvt_dev *dev, void *dst, size_t bytes);
+    int (*copy)(struct kvt_dev *dev, void *dst, const void *src, size_t bytes);
+    /* Makes a weight matrix usable in place: *mat has host data (a mapped file) and leaves with backend data.
+     * A CPU returns it unchanged. Released with the device. */
+    int (*weights)(struct kvt_dev *dev, struct kvt_mat *mat);
+
+    /* elem */
+    int (*embed)(struct kvt_dev *dev, const struct kvt_embed_args *a);
+    int (*rmsnorm)(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a);
+    int (*rotate)(struct kvt_dev *dev, const struct kvt_rotate_args *a);
+    int (*swiglu)(struct kvt_dev *dev, const struct kvt_swiglu_args *a);
+    int (*add)(struct kvt_dev *dev, const struct kvt_add_args *a);
+    int (*logit_stats)(struct kvt_dev *dev, const struct kvt_logit_stats_args *a);
+
+    /* linear */
+    int (*linear)(struct kvt_dev *dev, const struct kvt_linear_args *a);
+
+    /* cache */
+    int (*cache_open)(struct kvt_dev *dev, struct kvt_cache **out, const struct kvt_cache_opts *o, struct kvt_err *err);
+    void (*cache_close)(struct kvt_dev *dev, struct kvt_cache **cache);
+    int (*cache_append)(struct kvt_dev *dev, const struct kvt_append_args *a);
+    int (*cache_keep)(struct kvt_dev *dev, const struct kvt_keep_args *a);
+    int (*cache_remove)(struct kvt_dev *dev, const struct kvt_remove_args *a);
+    int (*cache_fork)(struct kvt_dev *dev, struct kvt_cache *cache, int src, int dst); /* dst must be empty; shares every page */
+    int (*cache_drop)(struct kvt_dev *dev, struct kvt_cache *cache, int branch);       /* lets go of everything */
+    int (*cache_positions)(struct kvt_dev *dev, const struct kvt_positions_args *a);
+    int (*cache_lengths)(struct kvt_dev *dev, struct kvt_cache *cache, int branch, int32_t *host_count); /* host, (L, G) */
+    int (*cache_bytes)(struct kvt_dev *dev, struct kvt_cache *cache, int branch, struct kvt_cache_bytes *out);
+    /* K and V of a cell, in slot order, decoded to f32: for checks and tools, not for a step. host (n, D). */
+    int (*cache_peek)(struct kvt_dev *dev, struct kvt_cache *cache, int branch, int layer, int g, float *k, float *v);
+    int (*group)(struct kvt_dev *dev, const struct kvt_group_args *a);
+    int (*pool)(struct kvt_dev *dev, const struct kvt_pool_args *a);
+    int (*combine)(struct kvt_dev *dev, const struct kvt_combine_args *a);
+    int (*segment_mean)(struct kvt_dev *dev, const struct kvt_segment_mean_args *a);
+    int (*topk)(struct kvt_dev *dev, const struct kvt_topk_args *a);
+    int (*pick_units)(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
+
+    /* attn */
+    int (*attn)(struct kvt_dev *dev, const struct kvt_attn_args *a);
+};
+
+/* "ref" or "cpu"; NULL if there is no such backend in this process. */
+const struct kvt_ops *kvt_ops_find(const char *name);
+extern const struct kvt_ops kvt_ops_ref, kvt_ops_cpu;
+
+/* Text of the last failure on this device; "" if none. Owned by dev. */
+const char *kvt_dev_error(const struct kvt_dev *dev);
+
+/* Each dtype's definition: dst[count] = values of count / block_values blocks. Plain C, used by ref and by tools. */
+void kvt_dequantize(enum kvt_dtype type, const void *src, float *dst, size_t count);
+
+#endif

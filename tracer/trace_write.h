@@ -1,0 +1,70 @@
+/* The trace writer: a probe that packs events into a bounded ring, and one thread that owns HDF5.
+ *
+ * open makes name.h5.part with every object that the run will need, writes what is known (tokens, spans, provenance) and
+ * starts SWMR; events append; close ends with sync and an atomic rename to name.h5, `status` complete or failed. */
+#ifndef KVT_TRACER_TRACE_WRITE_H
+#define KVT_TRACER_TRACE_WRITE_H
+
+#include <stdbool.h>
+
+#include "kvt/probe.h"
+#include "kvt/kvt.h"
+
+struct kvt_trace_writer;
+
+struct kvt_plan_span { const char *name, *kind; int parent, start, end, byte_start, byte_end; };
+struct kvt_plan_branch {
+    const char *name;          /* "snapkv 25%": unique */
+    const char *method;        /* "snapkv" */
+    const char *canonical;     /* "snapkv@1[w=32,...]" */
+    double asked_keep;         /* share kept, NaN where asked in tokens; 1 for full */
+    int asked_tok;             /* tokens of the context asked for */
+    const char *schedule;      /* "prefill" or "step" */
+    bool renumber;
+};
+
+/* Everything known before the run. Strings are copied; arrays too. */
+struct kvt_trace_plan {
+    const char *path;          /* run.h5 */
+    bool force;                /* may replace an existing run.h5 */
+    const char *prompt_id;     /* "0" */
+    int L, H, G, D, V;
+    const char *model_name, *model_arch, *model_path, *model_type, *model_sha256, *tokenizer_kind;
+    uint64_t model_bytes;
+    const char *text;          /* the prompt; text_bytes long */
+    size_t text_bytes;
+    int n_prompt, n_context;   /* tokens */
+    const int32_t *token_id, *token_start, *token_end; /* (n_prompt), byte ranges */
+    const char *const *token_text; /* (n_prompt) valid UTF-8, for people */
+    size_t longest_token;      /* bytes, of the vocabulary: generated tokens' text fits */
+    const struct kvt_plan_span *span;
+    int n_spans;
+    const struct kvt_plan_branch *branch; /* branch 0 is "full" */
+    int n_branches;
+    int n_new;
+    const struct kvt_wants *wants;
+    int n_windows;
+    int window[KVT_MAX_WINDOWS];
+    const char *protocol;      /* "visible" ... */
+    const char *decode;        /* "both", "forced", "free" */
+    const char *compute, *kv_type, *backend, *device, *command_line;
+    int threads;
+    uint64_t seed;
+    bool drop_when_full;       /* ring policy for maps and rows; decisions and scores always block */
+};
+
+int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan *plan, struct kvt_err *err);
+/* The probe to hand to the session. Its `see` fails once the writer thread has failed (disk full ...). */
+const struct kvt_probe *kvt_trace_probe(struct kvt_trace_writer *w);
+/* Text of a generated token, for the branch's token axis; step >= 1. free: of the free-running branch. */
+int kvt_trace_token(struct kvt_trace_writer *w, int branch, int step, bool free, int32_t id, const char *utf8);
+/* Results known at the end: recorded as attributes of the branch. diverged = 0: never. */
+int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, int diverged, double mean_kl, double top1);
+/* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there
+ * is readable); anything else -> "failed", left as .part. Frees w. Returns the first error of the writer thread. */
+int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);
+/* Estimated bytes of the file before it is made, by kind of data. */
+struct kvt_trace_sizes { size_t scores, maps, full, decisions, other; };
+void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_sizes *out);
+
+#endif
