@@ -27,4 +27,14 @@ enum kvt_simd kvt_simd_here(void);
 /* Opens the cpu backend limited to a level (kerncheck); threads as in kvt_dev_opts. */
 int kvt_cpu_open_simd(struct kvt_dev **out, const struct kvt_dev_opts *opts, enum kvt_simd level, struct kvt_err *err);
 
+/* What both host tables are made of: a device whose memory is the process's own. */
+int kvt_dev_new(struct kvt_dev **out, const char *what, int threads, enum kvt_simd simd, struct kvt_err *err);
+void kvt_dev_close(struct kvt_dev **dev);
+const char *kvt_dev_describe(struct kvt_dev *dev);
+void *kvt_host_alloc(struct kvt_dev *dev, size_t bytes);
+void kvt_host_free(struct kvt_dev *dev, void *p);
+int kvt_host_copy(struct kvt_dev *dev, void *dst, const void *src, size_t bytes);
+int kvt_host_zero(struct kvt_dev *dev, void *dst, size_t bytes);
+int kvt_host_weights(struct kvt_dev *dev, struct kvt_mat *mat);
+
 #endif

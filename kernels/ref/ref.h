@@ -1,0 +1,41 @@
+/* Every operation of the ref backend (the definition: plain loops, double accumulators), by the file that defines it.
+ * What an operation means is said in kernels/ops.h. */
+#ifndef KVT_KERNELS_REF_REF_H
+#define KVT_KERNELS_REF_REF_H
+
+#include "kernels/dev.h"
+
+/* elem.c */
+int kvt_ref_embed(struct kvt_dev *dev, const struct kvt_embed_args *a);
+int kvt_ref_rmsnorm(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a);
+int kvt_ref_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a);
+int kvt_ref_swiglu(struct kvt_dev *dev, const struct kvt_swiglu_args *a);
+int kvt_ref_add(struct kvt_dev *dev, const struct kvt_add_args *a);
+int kvt_ref_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args *a);
+
+/* linear.c */
+int kvt_ref_linear(struct kvt_dev *dev, const struct kvt_linear_args *a);
+
+/* cache.c */
+int kvt_ref_cache_open(struct kvt_dev *dev, struct kvt_cache **out, const struct kvt_cache_opts *o, struct kvt_err *err);
+void kvt_ref_cache_close(struct kvt_dev *dev, struct kvt_cache **cache);
+int kvt_ref_cache_append(struct kvt_dev *dev, const struct kvt_append_args *a);
+int kvt_ref_cache_keep(struct kvt_dev *dev, const struct kvt_keep_args *a);
+int kvt_ref_cache_remove(struct kvt_dev *dev, const struct kvt_remove_args *a);
+int kvt_ref_cache_fork(struct kvt_dev *dev, struct kvt_cache *cache, int src, int dst);
+int kvt_ref_cache_drop(struct kvt_dev *dev, struct kvt_cache *cache, int branch);
+int kvt_ref_cache_positions(struct kvt_dev *dev, const struct kvt_positions_args *a);
+int kvt_ref_cache_lengths(struct kvt_dev *dev, struct kvt_cache *cache, int branch, int32_t *host_count);
+int kvt_ref_cache_bytes(struct kvt_dev *dev, struct kvt_cache *cache, int branch, struct kvt_cache_bytes *out);
+int kvt_ref_cache_peek(struct kvt_dev *dev, struct kvt_cache *cache, int branch, int layer, int g, float *k, float *v);
+int kvt_ref_group(struct kvt_dev *dev, const struct kvt_group_args *a);
+int kvt_ref_pool(struct kvt_dev *dev, const struct kvt_pool_args *a);
+int kvt_ref_combine(struct kvt_dev *dev, const struct kvt_combine_args *a);
+int kvt_ref_segment_mean(struct kvt_dev *dev, const struct kvt_segment_mean_args *a);
+int kvt_ref_topk(struct kvt_dev *dev, const struct kvt_topk_args *a);
+int kvt_ref_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
+
+/* attn.c */
+int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
+
+#endif
