@@ -1,0 +1,61 @@
+/* UTF-8 decoding and terminal widths. */
+#include "base/utf8.h"
+
+#include <stddef.h>
+
+int kvt_utf8_next(const char *s, uint32_t *c)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    *c = KVT_UTF8_BAD;
+    if (u[0] < 0x80) {
+        *c = u[0];
+        return 1;
+    }
+    int len = u[0] >= 0xf0 && u[0] < 0xf5 ? 4 : u[0] >= 0xe0 && u[0] < 0xf0 ? 3 : u[0] >= 0xc2 && u[0] < 0xe0 ? 2 : 0;
+    if (!len)
+        return 1;
+    uint32_t v = u[0] & (0x7fu >> len);
+    for (int i = 1; i < len; i++) {
+        if ((u[i] & 0xc0) != 0x80)
+            return 1; /* also stops at the final 0 */
+        v = v << 6 | (u[i] & 0x3fu);
+    }
+    const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    if (v < least[len] || v > 0x10ffff || (v >= 0xd800 && v < 0xe000))
+        return 1;
+    *c = v;
+    return len;
+}
+
+struct range { uint32_t from, to; };
+
+static const struct range zero_width[] = {
+    {0x0300, 0x036f}, {0x0483, 0x0489}, {0x0591, 0x05bd}, {0x0610, 0x061a}, {0x064b, 0x065f}, {0x0670, 0x0670},
+    {0x06d6, 0x06dc}, {0x0900, 0x0902}, {0x093a, 0x093a}, {0x093c, 0x093c}, {0x0941, 0x0948}, {0x094d, 0x094d},
+    {0x0e31, 0x0e31}, {0x0e34, 0x0e3a}, {0x1ab0, 0x1aff}, {0x1dc0, 0x1dff}, {0x200b, 0x200f}, {0x202a, 0x202e},
+    {0x2060, 0x2064}, {0x20d0, 0x20f0}, {0xfe00, 0xfe0f}, {0xfe20, 0xfe2f}, {0xfeff, 0xfeff}, {0xe0100, 0xe01ef},
+};
+static const struct range two_wide[] = {
+    {0x1100, 0x115f}, {0x231a, 0x231b}, {0x23e9, 0x23ec}, {0x25fd, 0x25fe}, {0x2614, 0x2615}, {0x26a1, 0x26a1},
+    {0x2705, 0x2705}, {0x270a, 0x270b}, {0x2728, 0x2728}, {0x274c, 0x274c}, {0x2753, 0x2755}, {0x2b50, 0x2b50},
+    {0x2e80, 0x303e}, {0x3041, 0x33ff}, {0x3400, 0x4dbf}, {0x4e00, 0x9fff}, {0xa000, 0xa4cf}, {0xac00, 0xd7a3},
+    {0xf900, 0xfaff}, {0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff},
+    {0x1f900, 0x1f9ff}, {0x20000, 0x3fffd},
+};
+
+static int within(uint32_t c, const struct range *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (c >= r[i].from && c <= r[i].to)
+            return 1;
+    return 0;
+}
+
+int kvt_utf8_width(uint32_t c)
+{
+    if (c < 0x300 || c == KVT_UTF8_BAD)
+        return 1;
+    if (within(c, zero_width, sizeof zero_width / sizeof *zero_width))
+        return 0;
+    return within(c, two_wide, sizeof two_wide / sizeof *two_wide) ? 2 : 1;
+}
