@@ -1,1 +1,508 @@
-/* being written */
+/* kerncheck: runs the subjects and reports. What a subject may use is in kerncheck.h. */
+#include "tests/kerncheck/kerncheck.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define GUARD 256           /* bytes on either side of a buffer */
+#define MAX_BUF 512         /* buffers of one case */
+#define MAX_OP 128          /* lines of the report */
+#define SHOWN_FAILURES 8    /* of one op; the rest is counted */
+
+struct buf {
+    struct kc_cand *cand;
+    unsigned char *base;    /* backend memory of GUARD + shift + bytes + GUARD */
+    size_t shift, bytes;
+};
+
+struct op_line {            /* one op on one candidate */
+    const char *op;
+    const char *label;
+    size_t judged;
+    int failed;
+    double used;            /* largest error / allowance */
+};
+
+struct kc_state {
+    struct buf buf[MAX_BUF];
+    int n_buf;
+    void *host[MAX_BUF];
+    int n_host;
+    struct op_line line[MAX_OP];
+    int n_line;
+    bool quiet;             /* sabotage: failures are expected, so they are only counted */
+};
+
+static const struct kc_subject *const subjects[] = {&kc_elem, &kc_linear, &kc_cache, &kc_attn};
+enum { N_SUBJECT = sizeof subjects / sizeof *subjects };
+
+static void *need(void *p)
+{
+    if (!p) {
+        fprintf(stderr, "kerncheck: out of memory\n");
+        exit(4);
+    }
+    return p;
+}
+
+/* ---- random numbers and fills ---- */
+
+uint64_t kc_u64(struct kc *k) /* xorshift128+ */
+{
+    uint64_t a = k->rng[0], b = k->rng[1];
+    k->rng[0] = b;
+    a ^= a << 23;
+    k->rng[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
+    return k->rng[1] + b;
+}
+
+static void reseed(struct kc *k)
+{
+    k->rng[0] = k->seed * 0x9e3779b97f4a7c15u + 1;
+    k->rng[1] = k->seed ^ 0xd1b54a32d192ed03u;
+    for (int i = 0; i < 16; i++)
+        kc_u64(k);
+}
+
+int kc_int(struct kc *k, int lo, int hi) { return lo + (int)(kc_u64(k) % (uint64_t)(hi - lo + 1)); }
+
+float kc_uniform(struct kc *k, float lo, float hi)
+{
+    return lo + (hi - lo) * (float)(kc_u64(k) >> 40) * 0x1p-24f;
+}
+
+const char *kc_fill_name(enum kc_fill_kind kind)
+{
+    static const char *const name[] = {"uniform", "normal", "equal", "one huge", "very negative", "denormal", "zero"};
+    return name[kind];
+}
+
+void kc_fill(struct kc *k, float *x, size_t n, enum kc_fill_kind kind)
+{
+    float same = kc_uniform(k, 0.5f, 2.0f);
+    for (size_t i = 0; i < n; i++) {
+        switch (kind) {
+        case KC_UNIFORM: x[i] = kc_uniform(k, -1, 1); break;
+        case KC_NORMAL: {
+            double u = kc_uniform(k, 0x1p-24f, 1), v = kc_uniform(k, 0, 1);
+            x[i] = (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
+            break;
+        }
+        case KC_EQUAL: x[i] = same; break;
+        case KC_ONE_HUGE: x[i] = kc_uniform(k, -0.01f, 0.01f); break;
+        case KC_VERY_NEGATIVE: x[i] = kc_uniform(k, -1.01e4f, -1e4f); break;
+        case KC_DENORMAL: x[i] = kc_uniform(k, -1, 1) * 1e-20f * 1e-20f; break;
+        case KC_ZERO: case KC_N_FILL: x[i] = 0; break;
+        }
+    }
+    if (kind == KC_ONE_HUGE && n)
+        x[kc_u64(k) % n] = 1e4f;
+}
+
+void kc_fill_blocks(struct kc *k, void *dst, enum kvt_dtype type, size_t n)
+{
+    const struct kvt_dtype_info *d = &kvt_dtypes[type];
+    unsigned char *p = dst;
+    for (size_t b = 0; b < n / (size_t)d->block_values; b++, p += d->block_bytes) {
+        if (type == KVT_F32) {
+            float x = kc_uniform(k, -1, 1);
+            memcpy(p, &x, sizeof x);
+            continue;
+        }
+        for (int i = 0; i < d->block_bytes; i++)
+            p[i] = (unsigned char)kc_u64(k);
+        /* f16 fields: any sign and mantissa, exponent 2^-9 .. 2^-2, or now and then a subnormal; bf16 likewise */
+        int field[2] = {0, -1};
+        switch (type) {
+        case KVT_Q4_1: case KVT_Q5_1: case KVT_Q4_K: case KVT_Q5_K: field[1] = 2; break;
+        case KVT_Q6_K: field[0] = 208; break;
+        default: break;
+        }
+        for (int f = 0; f < 2 && field[f] >= 0; f++) {
+            uint16_t h = (uint16_t)kc_u64(k);
+            if (type == KVT_BF16)
+                h = (uint16_t)((h & 0x807f) | (118 + (int)(kc_u64(k) % 8)) << 7);
+            else
+                h = (uint16_t)((h & 0x83ff) | (kc_u64(k) % 16 ? 6 + (int)(kc_u64(k) % 8) : 0) << 10);
+            memcpy(p + field[f], &h, sizeof h);
+        }
+    }
+}
+
+/* ---- memory of a case ---- */
+
+void *kc_host(struct kc *k, size_t bytes)
+{
+    struct kc_state *s = k->state;
+    if (s->n_host == MAX_BUF)
+        need(NULL);
+    return s->host[s->n_host++] = need(calloc(bytes ? bytes : 1, 1));
+}
+
+void *kc_put_shifted(struct kc *k, struct kc_cand *c, const void *host, size_t bytes, size_t shift)
+{
+    struct kc_state *s = k->state;
+    if (s->n_buf == MAX_BUF)
+        need(NULL);
+    size_t whole = GUARD + shift + bytes + GUARD;
+    unsigned char *fill = need(malloc(whole));
+    memset(fill, 0xa5, whole);
+    if (host)
+        memcpy(fill + GUARD + shift, host, bytes);
+    else
+        memset(fill + GUARD + shift, 0x5c, bytes);
+    unsigned char *base = need(c->ops->alloc(c->dev, whole));
+    c->ops->write(c->dev, base, fill, whole);
+    free(fill);
+    s->buf[s->n_buf++] = (struct buf){c, base, shift, bytes};
+    return base + GUARD + shift;
+}
+
+void *kc_put(struct kc *k, struct kc_cand *c, const void *host, size_t bytes)
+{
+    return kc_put_shifted(k, c, host, bytes, 0);
+}
+
+void kc_get(struct kc *k, struct kc_cand *c, void *host, const void *p, size_t bytes)
+{
+    (void)k;
+    c->ops->read(c->dev, host, p, bytes);
+}
+
+static void release(struct kc *k, const struct buf *b, const char *op)
+{
+    size_t before = GUARD + b->shift;
+    unsigned char guard[GUARD + 64];
+    bool fine = true;
+    b->cand->ops->read(b->cand->dev, guard, b->base, before);
+    for (size_t i = 0; i < before; i++)
+        fine &= guard[i] == 0xa5;
+    b->cand->ops->read(b->cand->dev, guard, b->base + before + b->bytes, GUARD);
+    for (size_t i = 0; i < GUARD; i++)
+        fine &= guard[i] == 0xa5;
+    kc_that(k, b->cand, op, fine, "wrote outside a buffer of %zu bytes", b->bytes);
+    b->cand->ops->free(b->cand->dev, b->base);
+}
+
+void kc_end_cand(struct kc *k, struct kc_cand *c, const char *op)
+{
+    struct kc_state *s = k->state;
+    int left = 0;
+    for (int i = 0; i < s->n_buf; i++) {
+        struct buf b = s->buf[i];
+        if (b.cand == c)
+            release(k, &b, op);
+        else
+            s->buf[left++] = b;
+    }
+    s->n_buf = left;
+}
+
+void kc_end_case(struct kc *k, const char *op)
+{
+    struct kc_state *s = k->state;
+    for (int i = 0; i < s->n_buf; i++)
+        release(k, &s->buf[i], op);
+    s->n_buf = 0;
+    while (s->n_host)
+        free(s->host[--s->n_host]);
+}
+
+/* ---- verdicts ---- */
+
+static struct op_line *line_of(struct kc *k, const struct kc_cand *c, const char *op)
+{
+    struct kc_state *s = k->state;
+    for (int i = 0; i < s->n_line; i++)
+        if (s->line[i].label == c->label && !strcmp(s->line[i].op, op))
+            return &s->line[i];
+    if (s->n_line == MAX_OP)
+        need(NULL);
+    s->line[s->n_line] = (struct op_line){.op = op, .label = c->label};
+    return &s->line[s->n_line++];
+}
+
+__attribute__((format(printf, 4, 0)))
+static void failed(struct kc *k, struct op_line *line, const char *what, const char *fmt, va_list ap)
+{
+    line->failed++;
+    if (k->state->quiet || line->failed > SHOWN_FAILURES)
+        return;
+    printf("FAILED %s [%s] ", line->op, line->label);
+    vprintf(fmt, ap);
+    printf(": %s (seed %" PRIu64 ")\n", what, k->seed);
+}
+
+bool kc_judge(struct kc *k, const struct kc_cand *c, const char *op, const float *want, const float *got,
+              const float *allow, size_t n, const char *fmt, ...)
+{
+    struct op_line *line = line_of(k, c, op);
+    size_t worst = 0, bad = 0;
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double used;
+        if (isnan(want[i]) || isnan(got[i]))
+            used = isnan(want[i]) && isnan(got[i]) ? 0 : INFINITY;
+        else if (want[i] == got[i])
+            used = 0;
+        else
+            used = fabs((double)got[i] - (double)want[i]) / (double)allow[i]; /* allow 0: infinite */
+        bad += !(used <= 1);
+        if (!(used <= most)) {
+            most = used;
+            worst = i;
+        }
+    }
+    line->judged += n;
+    if (!(most <= line->used))
+        line->used = most;
+    if (!bad)
+        return true;
+    char what[192];
+    snprintf(what, sizeof what, "%zu of %zu differ; worst at %zu: want %.9g, got %.9g, allowed %.3g", bad, n, worst,
+             (double)want[worst], (double)got[worst], (double)allow[worst]);
+    va_list ap;
+    va_start(ap, fmt);
+    failed(k, line, what, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+bool kc_same(struct kc *k, const struct kc_cand *c, const char *op, const void *want, const void *got, size_t bytes,
+             const char *fmt, ...)
+{
+    struct op_line *line = line_of(k, c, op);
+    const unsigned char *w = want, *g = got;
+    size_t at = 0;
+    while (at < bytes && w[at] == g[at])
+        at++;
+    line->judged += bytes / 4;
+    if (at == bytes)
+        return true;
+    char what[96];
+    snprintf(what, sizeof what, "bits differ from byte %zu of %zu", at, bytes);
+    va_list ap;
+    va_start(ap, fmt);
+    failed(k, line, what, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+bool kc_rc(struct kc *k, const struct kc_cand *c, const char *op, int rc, const char *fmt, ...)
+{
+    struct op_line *line = line_of(k, c, op);
+    if (!rc)
+        return true;
+    char what[160];
+    snprintf(what, sizeof what, "returned %d: %.120s", rc, kvt_dev_error(c->dev));
+    va_list ap;
+    va_start(ap, fmt);
+    failed(k, line, what, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+bool kc_that(struct kc *k, const struct kc_cand *c, const char *op, bool holds, const char *fmt, ...)
+{
+    struct op_line *line = line_of(k, c, op);
+    if (holds)
+        return true;
+    va_list ap;
+    va_start(ap, fmt);
+    failed(k, line, "does not hold", fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* ---- timing ---- */
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double kc_time(void (*run)(void *arg), void *arg)
+{
+    run(arg); /* warm: pages, scratch, threads */
+    double best = INFINITY, start = now_s();
+    for (int i = 0; i < 3 || now_s() - start < 0.3; i++) {
+        double t = now_s();
+        run(arg);
+        t = now_s() - t;
+        if (t < best)
+            best = t;
+    }
+    return best;
+}
+
+void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *what, double seconds, double flops,
+             double bytes)
+{
+    (void)k;
+    printf("%-13s %-16s %-34s %10.1f us", op, c->label, what, seconds * 1e6);
+    if (flops > 0)
+        printf(" %8.1f GFLOP/s", flops / seconds * 1e-9);
+    if (bytes > 0)
+        printf(" %7.2f GB/s", bytes / seconds * 1e-9);
+    printf("\n");
+    fflush(stdout);
+}
+
+/* ---- the program ---- */
+
+static const char *const cand_label[4][2] = {
+    {"plain x1", "plain x2"}, {"avx2 x1", "avx2 x2"}, {"avx512 x1", "avx512 x2"}, {"avx512bf16 x1", "avx512bf16 x2"}};
+
+static int open_all(struct kc *k, const struct kvt_ops *cpu)
+{
+    struct kvt_err err = {0};
+    k->ref = (struct kc_cand){.ops = &kvt_ops_ref, .label = "ref", .threads = 1, .twin = -1};
+    int rc = kvt_ops_ref.open(&k->ref.dev, NULL, &err);
+    k->n_cand = 0;
+    for (int level = 0; !rc && level <= (int)kvt_simd_here(); level++) {
+        for (int threads = 1; !rc && threads <= 2; threads++) {
+            struct kc_cand *c = &k->cand[k->n_cand];
+            *c = (struct kc_cand){.ops = cpu, .label = cand_label[level][threads - 1], .threads = threads,
+                                  .twin = threads == 1 ? k->n_cand + 1 : k->n_cand - 1};
+            rc = kvt_cpu_open_simd(&c->dev, &(struct kvt_dev_opts){.threads = threads}, (enum kvt_simd)level, &err);
+            k->n_cand += !rc;
+        }
+    }
+    if (rc)
+        fprintf(stderr, "kerncheck: %s\n", err.text);
+    return rc;
+}
+
+static void close_all(struct kc *k)
+{
+    for (int i = 0; i < k->n_cand; i++)
+        k->cand[i].ops->close(&k->cand[i].dev);
+    k->ref.ops->close(&k->ref.dev);
+}
+
+static int report(const struct kc_state *s, bool print)
+{
+    int failures = 0;
+    for (int i = 0; i < s->n_line; i++) {
+        const struct op_line *l = &s->line[i];
+        failures += l->failed;
+        if (print)
+            printf("%-16s %-16s %10zu values  %5.1f %% of the allowance  %s\n", l->op, l->label, l->judged,
+                   100 * l->used, l->failed ? "FAILED" : "ok");
+    }
+    return failures;
+}
+
+static int run_check(struct kc *k, const struct kc_subject *subject, const struct kvt_ops *cpu, bool print)
+{
+    k->state->n_line = 0;
+    k->state->quiet = !print;
+    if (open_all(k, cpu))
+        return -1;
+    reseed(k);
+    subject->check(k);
+    int failures = report(k->state, print);
+    close_all(k);
+    return failures;
+}
+
+/* 1 when every wrong op was caught, as a check that fails should return; 0 when one slipped through. */
+static int run_sabotage(struct kc *k, const struct kc_subject *subject)
+{
+    bool all = true;
+    for (int i = 0;; i++) {
+        struct kvt_ops wrong = kvt_ops_cpu;
+        const char *what = subject->sabotage(&wrong, i);
+        if (!what)
+            break;
+        int failures = run_check(k, subject, &wrong, false);
+        printf("%-60s %s\n", what, failures > 0 ? "caught" : "NOT NOTICED");
+        fflush(stdout);
+        all &= failures > 0;
+    }
+    return all;
+}
+
+static void usage(FILE *f)
+{
+    fprintf(f, "kerncheck: judges every cpu kernel against ref\n"
+               "  kerncheck [--only SUBJECT] [--bench] [--seed N]\n"
+               "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
+               "  kerncheck --list               names the subjects\n"
+               "example: kerncheck --only linear --bench\n");
+}
+
+static const struct kc_subject *subject_of(const char *name)
+{
+    for (int i = 0; i < N_SUBJECT; i++)
+        if (!strcmp(subjects[i]->name, name))
+            return subjects[i];
+    fprintf(stderr, "kerncheck: no subject '%s'; see kerncheck --list\n", name);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    const struct kc_subject *only = NULL;
+    bool bench = false, sabotage = false;
+    static struct kc_state state;
+    struct kc k = {.seed = 1, .state = &state};
+    for (int i = 1; i < argc; i++) {
+        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
+            usage(stdout);
+            return 0;
+        }
+        if (!strcmp(argv[i], "--list")) {
+            for (int j = 0; j < N_SUBJECT; j++)
+                printf("%s\n", subjects[j]->name);
+            return 0;
+        }
+        if (!strcmp(argv[i], "--bench")) {
+            bench = true;
+        } else if ((!strcmp(argv[i], "--only") || !strcmp(argv[i], "--sabotage")) && next) {
+            sabotage = !strcmp(argv[i++], "--sabotage");
+            if (!(only = subject_of(next)))
+                return 2;
+        } else if (!strcmp(argv[i], "--seed") && next) {
+            char *end;
+            k.seed = strtoull(argv[++i], &end, 10);
+            if (*end || end == argv[i]) {
+                fprintf(stderr, "kerncheck: --seed takes a number, not '%s'\n", argv[i]);
+                return 2;
+            }
+        } else {
+            usage(stderr);
+            return 2;
+        }
+    }
+    if (sabotage)
+        return run_sabotage(&k, only);
+    int failures = 0;
+    for (int i = 0; i < N_SUBJECT; i++) {
+        if (only && subjects[i] != only)
+            continue;
+        if (bench) {
+            if (open_all(&k, &kvt_ops_cpu))
+                return 4;
+            reseed(&k);
+            subjects[i]->bench(&k);
+            close_all(&k);
+        } else {
+            int n = run_check(&k, subjects[i], &kvt_ops_cpu, true);
+            if (n < 0)
+                return 4;
+            failures += n;
+        }
+    }
+    if (failures)
+        printf("%d failed\n", failures);
+    return failures != 0;
+}
