@@ -23,6 +23,7 @@ enum kvt_heads { KVT_HEADS_EACH, KVT_HEADS_SHARED };      /* each kv head its ow
 enum kvt_scope { KVT_SCOPE_PER_LAYER, KVT_SCOPE_ALL_LAYERS };
 enum kvt_schedule { KVT_SCHEDULE_PREFILL, KVT_SCHEDULE_STEP };
 enum kvt_count { KVT_COUNT_PAPER, KVT_COUNT_KVPRESS };     /* ChunkKV: floor(budget / c), or max(1, int(chunks x keep)) */
+enum kvt_rule { KVT_RULE_EXACT, KVT_RULE_OFFICIAL, KVT_RULE_KVPRESS }; /* PyramidKV: whose rounding and fallback */
 
 /* The choices. Every field has a named option (methods/options.c) and is recorded in canonical form. */
 struct kvt_policy {
@@ -43,6 +44,7 @@ struct kvt_policy {
     enum kvt_scope scope;
     enum kvt_alloc alloc;
     int beta;                  /* PyramidKV */
+    enum kvt_rule rule;        /* PyramidKV */
     enum kvt_schedule schedule;
     int sinks;                 /* first positions protected */
     int recent;                /* newest positions protected, tokens; -1: half of the budget (H2O) */
@@ -53,6 +55,15 @@ struct kvt_policy {
     uint64_t seed;
 };
 
+/* What an allocation over layers is asked. */
+struct kvt_layer_ask {
+    int L;
+    int n;                     /* slots of the context */
+    int total_tok;             /* mean tokens of a layer, protected ones included */
+    double total_real;         /* the same before the floor: share x n */
+    int protect_tok;           /* protected slots of a layer: never given away */
+};
+
 struct kvt_method {
     const char *name;          /* "snapkv" */
     int version;               /* of our definition; part of the canonical form: snapkv@1[...] */
@@ -60,9 +71,10 @@ struct kvt_method {
     const char *summary;       /* one line */
     struct kvt_policy defaults;
     const char *options;       /* space-separated names of the options that mean something here */
-    /* Tokens of each layer, protected ones included, summing to exactly total_tok x L where the method is exact.
-     * NULL: uniform. Returns 1 where it fell back to uniform (and note, of note_len, says why). */
-    int (*layer_budget)(const struct kvt_policy *p, int L, int n, int total_tok, int32_t *layer_tok, char *note, size_t note_len);
+    /* layer_tok (L): tokens of each layer, protected ones included, each in [protect_tok, n]; they sum to exactly
+     * total_tok x L where the rule is exact. NULL: uniform. Returns 1 where it fell back to uniform (note, of
+     * note_len, says why), else 0. */
+    int (*layer_budget)(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len);
 };
 
 /* A method with its parameters as the user gave them. */
@@ -91,7 +103,12 @@ int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, str
 
 /* "25%", "0.25", "12.5%" (share kept; remove: share removed) -> ppm. EUSAGE outside (0, 100 %]. */
 int kvt_budget_parse(struct kvt_budget *out, const char *text, bool remove, struct kvt_err *err);
-/* Tokens of n under a budget: floor of the share in integer arithmetic, at least 1, at most n. */
-int kvt_budget_tokens(const struct kvt_budget *b, int n);
+/* Tokens of n under a budget: floor of the share in integer arithmetic, at least 1, at most n. Inline: the engine
+ * doesn't link the methods. */
+static inline int kvt_budget_tokens(const struct kvt_budget *b, int n)
+{
+    int64_t tok = b->kind == KVT_BUDGET_TOKENS ? b->tokens : (int64_t)n * b->keep_ppm / 1000000;
+    return tok < 1 ? 1 : tok > n ? n : (int)tok;
+}
 
 #endif
