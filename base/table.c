@@ -229,19 +229,24 @@ static void write_people(const struct kvt_table *t, FILE *out)
 {
     int width[MAX_COLS], total = 0, rows = kvt_table_rows(t);
     char buf[64];
+    int last = 0;
     for (int c = 0; c < t->n_cols; c++) {
+        width[c] = 0;
+        if (t->col[c].programs_only)
+            continue;
+        last = c;
         width[c] = kvt_text_width(title(&t->col[c]));
         for (int r = 0; r < rows; r++) {
             int w = kvt_text_width(cell_text(&t->col[c], &t->cell[r * t->n_cols + c], buf, sizeof buf));
             if (w > width[c])
                 width[c] = w;
         }
-        total += width[c] + (c ? 2 : 0);
+        total += width[c] + (total ? 2 : 0);
     }
     while (total > PEOPLE_WIDTH) { /* the longest text column gives way, one column at a time */
         int longest = -1;
         for (int c = 0; c < t->n_cols; c++)
-            if (t->col[c].kind == KVT_COL_TEXT && width[c] > NARROWEST_TEXT && width[c] > kvt_text_width(title(&t->col[c])) &&
+            if (t->col[c].kind == KVT_COL_TEXT && !t->col[c].programs_only && width[c] > NARROWEST_TEXT && width[c] > kvt_text_width(title(&t->col[c])) &&
                 (longest < 0 || width[c] > width[longest]))
                 longest = c;
         if (longest < 0)
@@ -251,11 +256,13 @@ static void write_people(const struct kvt_table *t, FILE *out)
     }
     for (int r = -1; r < rows; r++) {
         for (int c = 0; c < t->n_cols; c++) {
+            if (t->col[c].programs_only)
+                continue;
             bool right = t->col[c].kind != KVT_COL_TEXT && t->col[c].kind != KVT_COL_BOOL;
             const char *s = r < 0 ? title(&t->col[c]) : cell_text(&t->col[c], &t->cell[r * t->n_cols + c], buf, sizeof buf);
-            if (c)
+            put_aligned(out, s, width[c], right, c == last);
+            if (c != last)
                 fputs("  ", out);
-            put_aligned(out, s, width[c], right, c == t->n_cols - 1);
         }
         fputc('\n', out);
     }

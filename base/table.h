@@ -38,6 +38,7 @@ struct kvt_col {
     const char *unit;   /* "bytes", "nats"; NULL: none */
     enum kvt_col_kind kind;
     int digits;
+    bool programs_only; /* left out for people, whose screen is narrow */
 };
 
 struct kvt_table;
