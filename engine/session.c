@@ -1,1 +1,391 @@
-/* being written */
+/* A session: opened from a model and options, one shared prefill, the branches forked from it. */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "engine/run.h"
+
+int64_t kvt_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of)
+{
+    if (s->o.progress)
+        s->o.progress(s->o.progress_arg, phase, done, of);
+}
+
+int kvt_session_see(struct kvt_session *s, const struct kvt_event *ev, struct kvt_err *err)
+{
+    int rc = s->o.probe ? s->o.probe->see(s->o.probe->self, ev) : 0;
+    return rc ? kvt_fail(err, rc, "the observer stopped the run: %s", kvt_status_text(rc)) : 0;
+}
+
+int kvt_session_phase(struct kvt_session *s, enum kvt_phase phase, int64_t start_ns, int n_tok, struct kvt_err *err)
+{
+    int64_t dur = kvt_now_ns() - start_ns;
+    s->phase_ns[phase] += dur;
+    return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_PHASE,
+        .phase = { .phase = phase, .start_ns = start_ns, .dur_ns = dur, .n_tok = n_tok } }, err);
+}
+
+int kvt_session_branch_bytes(struct kvt_session *s, int cell, struct kvt_cache_bytes *out, struct kvt_err *err)
+{
+    int rc = s->ops->cache_bytes(s->dev, s->cache, cell, out);
+    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
+}
+
+/* ---- what a run will need ---- */
+
+/* Tokens that methods may evict, by protocol (measures.md 1). */
+static int context_of(const struct kvt_session_opts *o)
+{
+    if (o->protocol == KVT_PROTOCOL_LITERATURE)
+        return o->n_prompt;
+    if (o->question_start > 0)
+        return o->question_start;
+    return o->n_prompt > o->window ? o->n_prompt - o->window : 1;
+}
+
+static int prefill_of(const struct kvt_session_opts *o)
+{
+    return o->protocol == KVT_PROTOCOL_HIDDEN ? context_of(o) : o->n_prompt;
+}
+
+static int streams_of(const struct kvt_session_opts *o)
+{
+    return 1 + o->n_branches * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
+}
+
+static void needs_of(const struct kvt_session_opts *o, const struct kvt_wants *w, struct kvt_needs *needs)
+{
+    memset(needs, 0, sizeof *needs);
+    for (int b = 0; b < o->n_branches; b++)
+        kvt_spec_needs(&o->branch[b].spec, needs);
+    if (w->scores && !needs->n_windows && o->window > 0)
+        needs->window[needs->n_windows++] = o->window;
+}
+
+static struct kvt_wants wants_of(const struct kvt_session_opts *o)
+{
+    struct kvt_wants w = { .n_sink = 4 };
+    if (o->probe)
+        o->probe->wants(o->probe->self, &w);
+    return w;
+}
+
+static int rows_of_call(const struct kvt_session_opts *o)
+{
+    int question = o->n_prompt - context_of(o), rows = streams_of(o) * (question > 0 ? question : 1);
+    return rows > streams_of(o) ? rows : streams_of(o);
+}
+
+static int run_of(const struct kvt_session_opts *o)
+{
+    int rows = rows_of_call(o), most = rows > prefill_of(o) ? rows : prefill_of(o);
+    return most < KVT_ROWS_RUN ? most : KVT_ROWS_RUN;
+}
+
+static size_t page_bytes(const struct kvt_shape *s, enum kvt_dtype type, int64_t slots)
+{
+    int64_t pages = (slots + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
+    return (size_t)pages * KVT_PAGE_SLOTS * (size_t)s->L * (size_t)s->G * (size_t)s->D * 2 * (size_t)kvt_dtypes[type].block_bytes;
+}
+
+int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_session_sizes *out, struct kvt_err *err)
+{
+    const struct kvt_shape *s = kvt_model_shape(m);
+    struct kvt_wants w = wants_of(o);
+    struct kvt_needs needs;
+    (void)err;
+    needs_of(o, &w, &needs);
+    memset(out, 0, sizeof *out);
+    out->weights_bytes = kvt_model_bytes(m);
+    out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
+    int copies = streams_of(o);
+    for (int b = 0; b < o->n_branches; b++) {
+        size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&o->branch[b].budget, context_of(o)));
+        out->kv_decode_bytes += kept < out->kv_prefill_bytes ? kept : 0;
+    }
+    out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
+    kvt_observer_bytes(&w, s->L, s->H, prefill_of(o), &needs, &out->scores_bytes, &out->maps_bytes);
+    int n_pos = o->n_prompt + o->n_new + 1;
+    out->work_bytes = kvt_forward_work_bytes(s, run_of(o), n_pos)
+        + ((size_t)prefill_of(o) * s->E + (size_t)rows_of_call(o) * s->E + (size_t)copies * s->V
+           + (size_t)copies * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
+    return 0;
+}
+
+/* ---- open and close ---- */
+
+static void evict_wants(void *self, struct kvt_wants *w)
+{
+    struct kvt_session *s = self;
+    if (s->o.probe)
+        s->o.probe->wants(s->o.probe->self, w);
+}
+
+static int evict_see(void *self, const struct kvt_event *ev)
+{
+    struct kvt_session *s = self;
+    if (ev->kind == KVT_EV_BUDGET)
+        s->branch[ev->budget.branch].effective_keep = ev->budget.effective_keep;
+    return s->o.probe ? s->o.probe->see(s->o.probe->self, ev) : 0;
+}
+
+static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
+{
+    if (o->n_prompt < 2)
+        return kvt_fail(err, KVT_EINPUT, "the prompt has %d token(s); at least 2 are needed", o->n_prompt);
+    if (o->n_prompt + o->n_new > shape->context_tok)
+        return kvt_fail(err, KVT_EINPUT, "prompt of %d tokens + %d new = %d, %d more than the model's context of %d; shorten the prompt or -n",
+                        o->n_prompt, o->n_new, o->n_prompt + o->n_new, o->n_prompt + o->n_new - shape->context_tok, shape->context_tok);
+    if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
+        return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
+    return 0;
+}
+
+static int copy_inputs(struct kvt_session *s)
+{
+    const struct kvt_session_opts *o = &s->o;
+    s->token = kvt_calloc((size_t)o->n_prompt, sizeof *s->token);
+    s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
+    if (!s->token || !s->shot)
+        return KVT_ENOMEM;
+    memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
+    s->o.token = s->token;
+    for (int i = 0; i < o->n_shots; i++)
+        if (o->shot[2 * i + 1] <= s->n_context)
+            memcpy(s->shot + 2 * s->env.n_shots++, o->shot + 2 * i, 2 * sizeof *s->shot);
+    return 0;
+}
+
+static int host_arrays(struct kvt_session *s)
+{
+    bool ok = true;
+    int rows = s->rows_cap, m = s->max_rows, n = s->n;
+#define GET(p, count) (ok = ((p) = kvt_calloc((size_t)(count), sizeof *(p))) != NULL && ok)
+    GET(s->r_token, rows); GET(s->r_branch, rows); GET(s->r_pos, rows); GET(s->r_at, rows);
+    GET(s->r_renumber, rows); GET(s->r_stream, rows);
+    GET(s->argmax, m); GET(s->base, m); GET(s->target, m);
+    GET(s->logprob, m); GET(s->top_logprob, m); GET(s->kl, m); GET(s->entropy, m);
+    GET(s->ev_token, n); GET(s->ev_argmax, n); GET(s->ev_logprob, n); GET(s->ev_kl, n); GET(s->ev_entropy, n);
+    GET(s->ev_alone, n); GET(s->ev_own, n);
+#undef GET
+    return ok ? 0 : KVT_ENOMEM;
+}
+
+static int open_branches(struct kvt_session *s, struct kvt_err *err)
+{
+    s->branch = kvt_calloc((size_t)s->n, sizeof *s->branch);
+    if (!s->branch)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", s->n);
+    for (int b = 0; b < s->n; b++) {
+        const struct kvt_branch_opts *bo = b ? &s->o.branch[b - 1] : NULL;
+        if (kvt_branch_open(&s->branch[b], bo ? bo->name : "full", bo && bo->spec.policy.renumber, s->o.n_new))
+            return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
+        int rc = bo ? kvt_evict_check(&bo->spec, &bo->budget, s->n_prefill, s->n_context, s->env.n_shots, err) : 0;
+        if (!rc && bo)
+            rc = kvt_evictor_open(&s->branch[b].forced.evictor, &s->env, b, &bo->spec, &bo->budget, err);
+        if (rc)
+            return rc;
+        if (bo && kvt_evictor_wants_row(s->branch[b].forced.evictor))
+            s->n_blocks += s->o.decode == KVT_DECODE_BOTH ? 2 : 1;
+    }
+    return 0;
+}
+
+static void *device_floats(struct kvt_session *s, size_t a, size_t b)
+{
+    size_t count, bytes;
+    return kvt_mul_size(a ? a : 1, b, &count) && kvt_mul_size(count, sizeof(float), &bytes) ? s->ops->alloc(s->dev, bytes) : NULL;
+}
+
+static int open_parts(struct kvt_session *s, struct kvt_err *err)
+{
+    const struct kvt_shape *shape = s->shape;
+    struct kvt_wants w = wants_of(&s->o);
+    struct kvt_needs needs;
+    needs_of(&s->o, &w, &needs);
+    int n_pos = s->o.n_prompt + s->o.n_new + 1;
+    struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = s->max_rows,
+                                 .max_slots = s->max_slots, .type = s->o.kv_type };
+    int rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
+    if (!rc)
+        rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
+    if (!rc)
+        rc = kvt_forward_open(&s->forward, s->model, s->ops, s->dev, s->cache, s->o.compute, run_of(&s->o), n_pos, err);
+    if (!rc)
+        rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
+    if (rc)
+        return rc;
+    s->forward.interrupted = s->o.interrupted;
+    s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };
+    s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
+    s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G;
+    s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
+    s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot;
+    rc = open_branches(s, err);
+    if (rc)
+        return rc;
+    s->x_prefill = device_floats(s, (size_t)s->n_prefill, (size_t)shape->E);
+    s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
+    s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
+    s->row = device_floats(s, (size_t)s->n_blocks * (size_t)shape->H, (size_t)s->max_slots);
+    if (!s->x_prefill || !s->x || !s->logits || !s->row || host_arrays(s))
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d rows of logits and hidden states", s->max_rows);
+    s->decode_see = (struct kvt_see){ .row_at = s->r_at, .row = s->row, .row_ld = s->max_slots };
+    return 0;
+}
+
+int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_err *err)
+{
+    *out = NULL;
+    int rc = check(o, kvt_model_shape(m), err);
+    if (rc)
+        return rc;
+    struct kvt_session *s = kvt_calloc(1, sizeof *s);
+    if (!s)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for a session");
+    s->o = *o, s->model = m, s->shape = kvt_model_shape(m), s->ops = o->ops;
+    s->n = 1 + o->n_branches;
+    s->n_context = context_of(o), s->n_prefill = prefill_of(o);
+    s->max_rows = streams_of(o), s->rows_cap = rows_of_call(o);
+    s->max_slots = o->n_prompt + o->n_new;
+    rc = copy_inputs(s);
+    if (rc)
+        kvt_fail(err, rc, "no memory for %d tokens", o->n_prompt);
+    else
+        rc = open_parts(s, err);
+    if (rc)
+        kvt_session_close(&s);
+    *out = s;
+    return rc;
+}
+
+void kvt_session_close(struct kvt_session **session)
+{
+    struct kvt_session *s = session ? *session : NULL;
+    if (!s)
+        return;
+    for (int b = 0; s->branch && b < s->n; b++)
+        kvt_branch_close(&s->branch[b]);
+    if (s->dev) {
+        void *own[] = { s->x_prefill, s->x, s->logits, s->row };
+        for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+            s->ops->free(s->dev, own[i]);
+        kvt_observer_close(&s->observer);
+        kvt_forward_close(&s->forward);
+        s->ops->cache_close(s->dev, &s->cache);
+        s->ops->close(&s->dev);
+    }
+    void *own[] = { s->branch, s->token, s->shot, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+                    s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
+                    s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        free(own[i]);
+    *session = NULL;
+}
+
+/* ---- prefill and eviction ---- */
+
+static int run_prompt(struct kvt_session *s, struct kvt_err *err)
+{
+    int n = s->n_prefill, rc = 0;
+    int32_t *zero = kvt_calloc((size_t)n, sizeof *zero), *pos = kvt_calloc((size_t)n, sizeof *pos);
+    if (!zero || !pos)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);
+    for (int t = 0; pos && t < n; t++)
+        pos[t] = t;
+    struct kvt_rows rows = { .T = n, .token = s->token, .branch = zero, .pos = pos, .exact = false };
+    if (!rc)
+        rc = kvt_forward_embed(&s->forward, &rows, s->x_prefill, err);
+    for (int l = 0; l < s->shape->L && !rc; l++) {
+        rc = kvt_forward_layer(&s->forward, l, &rows, s->x_prefill, &s->observer.look, err);
+        kvt_session_progress(s, KVT_PHASE_PREFILL, l + 1, s->shape->L);
+    }
+    free(zero);
+    free(pos);
+    return rc;
+}
+
+/* The full branch lets go of the question: it is fed again over every branch's cache, its own too. */
+static int drop_question(struct kvt_session *s, struct kvt_err *err)
+{
+    int G = s->shape->G, keep = s->n_context, rc = 0;
+    int32_t *list = kvt_calloc((size_t)G * (size_t)keep + (size_t)G, sizeof *list);
+    int32_t *dev = s->ops->alloc(s->dev, ((size_t)G * (size_t)keep + (size_t)G) * sizeof *dev);
+    if (!list || !dev)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d slots", keep);
+    for (int g = 0; !rc && g < G; g++) {
+        for (int j = 0; j < keep; j++)
+            list[(size_t)g * keep + j] = j;
+        list[(size_t)G * keep + g] = keep;
+    }
+    if (!rc)
+        rc = s->ops->write(s->dev, dev, list, ((size_t)G * (size_t)keep + (size_t)G) * sizeof *dev);
+    for (int l = 0; l < s->shape->L && !rc; l++) {
+        rc = s->ops->cache_keep(s->dev, &(struct kvt_keep_args){ .cache = s->cache, .branch = 0, .layer = l, .slot = dev,
+                                                                .count = dev + (size_t)G * keep, .ld = keep });
+        if (rc)
+            kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
+    }
+    s->ops->free(s->dev, dev);
+    free(list);
+    return rc;
+}
+
+static int fork_and_evict(struct kvt_session *s, struct kvt_err *err)
+{
+    struct kvt_cache_bytes bytes;
+    int rc = 0;
+    s->branch[0].forced.cell = 0;
+    for (int b = 1; b < s->n && !rc; b++) {
+        struct kvt_stream_state *st = &s->branch[b].forced;
+        if (s->o.interrupted && *s->o.interrupted)
+            return kvt_fail(err, KVT_EINTR, "interrupted");
+        rc = s->ops->cache_fork(s->dev, s->cache, 0, b);
+        if (rc)
+            return kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
+        st->cell = b;
+        rc = kvt_evict_prefill(st->evictor, &s->observer.raw, err);
+        kvt_session_progress(s, KVT_PHASE_EVICT, b, s->n - 1);
+    }
+    for (int b = 0; b < s->n && !rc; b++) {
+        rc = kvt_session_branch_bytes(s, b, &bytes, err);
+        s->branch[b].bytes_after = s->branch[b].bytes_last = bytes.alone;
+    }
+    return rc;
+}
+
+int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
+{
+    int64_t t0 = kvt_now_ns();
+    int rc = run_prompt(s, err);
+    if (!rc)
+        rc = kvt_session_phase(s, KVT_PHASE_PREFILL, t0, s->n_prefill, err);
+    t0 = kvt_now_ns();
+    if (!rc && s->n_context < s->n_prefill)
+        rc = drop_question(s, err);
+    if (!rc)
+        rc = fork_and_evict(s, err);
+    if (!rc)
+        rc = kvt_session_phase(s, KVT_PHASE_EVICT, t0, s->n_context, err);
+    if (rc)
+        return rc;
+    t0 = kvt_now_ns();
+    if (s->n_context < s->o.n_prompt) {
+        rc = kvt_lockstep_question(s, err);
+    } else { /* literature: everybody's first token comes from the full prefill */
+        rc = kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true, s->logits, err);
+        for (int b = 0; b < s->n; b++)
+            s->branch[b].forced.row = 0;
+    }
+    return rc ? rc : kvt_session_phase(s, KVT_PHASE_QUESTION, t0, s->o.n_prompt - s->n_context, err);
+}

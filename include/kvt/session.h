@@ -19,6 +19,7 @@ enum kvt_decode {              /* how branches get their next token */
 };
 
 struct kvt_branch_opts {
+    const char *name;          /* "snapkv 25%", unique in the session; copied */
     struct kvt_spec spec;
     struct kvt_budget budget;
 };

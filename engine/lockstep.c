@@ -1,0 +1,320 @@
+/* All branches in lockstep: one call of the forward pass a step, weights read once for everybody.
+ *
+ * Each method's branch is teacher-forced on the full branch's tokens, so that every step compares the same text. At the
+ * first token that it would have said differently it forks a free-running stream, which goes on with its own words;
+ * until then the two are the same stream, bit for bit, and nothing is computed twice. */
+#include <math.h>
+#include <string.h>
+
+#include "engine/run.h"
+#include "kvt/prompt.h"
+
+static int op(struct kvt_session *s, int rc, struct kvt_err *err)
+{
+    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
+}
+
+/* ---- one call ---- */
+
+static const struct kvt_see *look_before(void *self, int layer, int row0, int n)
+{
+    struct kvt_session *s = self;
+    (void)layer, (void)n;
+    s->decode_see.row_at = s->r_at + row0;
+    return &s->decode_see;
+}
+
+static int look_after(void *self, int layer, int row0, int n, struct kvt_err *err)
+{
+    struct kvt_session *s = self;
+    for (int t = row0; t < row0 + n; t++) {
+        if (!s->r_stream[t])
+            continue;
+        const float *row = s->r_at[t] < 0 ? NULL : s->row + (size_t)s->r_at[t] * (size_t)s->shape->H * (size_t)s->max_slots;
+        int rc = kvt_evict_step(s->r_stream[t]->evictor, layer, row, s->max_slots, s->r_pos[t], s->step, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err)
+{
+    struct kvt_rows rows = { .T = T, .token = s->r_token, .branch = s->r_branch, .pos = s->r_pos, .renumber = s->r_renumber, .exact = true };
+    struct kvt_look look = { .self = s, .after = look_after };
+    for (int t = 0; t < T; t++)
+        if (s->r_at[t] >= 0)
+            look.before = look_before;
+    int rc = kvt_forward_embed(&s->forward, &rows, s->x, err);
+    for (int l = 0; l < s->shape->L && !rc; l++)
+        rc = kvt_forward_layer(&s->forward, l, &rows, s->x, &look, err);
+    return rc;
+}
+
+/* Row t of the next call: a token of a stream. blocks counts the attention rows asked for so far. */
+static void put_row(struct kvt_session *s, int t, struct kvt_stream_state *st, bool renumber, int32_t token, int pos, int *blocks)
+{
+    bool steps = st->evictor && kvt_evictor_steps(st->evictor);
+    s->r_token[t] = token;
+    s->r_branch[t] = st->cell;
+    s->r_pos[t] = pos;
+    s->r_renumber[t] = renumber;
+    s->r_stream[t] = steps ? st : NULL;
+    s->r_at[t] = steps && kvt_evictor_wants_row(st->evictor) ? (*blocks)++ : -1;
+}
+
+/* Logits of n hidden rows at s->x into logits rows [first, first + n). */
+static int head(struct kvt_session *s, int n, int first, struct kvt_err *err)
+{
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i += s->forward.run) {
+        int m = n - i < s->forward.run ? n - i : s->forward.run;
+        rc = kvt_forward_head(&s->forward, s->x + (size_t)i * s->shape->E, m, true, s->logits + (size_t)(first + i) * s->shape->V, err);
+    }
+    return rc;
+}
+
+/* ---- the question ---- */
+
+/* Branches that evict step by step take the question a token at a time, the others in one block: the same bits either
+ * way, since a row doesn't depend on its neighbours. */
+int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
+{
+    int first = s->n_context, n = s->o.n_prompt - first, blocked = 0, row = 0, rc = 0;
+    size_t E = (size_t)s->shape->E;
+    s->step = 0;
+    for (int b = 0; b < s->n; b++) {
+        struct kvt_branch *br = &s->branch[b];
+        int none = 0;
+        if (br->forced.evictor && kvt_evictor_steps(br->forced.evictor))
+            continue;
+        for (int i = 0; i < n; i++)
+            put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &none);
+        br->forced.row = blocked++;
+    }
+    rc = kvt_lockstep_feed(s, row, err);
+    for (int i = 0; i < blocked && !rc; i++)
+        rc = op(s, s->ops->copy(s->dev, s->x + (size_t)i * E, s->x + ((size_t)(i + 1) * (size_t)n - 1) * E, E * sizeof(float)), err);
+    if (!rc)
+        rc = head(s, blocked, 0, err);
+    if (blocked == s->n)
+        return rc;
+    for (int i = 0; i < n && !rc; i++) {
+        int blocks = 0;
+        row = 0;
+        for (int b = 0; b < s->n; b++) {
+            struct kvt_branch *br = &s->branch[b];
+            if (!br->forced.evictor || !kvt_evictor_steps(br->forced.evictor))
+                continue;
+            br->forced.row = blocked + row;
+            put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &blocks);
+        }
+        rc = kvt_lockstep_feed(s, row, err);
+        kvt_session_progress(s, KVT_PHASE_QUESTION, i + 1, n);
+    }
+    return rc ? rc : head(s, row, blocked, err);
+}
+
+/* ---- decode ---- */
+
+struct step_state {
+    const struct kvt_tokenizer *tok;
+    bool forced_on;       /* the full branch hasn't ended */
+    int32_t full_token;   /* what it says now */
+    int n_rows;           /* rows of logits */
+};
+
+/* Statistics of every row of logits against the full branch's. */
+static int look_at_logits(struct kvt_session *s, struct step_state *st, struct kvt_err *err)
+{
+    int full = s->branch[0].forced.row;
+    const float *row = s->logits + (size_t)full * s->shape->V;
+    int rc = 0;
+    if (st->forced_on) {
+        rc = op(s, s->ops->logit_stats(s->dev, &(struct kvt_logit_stats_args){ .logits = row, .T = 1, .V = s->shape->V,
+                                                                                .argmax = &st->full_token }), err);
+    }
+    for (int i = 0; i < st->n_rows; i++) {
+        s->base[i] = st->forced_on ? full : -1;
+        s->target[i] = st->forced_on ? st->full_token : -1;
+    }
+    return rc ? rc : op(s, s->ops->logit_stats(s->dev, &(struct kvt_logit_stats_args){
+        .logits = s->logits, .T = st->n_rows, .V = s->shape->V, .base = s->base, .token = s->target, .argmax = s->argmax,
+        .logprob = s->logprob, .top_logprob = s->top_logprob, .kl = s->kl, .entropy = s->entropy }), err);
+}
+
+/* A branch that would say something else than the full one goes on by itself, on a copy of its cells. */
+static int fork_free(struct kvt_session *s, int b, struct kvt_err *err)
+{
+    struct kvt_branch *br = &s->branch[b];
+    int cell = s->n + b - 1;
+    int rc = op(s, s->ops->cache_fork(s->dev, s->cache, br->forced.cell, cell), err);
+    if (rc)
+        return rc;
+    br->free.cell = cell;
+    br->free.row = br->forced.row;
+    return br->forced.evictor ? kvt_evictor_fork(&br->free.evictor, br->forced.evictor, cell, err) : 0;
+}
+
+static int say(struct kvt_session *s, struct step_state *st, int b, int k, int32_t token, float logprob, bool own, struct kvt_err *err)
+{
+    struct kvt_branch *br = &s->branch[b];
+    br->free_token[br->n_free++] = token;
+    br->ended = s->o.stop_at_end && kvt_token_is_end(st->tok, token);
+    if (!own)
+        return 0;
+    return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_FREE,
+        .free = { .branch = b, .step = k, .token = token, .logprob = logprob } }, err);
+}
+
+/* Each stream's next token; forks at a first difference. */
+static int choose(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
+{
+    int rc = 0;
+    for (int b = 0; b < s->n && !rc; b++) {
+        struct kvt_branch *br = &s->branch[b];
+        int row = br->forced.row, own = s->argmax[row];
+        bool differs = st->forced_on && own != st->full_token;
+        if (st->forced_on) {
+            br->said[br->n_said++] = own;
+            br->n_agree += !differs;
+            if (s->o.decode != KVT_DECODE_FREE || !br->diverged) {
+                br->kl_sum += s->kl[row];
+                br->n_kl++;
+            }
+        }
+        if (differs && !br->diverged) {
+            br->diverged = k;
+            if (s->o.decode == KVT_DECODE_BOTH && !br->ended)
+                rc = fork_free(s, b, err);
+        }
+        if (rc || br->ended)
+            continue;
+        if (s->o.decode == KVT_DECODE_FREE)
+            rc = say(s, st, b, k, own, s->top_logprob[row], br->diverged != 0, err);
+        else if (br->free.cell >= 0)
+            rc = say(s, st, b, k, s->argmax[br->free.row], s->top_logprob[br->free.row], true, err);
+        else if (st->forced_on && !br->diverged)
+            rc = say(s, st, b, k, st->full_token, s->logprob[row], false, err);
+    }
+    return rc;
+}
+
+/* Feeds the chosen tokens; leaves the streams' next logits. */
+static int advance(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
+{
+    int pos = s->o.n_prompt + k - 1, T = 0, blocks = 0;
+    s->step = k;
+    for (int b = 0; st->forced_on && b < s->n; b++) {
+        struct kvt_branch *br = &s->branch[b];
+        if (s->o.decode == KVT_DECODE_FREE && br->ended)
+            continue;
+        int32_t token = s->o.decode == KVT_DECODE_FREE ? br->free_token[br->n_free - 1] : st->full_token;
+        put_row(s, T, &br->forced, br->renumber, token, pos, &blocks);
+        br->forced.row = T++;
+    }
+    for (int b = 1; b < s->n; b++) {
+        struct kvt_branch *br = &s->branch[b];
+        if (br->free.cell < 0 || br->ended)
+            continue;
+        put_row(s, T, &br->free, br->renumber, br->free_token[br->n_free - 1], pos, &blocks);
+        br->free.row = T++;
+    }
+    st->n_rows = T;
+    if (!T)
+        return 0;
+    int rc = kvt_lockstep_feed(s, T, err);
+    return rc ? rc : head(s, T, 0, err);
+}
+
+/* The step's event: what everybody would have said, what it cost. Rows are those that chose step k's token. */
+static int note_choice(struct kvt_session *s, const struct step_state *st)
+{
+    for (int b = 0; b < s->n; b++) {
+        int row = s->branch[b].forced.row;
+        bool compared = s->o.decode != KVT_DECODE_FREE || !s->branch[b].diverged || s->branch[b].diverged > s->steps;
+        s->ev_token[b] = s->o.decode == KVT_DECODE_FREE ? s->argmax[row] : st->full_token;
+        s->ev_argmax[b] = s->argmax[row];
+        s->ev_logprob[b] = s->o.decode == KVT_DECODE_FREE ? s->top_logprob[row] : s->logprob[row];
+        s->ev_kl[b] = compared ? s->kl[row] : NAN;
+        s->ev_entropy[b] = s->entropy[row];
+    }
+    return 0;
+}
+
+static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_err *err)
+{
+    struct kvt_cache_bytes bytes = { 0 };
+    for (int b = 0; b < s->n; b++) {
+        struct kvt_branch *br = &s->branch[b];
+        int rc = kvt_session_branch_bytes(s, br->forced.cell, &bytes, err);
+        if (rc)
+            return rc;
+        s->ev_alone[b] = br->bytes_last = bytes.alone;
+        s->ev_own[b] = bytes.own;
+        br->bytes_sum += (double)bytes.alone;
+    }
+    return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_STEP, .step = {
+        .step = k, .n_branch = s->n, .token = s->ev_token, .argmax = s->ev_argmax, .logprob = s->ev_logprob, .kl = s->ev_kl,
+        .entropy = s->ev_entropy, .alone_bytes = s->ev_alone, .own_bytes = s->ev_own, .held_bytes = bytes.held,
+        .step_ns = kvt_now_ns() - start_ns } }, err);
+}
+
+static int hash_logits(struct kvt_session *s, struct kvt_err *err)
+{
+    unsigned char buf[4096];
+    uint64_t h = 0xcbf29ce484222325u;
+    size_t bytes = (size_t)s->shape->V * sizeof(float);
+    const char *src = (const char *)(s->logits + (size_t)s->branch[0].forced.row * s->shape->V);
+    for (size_t at = 0; at < bytes; at += sizeof buf) {
+        size_t n = bytes - at < sizeof buf ? bytes - at : sizeof buf;
+        int rc = op(s, s->ops->read(s->dev, buf, src + at, n), err);
+        if (rc)
+            return rc;
+        for (size_t i = 0; i < n; i++)
+            h = (h ^ buf[i]) * 0x100000001b3u;
+    }
+    s->logits_hash = h;
+    return 0;
+}
+
+static int first_rows(const struct kvt_session *s)
+{
+    int rows = 0;
+    for (int b = 0; b < s->n; b++)
+        if (s->branch[b].forced.row >= rows)
+            rows = s->branch[b].forced.row + 1;
+    return rows;
+}
+
+int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
+{
+    struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = true, .n_rows = first_rows(s) };
+    int64_t t0 = kvt_now_ns();
+    int rc = hash_logits(s, err);
+    for (int k = 1; k <= s->o.n_new && !rc && st.n_rows; k++) {
+        int64_t step0 = kvt_now_ns();
+        if (s->o.interrupted && *s->o.interrupted) {
+            rc = kvt_fail(err, KVT_EINTR, "interrupted");
+            break;
+        }
+        rc = look_at_logits(s, &st, err);
+        if (!rc)
+            rc = choose(s, &st, k, err);
+        bool forced = st.forced_on;
+        if (!rc && forced)
+            rc = note_choice(s, &st);
+        if (!rc)
+            rc = advance(s, &st, k, err);
+        if (!rc && forced) {
+            s->steps = k;
+            rc = note_step(s, k, step0, err);
+            if (!rc)
+                rc = hash_logits(s, err);
+            st.forced_on = !s->branch[0].ended;
+        }
+        kvt_session_progress(s, KVT_PHASE_DECODE, k, s->o.n_new);
+    }
+    int done = kvt_session_phase(s, KVT_PHASE_DECODE, t0, s->steps, rc ? NULL : err);
+    return rc ? rc : done;
+}

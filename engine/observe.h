@@ -1,0 +1,33 @@
+/* What the shared prefill returns beside its output: the union of what methods need and the trace wants. */
+#ifndef KVT_ENGINE_OBSERVE_H
+#define KVT_ENGINE_OBSERVE_H
+
+#include "engine/evict.h"
+#include "engine/forward.h"
+
+struct kvt_observer {
+    const struct kvt_ops *ops;
+    struct kvt_dev *dev;
+    const struct kvt_probe *probe;   /* or NULL */
+    int L, H, n;                     /* n prompt tokens = columns = leading dimension */
+    struct kvt_wants wants;
+    struct kvt_prefill_scores raw;   /* backend memory, all layers; owned */
+    struct kvt_see see;              /* of the layer being run */
+    struct kvt_look look;            /* to hand to the forward pass */
+    float *entropy, *sink;           /* (H, n) backend */
+    float *pool_mean, *pool_max;     /* (H, R, C) backend */
+    float *rows;                     /* (heads, attn_rows, n) backend */
+    int *head;                       /* heads whose full rows are wanted */
+    int n_heads;
+    float *host;                     /* staging for events */
+    float *pairs;                    /* (R, C) causal pairs of a bin */
+};
+
+/* needs: what all methods need. probe may be NULL. ENOMEM with the size that was asked for. */
+int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct kvt_dev *dev, const struct kvt_probe *probe,
+                      int L, int H, int n, const struct kvt_needs *needs, struct kvt_err *err);
+void kvt_observer_close(struct kvt_observer *o);
+/* Bytes that open would take: reductions (all layers) and maps with staging (one layer). */
+void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps);
+
+#endif

@@ -1,0 +1,78 @@
+/* What a session can say afterwards. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/run.h"
+
+int kvt_session_n_context(const struct kvt_session *s) { return s->n_context; }
+uint64_t kvt_session_logits_hash(const struct kvt_session *s) { return s->logits_hash; }
+int kvt_session_steps(const struct kvt_session *s) { return s->steps; }
+const char *kvt_session_device(const struct kvt_session *s) { return s->ops->describe(s->dev); }
+int64_t kvt_session_phase_ns(const struct kvt_session *s, enum kvt_phase phase) { return s->phase_ns[phase]; }
+
+int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branch_result *out)
+{
+    if (branch < 0 || branch >= s->n)
+        return KVT_EUSAGE;
+    const struct kvt_branch *b = &s->branch[branch];
+    *out = (struct kvt_branch_result){
+        .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
+        .diverged = b->diverged, .mean_kl = b->n_kl ? b->kl_sum / b->n_kl : 0,
+        .top1_agree = b->n_said ? (double)b->n_agree / b->n_said : 1, .effective_keep = b->effective_keep,
+        .bytes_after = b->bytes_after, .bytes_last = b->bytes_last,
+        .bytes_mean = s->steps ? b->bytes_sum / s->steps : (double)b->bytes_after };
+    return 0;
+}
+
+int kvt_session_prefill_logits(struct kvt_session *s, int row0, int n_rows, float *out, struct kvt_err *err)
+{
+    size_t V = (size_t)s->shape->V;
+    int most = s->max_rows < s->forward.run ? s->max_rows : s->forward.run;
+    float *logits = s->ops->alloc(s->dev, (size_t)most * V * sizeof *logits);
+    int rc = logits ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d rows of logits", most);
+    for (int r = 0; r < n_rows && !rc; r += most) {
+        int n = n_rows - r < most ? n_rows - r : most;
+        rc = kvt_forward_head(&s->forward, s->x_prefill + (size_t)(row0 + r) * s->shape->E, n, true, logits, err);
+        if (!rc)
+            rc = s->ops->read(s->dev, out + (size_t)r * V, logits, (size_t)n * V * sizeof *out);
+    }
+    s->ops->free(s->dev, logits);
+    return rc;
+}
+
+int kvt_session_branch_logits(struct kvt_session *s, int branch, float *out, struct kvt_err *err)
+{
+    if (branch < 0 || branch >= s->n)
+        return kvt_fail(err, KVT_EUSAGE, "branch %d of %d", branch, s->n);
+    return s->ops->read(s->dev, out, s->logits + (size_t)s->branch[branch].forced.row * s->shape->V, (size_t)s->shape->V * sizeof *out);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+int kvt_session_positions(struct kvt_session *s, int branch, int layer, int g, int32_t *pos, int cap, struct kvt_err *err)
+{
+    int G = s->shape->G, ld = s->max_slots, n = 0;
+    size_t bytes = (size_t)G * (size_t)ld * sizeof *pos;
+    if (branch < 0 || branch >= s->n || layer < 0 || layer >= s->shape->L || g < 0 || g >= G)
+        return kvt_fail(err, KVT_EUSAGE, "no cell (branch %d, layer %d, kv head %d)", branch, layer, g);
+    int32_t *dev = s->ops->alloc(s->dev, bytes), *host = kvt_calloc((size_t)G * (size_t)ld, sizeof *host);
+    int rc = dev && host ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %zu bytes of positions", bytes);
+    if (!rc)
+        rc = s->ops->cache_positions(s->dev, &(struct kvt_positions_args){ .cache = s->cache, .branch = s->branch[branch].forced.cell,
+                                                                           .layer = layer, .pos = dev, .ld = ld });
+    if (!rc)
+        rc = s->ops->read(s->dev, host, dev, bytes);
+    while (!rc && n < ld && n < cap && host[(size_t)g * ld + n] >= 0) {
+        pos[n] = host[(size_t)g * ld + n];
+        n++;
+    }
+    qsort(pos, (size_t)n, sizeof *pos, ascending);
+    s->ops->free(s->dev, dev);
+    free(host);
+    return rc ? rc : n;
+}

@@ -1,0 +1,64 @@
+/* Inside of a session: shared by session.c (prefill), lockstep.c (decode) and result.c. */
+#ifndef KVT_ENGINE_RUN_H
+#define KVT_ENGINE_RUN_H
+
+#include "engine/branch.h"
+#include "engine/forward.h"
+#include "engine/observe.h"
+#include "kvt/session.h"
+
+struct kvt_session {
+    struct kvt_session_opts o;     /* arrays copied; probe and callbacks borrowed */
+    const struct kvt_model *model;
+    const struct kvt_shape *shape;
+    const struct kvt_ops *ops;
+    struct kvt_dev *dev;
+    struct kvt_cache *cache;
+    struct kvt_forward forward;
+    struct kvt_observer observer;
+    struct kvt_evict_env env;
+    struct kvt_probe evict_probe;  /* passes events on, and notes budgets */
+    struct kvt_branch *branch;     /* (n) */
+    int n;                         /* branches, the full one included */
+    int n_context, n_prefill;      /* evictable tokens; tokens of the shared prefill */
+    int max_rows;                  /* streams that may run at once */
+    int max_slots;
+    int32_t *token;                /* (n_prompt) copy */
+    int32_t *shot;                 /* (n_shots, 2) copy, those inside the context */
+    float *x_prefill;              /* (n_prefill, E) last hidden states of the prefill */
+    float *x;                      /* (rows of a call, E) */
+    float *logits;                 /* (max_rows, V) */
+    float *row;                    /* (blocks, H, max_slots) decode rows of those who ask */
+    int n_blocks;
+    int steps;                     /* lockstep steps done */
+    uint64_t logits_hash;
+    int64_t phase_ns[KVT_N_PHASE];
+    /* arrays of one call, host */
+    int32_t *r_token, *r_branch, *r_pos, *r_at;
+    uint8_t *r_renumber;
+    int rows_cap;
+    int step;                      /* of the running lockstep step, 0 while the question is fed */
+    struct kvt_stream_state **r_stream; /* who owns row t and must evict after each layer, or NULL */
+    struct kvt_see decode_see;
+    /* arrays of one step, host, (max_rows) or (n) */
+    int32_t *argmax, *base, *target;
+    float *logprob, *top_logprob, *kl, *entropy;
+    int32_t *ev_token, *ev_argmax;
+    float *ev_logprob, *ev_kl, *ev_entropy;
+    uint64_t *ev_alone, *ev_own;
+};
+
+int64_t kvt_now_ns(void);
+void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);
+/* Adds to the phase's time and reports it. */
+int kvt_session_phase(struct kvt_session *s, enum kvt_phase phase, int64_t start_ns, int n_tok, struct kvt_err *err);
+int kvt_session_see(struct kvt_session *s, const struct kvt_event *ev, struct kvt_err *err);
+/* Feeds the rows r_token[0..T) ... (exact), evicting after each layer where a row's stream steps; the hidden states
+ * are in s->x. Row t belongs to r_stream[t] where that stream evicts step by step (then it is its only row). */
+int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err);
+/* The question (tokens n_context .. n_prompt) over every branch's cache; leaves each stream's logits. */
+int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err);
+/* K and V bytes of a branch's cells. */
+int kvt_session_branch_bytes(struct kvt_session *s, int cell, struct kvt_cache_bytes *out, struct kvt_err *err);
+
+#endif
