@@ -1,0 +1,156 @@
+/* attn, by definition: one query row of one head at a time, double accumulators, the whole row of probabilities. */
+#include "kernels/ref/ref.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/pages.h"
+
+enum { SLOTS = KVT_PAGE_SLOTS };
+
+/* x (D) rotated by `by` positions, a difference and so of either sign. */
+static void rotate(const struct kvt_rope *rope, int by, double *x)
+{
+    const float *row = rope->table + (size_t)(by < 0 ? -by : by) * (size_t)rope->rot;
+    assert((by < 0 ? -by : by) < rope->n_pos);
+    for (int i = 0; i < rope->rot / 2; i++) {
+        int a = rope->halves ? i : 2 * i, b = rope->halves ? i + rope->rot / 2 : 2 * i + 1;
+        double c = row[2 * i], s = by < 0 ? -row[2 * i + 1] : row[2 * i + 1], xa = x[a], xb = x[b];
+        x[a] = xa * c - xb * s;
+        x[b] = xb * c + xa * s;
+    }
+}
+
+/* One row of one head. */
+struct row {
+    int n;                   /* slots of the cell, seen or not */
+    double *p;               /* (n) probabilities; 0 where the row can't see the slot */
+    int32_t *pos;            /* (n) */
+    double *q, *k, *out;     /* (D) */
+    float *one;              /* (D) a decoded row */
+};
+
+static void attend(const struct kvt_attn_args *a, const struct kvt_cell *cell, int t, int h, struct row *w)
+{
+    const struct kvt_cache *c = a->cache;
+    int D = c->o.D, n = cell->n, seen = 0;
+    w->n = n;
+    for (int j = 0; j < n; j++) {
+        w->pos[j] = kvt_page_pos(c, cell->page[j / SLOTS])[j % SLOTS];
+        seen += w->pos[j] <= a->pos[t];
+    }
+    bool renumber = a->renumber && a->renumber[t];
+    const float *q = a->q + ((size_t)t * (size_t)a->H + (size_t)h) * (size_t)D;
+    for (int d = 0; d < D; d++) {
+        w->q[d] = q[d];
+        w->out[d] = 0;
+    }
+    if (renumber && seen)
+        rotate(&a->rope, seen - 1 - a->pos[t], w->q);
+    double max = -INFINITY, sum = 0;
+    for (int j = 0; j < n; j++) {
+        w->p[j] = -INFINITY;
+        if (w->pos[j] > a->pos[t])
+            continue;
+        kvt_pages_decode(c, kvt_page_k(c, cell->page[j / SLOTS]), (size_t)(j % SLOTS), SLOTS, D, w->one);
+        for (int d = 0; d < D; d++)
+            w->k[d] = w->one[d];
+        if (renumber) {
+            int rank = 0;
+            for (int i = 0; i < n; i++)
+                rank += w->pos[i] < w->pos[j];
+            rotate(&a->rope, rank - w->pos[j], w->k);
+        }
+        double s = 0;
+        for (int d = 0; d < D; d++)
+            s += w->q[d] * w->k[d];
+        w->p[j] = s * a->scale;
+        max = w->p[j] > max ? w->p[j] : max;
+    }
+    for (int j = 0; j < n; j++) {
+        w->p[j] = w->pos[j] <= a->pos[t] ? exp(w->p[j] - max) : 0;
+        sum += w->p[j];
+    }
+    for (int j = 0; j < n; j++) {
+        if (w->pos[j] > a->pos[t])
+            continue;
+        w->p[j] /= sum;
+        kvt_pages_decode(c, kvt_page_v(c, cell->page[j / SLOTS]), (size_t)(j % SLOTS) * (size_t)D, 1, D, w->one);
+        for (int d = 0; d < D; d++)
+            w->out[d] += w->p[j] * w->one[d];
+    }
+}
+
+/* What the call was asked to show of row t of head h. */
+static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t, int h, const struct row *w)
+{
+    int pos = a->pos[t], n = w->n, N = see->n_rows;
+    size_t at = (size_t)h * (size_t)see->ld;
+    double entropy = 0, sink = 0;
+    for (int j = 0; j < n; j++) {
+        double p = w->p[j];
+        entropy -= p > 0 ? p * log(p) : 0;
+        sink += w->pos[j] < see->n_sink ? p : 0;
+        if (see->mass)
+            see->mass[at + (size_t)j] += (float)p;
+        for (int i = 0; i < see->n_windows; i++)
+            if (see->wmass[i] && pos >= N - see->window[i])
+                see->wmass[i][at + (size_t)j] += (float)p;
+        if (see->last && pos == N - 1)
+            see->last[at + (size_t)j] = (float)p;
+        if ((see->pool_mean || see->pool_max) && w->pos[j] <= pos) {
+            size_t bin = ((size_t)h * (size_t)see->R + (size_t)((int64_t)pos * see->R / N)) * (size_t)see->C +
+                         (size_t)((int64_t)j * see->C / N);
+            if (see->pool_mean)
+                see->pool_mean[bin] += (float)p;
+            if (see->pool_max && (float)p > see->pool_max[bin])
+                see->pool_max[bin] = (float)p;
+        }
+    }
+    if (see->entropy)
+        see->entropy[(size_t)h * (size_t)N + (size_t)pos] = (float)entropy;
+    if (see->sink)
+        see->sink[(size_t)h * (size_t)N + (size_t)pos] = (float)sink;
+    if (see->row_heads >> h & 1) {
+        int i = __builtin_popcountll(see->row_heads & ((UINT64_C(1) << h) - 1));
+        float *out = see->rows + ((size_t)i * (size_t)a->T + (size_t)t) * (size_t)see->ld;
+        for (int j = 0; j < see->ld; j++)
+            out[j] = j < n ? (float)w->p[j] : 0;
+    }
+    if (see->row_at && see->row_at[t] >= 0) {
+        float *out = see->row + ((size_t)see->row_at[t] * (size_t)a->H + (size_t)h) * (size_t)see->row_ld;
+        assert(n <= see->row_ld);
+        for (int j = 0; j < n; j++)
+            out[j] = (float)w->p[j];
+    }
+}
+
+int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    const struct kvt_cache *c = a->cache;
+    int D = c->o.D, most = 1;
+    assert(a->H % c->o.G == 0 && (!a->see || !a->see->row_heads || a->H <= 64));
+    for (int t = 0; t < a->T; t++)
+        for (int g = 0; g < c->o.G; g++) {
+            int n = kvt_cell_at(c, a->branch[t], a->layer, g)->n;
+            most = n > most ? n : most;
+        }
+    double *mem = kvt_dev_scratch(dev, (size_t)most * (sizeof(double) + sizeof(int32_t)) +
+                                       (size_t)D * (3 * sizeof(double) + sizeof(float)));
+    if (!mem)
+        return KVT_ENOMEM;
+    struct row w = {.p = mem, .q = mem + most, .k = mem + most + D, .out = mem + most + 2 * D};
+    w.pos = (int32_t *)(mem + most + 3 * D);
+    w.one = (float *)(w.pos + most);
+    for (int t = 0; t < a->T; t++)
+        for (int h = 0; h < a->H; h++) {
+            attend(a, kvt_cell_at(c, a->branch[t], a->layer, h / (a->H / c->o.G)), t, h, &w);
+            float *out = a->out + ((size_t)t * (size_t)a->H + (size_t)h) * (size_t)D;
+            for (int d = 0; d < D; d++)
+                out[d] = (float)w.out[d];
+            if (a->see)
+                show(a, a->see, t, h, &w);
+        }
+    return 0;
+}
