@@ -43,6 +43,18 @@ int kvt_session_branch_bytes(struct kvt_session *s, int cell, struct kvt_cache_b
 
 /* ---- what a run will need ---- */
 
+static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
+{
+    if (o->n_prompt < 2)
+        return kvt_fail(err, KVT_EINPUT, "the prompt has %d token(s); at least 2 are needed", o->n_prompt);
+    if (o->n_prompt + o->n_new > shape->context_tok)
+        return kvt_fail(err, KVT_EINPUT, "prompt of %d tokens + %d new = %d, %d more than the model's context of %d; shorten the prompt or -n",
+                        o->n_prompt, o->n_new, o->n_prompt + o->n_new, o->n_prompt + o->n_new - shape->context_tok, shape->context_tok);
+    if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
+        return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
+    return 0;
+}
+
 /* Tokens that methods may evict, by protocol (measures.md 1). */
 static int context_of(const struct kvt_session_opts *o)
 {
@@ -72,6 +84,14 @@ static void needs_of(const struct kvt_session_opts *o, const struct kvt_wants *w
         needs->window[needs->n_windows++] = o->window;
 }
 
+int kvt_session_windows(const struct kvt_session_opts *o, const struct kvt_wants *wants, int window[KVT_MAX_WINDOWS])
+{
+    struct kvt_needs needs;
+    needs_of(o, wants, &needs);
+    memcpy(window, needs.window, sizeof needs.window);
+    return needs.n_windows;
+}
+
 static struct kvt_wants wants_of(const struct kvt_session_opts *o)
 {
     struct kvt_wants w = { .n_sink = 4 };
@@ -98,13 +118,15 @@ static size_t page_bytes(const struct kvt_shape *s, enum kvt_dtype type, int64_t
     return (size_t)pages * KVT_PAGE_SLOTS * (size_t)s->L * (size_t)s->G * (size_t)s->D * 2 * (size_t)kvt_dtypes[type].block_bytes;
 }
 
-int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_session_sizes *out, struct kvt_err *err)
+int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_wants *wants,
+                      struct kvt_session_sizes *out, struct kvt_err *err)
 {
     const struct kvt_shape *s = kvt_model_shape(m);
-    struct kvt_wants w = wants_of(o);
     struct kvt_needs needs;
-    (void)err;
-    needs_of(o, &w, &needs);
+    int rc = check(o, s, err);
+    if (rc)
+        return rc;
+    needs_of(o, wants, &needs);
     memset(out, 0, sizeof *out);
     out->weights_bytes = kvt_model_bytes(m);
     out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
@@ -114,7 +136,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
         out->kv_decode_bytes += kept < out->kv_prefill_bytes ? kept : 0;
     }
     out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
-    kvt_observer_bytes(&w, s->L, s->H, prefill_of(o), &needs, &out->scores_bytes, &out->maps_bytes);
+    kvt_observer_bytes(wants, s->L, s->H, prefill_of(o), &needs, &out->scores_bytes, &out->maps_bytes);
     int n_pos = o->n_prompt + o->n_new + 1;
     out->work_bytes = kvt_forward_work_bytes(s, run_of(o), n_pos)
         + ((size_t)prefill_of(o) * s->E + (size_t)rows_of_call(o) * s->E + (size_t)copies * s->V
@@ -137,18 +159,6 @@ static int evict_see(void *self, const struct kvt_event *ev)
     if (ev->kind == KVT_EV_BUDGET)
         s->branch[ev->budget.branch].effective_keep = ev->budget.effective_keep;
     return s->o.probe ? s->o.probe->see(s->o.probe->self, ev) : 0;
-}
-
-static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
-{
-    if (o->n_prompt < 2)
-        return kvt_fail(err, KVT_EINPUT, "the prompt has %d token(s); at least 2 are needed", o->n_prompt);
-    if (o->n_prompt + o->n_new > shape->context_tok)
-        return kvt_fail(err, KVT_EINPUT, "prompt of %d tokens + %d new = %d, %d more than the model's context of %d; shorten the prompt or -n",
-                        o->n_prompt, o->n_new, o->n_prompt + o->n_new, o->n_prompt + o->n_new - shape->context_tok, shape->context_tok);
-    if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
-        return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
-    return 0;
 }
 
 static int copy_inputs(struct kvt_session *s)

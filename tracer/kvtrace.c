@@ -1,1 +1,160 @@
-/* being written */
+/* kvtrace: model + prompt + methods and budgets -> run.h5 and the generated text of each branch. */
+#include "tracer/kvtrace.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/progress.h"
+
+static volatile int interrupted; /* the one place where a signal can leave its word */
+
+static void on_interrupt(int signal_number)
+{
+    if (interrupted)
+        _exit(128 + signal_number); /* twice: now */
+    interrupted = 1;
+}
+
+struct shown {
+    struct kvt_progress progress;
+    int phase; /* being shown; -1 none */
+};
+
+static void show(void *arg, enum kvt_phase phase, int done, int of)
+{
+    static const char *const what[] = { "prefill", "evict", "question", "decode" };
+    static const char *const unit[] = { "layers", "branches", "tokens", "steps" };
+    struct shown *s = arg;
+    if (s->phase != (int)phase) {
+        if (s->phase >= 0)
+            kvt_progress_end(&s->progress);
+        kvt_progress_start(&s->progress, stderr, what[phase], unit[phase], of);
+        s->phase = (int)phase;
+    }
+    kvt_progress_at(&s->progress, done);
+}
+
+static char *join(int argc, char **argv)
+{
+    size_t bytes = 1;
+    for (int i = 0; i < argc; i++)
+        bytes += 4 * strlen(argv[i]) + 3;
+    char *line = malloc(bytes), *p = line;
+    for (int i = 0; line && i < argc; i++) {
+        bool plain = *argv[i] && !argv[i][strspn(argv[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+./:,%@")];
+        if (i)
+            *p++ = ' ';
+        if (!plain)
+            *p++ = '\'';
+        for (const char *c = argv[i]; *c; c++) {
+            if (*c == '\'') {
+                memcpy(p, "'\\''", 4);
+                p += 4;
+            } else {
+                *p++ = *c;
+            }
+        }
+        if (!plain)
+            *p++ = '\'';
+    }
+    if (line)
+        *p = 0;
+    return line;
+}
+
+static void speed(const struct kvtrace_run *run, const struct kvt_session *s)
+{
+    double prefill = (double)kvt_session_phase_ns(s, KVT_PHASE_PREFILL) / 1e9, evict = (double)kvt_session_phase_ns(s, KVT_PHASE_EVICT) / 1e9;
+    double question = (double)kvt_session_phase_ns(s, KVT_PHASE_QUESTION) / 1e9, decode = (double)kvt_session_phase_ns(s, KVT_PHASE_DECODE) / 1e9;
+    int steps = kvt_session_steps(s);
+    fprintf(stderr, "prefill %.2f s (%.0f tokens/s), evict %.2f s, question %.2f s, decode %.2f s (%.1f steps/s, %d branches); %s, %s products, logits %016llx\n",
+            prefill, prefill > 0 ? run->session.n_prompt / prefill : 0, evict, question, decode, decode > 0 ? steps / decode : 0,
+            run->n_branches + 1, kvt_session_device(s), run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32",
+            (unsigned long long)kvt_session_logits_hash(s));
+}
+
+/* What stands between session and trace: the session asks what is wanted when it opens, and only a session that opened
+ * (so that nothing is wrong with its input) is worth a file. */
+struct relay {
+    const struct kvt_wants *wants;
+    const struct kvt_probe *to; /* NULL until there is a trace */
+};
+
+static void relay_wants(void *self, struct kvt_wants *w)
+{
+    *w = *((struct relay *)self)->wants;
+}
+
+static int relay_see(void *self, const struct kvt_event *ev)
+{
+    const struct kvt_probe *to = ((struct relay *)self)->to;
+    return to ? to->see(to->self, ev) : 0;
+}
+
+static int trace(struct kvtrace_run *run, struct kvt_err *err)
+{
+    struct kvt_session *s = NULL;
+    struct kvt_trace_writer *w = NULL;
+    struct shown shown = { .phase = -1 };
+    struct relay relay = { .wants = &run->wants };
+    struct kvt_probe probe = { .self = &relay, .wants = relay_wants, .see = relay_see };
+    if (!run->o.quiet)
+        run->session.progress = show, run->session.progress_arg = &shown;
+    run->session.interrupted = &interrupted;
+    run->session.probe = run->o.out ? &probe : NULL;
+    int rc = kvt_session_open(&s, run->model, &run->session, err);
+    if (!rc && run->o.out)
+        rc = kvtrace_open_trace(&w, run, s, err);
+    relay.to = w ? kvt_trace_probe(w) : NULL;
+    if (!rc)
+        rc = kvt_session_prefill(s, err);
+    if (!rc)
+        rc = kvt_session_decode(s, err);
+    if (shown.phase >= 0)
+        kvt_progress_end(&shown.progress);
+    struct kvt_err end = { 0 };
+    int closed = kvtrace_close_trace(&w, run, s, rc, &end);
+    if (!rc && closed) {
+        rc = closed;
+        *err = end;
+    }
+    if (rc == KVT_EINTR && run->o.out)
+        kvt_fail(err, rc, "interrupted after %d steps; what was done is in %s", s ? kvt_session_steps(s) : 0, run->o.out);
+    if (!rc)
+        rc = kvtrace_print_results(run, s, err);
+    if (!rc && !run->o.quiet)
+        speed(run, s);
+    kvt_session_close(&s);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct kvt_cli cli = { .tool = "kvtrace" };
+    struct kvtrace_run run = { 0 };
+    struct kvt_err err = { 0 };
+    char *line = join(argc, argv);
+    int rc = kvtrace_parse(argc, argv, &run.o, &err);
+    if (rc > 0) {
+        free(line);
+        return 0;
+    }
+    run.command_line = line ? line : "";
+    struct sigaction sa = { .sa_handler = on_interrupt };
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    if (!rc && run.o.list_methods)
+        rc = kvtrace_print_methods(run.o.format, &err);
+    else if (!rc) {
+        rc = kvtrace_setup(&run, &err);
+        if (!rc)
+            rc = run.o.dry_run ? kvtrace_print_sizes(&run, &err) : trace(&run, &err);
+    }
+    kvtrace_teardown(&run);
+    free(line);
+    return rc ? kvt_args_end(&cli, rc, &err) : 0;
+}

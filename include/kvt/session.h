@@ -47,11 +47,18 @@ struct kvt_session_opts {
     void *progress_arg;
 };
 
-/* Sizes before anything runs (--dry-run). */
+/* Sizes before anything runs (--dry-run), for what a probe would want. */
 struct kvt_session_sizes {
-    size_t weights_bytes, kv_prefill_bytes, kv_decode_bytes, scores_bytes, maps_bytes, work_bytes;
+    size_t weights_bytes;      /* mapped: counted where touched */
+    size_t kv_prefill_bytes;   /* shared by all branches */
+    size_t kv_decode_bytes;    /* what branches hold beside it, at most */
+    size_t scores_bytes, maps_bytes, work_bytes;
 };
-int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_session_sizes *out, struct kvt_err *err);
+int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_wants *wants,
+                      struct kvt_session_sizes *out, struct kvt_err *err);
+
+/* Lengths of the observation windows whose mass the prefill will record; returns how many. */
+int kvt_session_windows(const struct kvt_session_opts *o, const struct kvt_wants *wants, int window[KVT_MAX_WINDOWS]);
 
 int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_err *err);
 void kvt_session_close(struct kvt_session **s);

@@ -1,0 +1,65 @@
+/* Inside of the kvtrace tool: what the command line decided, and the steps of a run. */
+#ifndef KVT_TRACER_KVTRACE_H
+#define KVT_TRACER_KVTRACE_H
+
+#include "base/args.h"
+#include "base/table.h"
+#include "kvt/prompt.h"
+#include "kvt/session.h"
+#include "tracer/trace_write.h"
+
+enum kvtrace_maps { KVTRACE_MAPS_POOLED, KVTRACE_MAPS_FULL, KVTRACE_MAPS_NONE };
+enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUTE_BF16 };
+
+/* Options as typed. */
+struct kvtrace_options {
+    const char *model, *out;
+    struct kvt_prompt_opts prompt;
+    const char *methods, *keep, *remove, *tokens, *layers, *heads;
+    bool keep_given, remove_given, tokens_given;
+    int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
+    uint64_t seed;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods;
+};
+
+/* Everything decided: options, model, prompt, branches. */
+struct kvtrace_run {
+    struct kvtrace_options o;
+    const char *command_line;
+    struct kvt_model *model;
+    struct kvt_prompt prompt;
+    struct kvt_spec *spec;           /* methods as parsed */
+    int n_specs;
+    struct kvt_budget *budget;
+    int n_budgets;
+    struct kvt_branch_opts *branch;  /* (n_branches) methods x budgets, without full */
+    char (*name)[48];                /* (n_branches) */
+    int n_branches;
+    int32_t *shot;                   /* (n_shots, 2) */
+    int n_shots;
+    uint8_t *layer_mask, *head_mask; /* for full maps */
+    struct kvt_wants wants;
+    struct kvt_session_opts session;
+};
+
+/* kvtrace_options.c: the option table. 0; KVT_ARGS_* after printing help or version; or EUSAGE. */
+int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_err *err);
+extern const char *const kvtrace_protocols[], *const kvtrace_decodes[], *const kvtrace_kv_types[], *const kvtrace_backends[];
+
+/* kvtrace_setup.c: model, prompt, branches, session options. */
+int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err);
+void kvtrace_teardown(struct kvtrace_run *run);
+
+/* kvtrace_record.c: the trace's plan from a run; sizes. */
+int kvtrace_open_trace(struct kvt_trace_writer **out, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+int kvtrace_close_trace(struct kvt_trace_writer **w, const struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err);
+void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes);
+
+/* kvtrace_report.c: what is printed. */
+int kvtrace_print_methods(int format, struct kvt_err *err);
+int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err);
+int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+/* The text of n tokens as valid UTF-8, malloc'ed; NULL without memory. */
+char *kvtrace_text(const struct kvt_tokenizer *tok, const int32_t *token, int n);
+
+#endif

@@ -1,0 +1,77 @@
+/* kvtrace: the option table. */
+#include <string.h>
+
+#include "tracer/kvtrace.h"
+
+const char *const kvtrace_protocols[] = { "visible", "hidden", "literature", NULL };
+const char *const kvtrace_decodes[] = { "both", "forced", "free", NULL };
+const char *const kvtrace_kv_types[] = { "f16", "bf16", "f32", NULL };
+const char *const kvtrace_backends[] = { "cpu", "ref", NULL };
+static const char *const maps[] = { "pooled", "full", "none", NULL };
+static const char *const computes[] = { "auto", "f32", "bf16", NULL };
+static const char *const rings[] = { "block", "drop", NULL };
+
+int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_err *err)
+{
+    struct kvt_prompt_opts *p = &o->prompt;
+    const struct kvt_opt opt[] = {
+        { .help = "model and prompt" },
+        { .name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o->model, .value = "FILE", .help = "model, a GGUF file" },
+        { .name = "file", .letter = 'f', .type = KVT_OPT_STRING, .to = &p->text_file, .value = "FILE", .help = "prompt, plain text; - reads standard input" },
+        { .name = "prompt", .letter = 'p', .type = KVT_OPT_STRING, .to = &p->text, .value = "TEXT", .help = "prompt as given here" },
+        { .name = "shots", .type = KVT_OPT_STRING, .to = &p->shots_file, .value = "FILE", .help = "worked examples, one JSON object a line" },
+        { .name = "n-shots", .type = KVT_OPT_INT, .to = &p->n_shots, .value = "N", .help = "use the first N of them; 0 = all", .def = "0", .min = 0, .max = 100000 },
+        { .name = "template", .type = KVT_OPT_STRING, .to = &p->template_text, .value = "TEXT", .help = "how a shot is written; default 'Question: {question}\\nAnswer: {answer}'" },
+        { .name = "shot-sep", .type = KVT_OPT_STRING, .to = &p->shot_sep, .value = "TEXT", .help = "what separates shots; with -f, marks them in a plain text" },
+        { .name = "question", .type = KVT_OPT_STRING, .to = &p->question, .value = "TEXT", .help = "the question that is asked" },
+        { .name = "question-file", .type = KVT_OPT_STRING, .to = &p->question_file, .value = "FILE", .help = "the same from the first object of a JSONL file" },
+        { .name = "system", .type = KVT_OPT_STRING, .to = &p->system, .value = "TEXT", .help = "system text" },
+        { .name = "chat", .type = KVT_OPT_FLAG, .to = &p->chat, .help = "apply the model's chat form (ChatML)" },
+        { .name = "no-bos", .type = KVT_OPT_FLAG, .to = &p->no_bos, .help = "don't put a BOS token in front, even where the model has one" },
+        { .help = "methods" },
+        { .name = "method", .type = KVT_OPT_STRING, .to = &o->methods, .value = "LIST", .help = "methods, as 'snapkv[w=32,pool=max7],chunkkv'; none: only trace the full cache" },
+        { .name = "keep", .type = KVT_OPT_STRING, .to = &o->keep, .given = &o->keep_given, .value = "LIST", .help = "shares kept, as 10%,25%,50%; default 25%" },
+        { .name = "remove", .type = KVT_OPT_STRING, .to = &o->remove, .given = &o->remove_given, .value = "LIST", .help = "shares removed, as 75%" },
+        { .name = "tokens", .type = KVT_OPT_STRING, .to = &o->tokens, .given = &o->tokens_given, .value = "LIST", .help = "slots kept in each cell, as 128,256" },
+        { .name = "protocol", .type = KVT_OPT_CHOICE, .to = &o->protocol, .choices = kvtrace_protocols, .def = "visible",
+          .help = "whether scores see the question (visible, hidden); literature: the first token comes from the full cache" },
+        { .name = "window", .letter = 'w', .type = KVT_OPT_INT, .to = &o->window, .value = "N", .def = "32", .min = 1, .max = 4096,
+          .help = "without a question, the last N tokens stand for it" },
+        { .name = "list-methods", .type = KVT_OPT_FLAG, .to = &o->list_methods, .help = "show every method, its options and its source" },
+        { .help = "run" },
+        { .name = "new", .letter = 'n', .type = KVT_OPT_INT, .to = &o->n_new, .value = "N", .def = "64", .min = 1, .max = 1000000, .help = "tokens to decode" },
+        { .name = "decode", .type = KVT_OPT_CHOICE, .to = &o->decode, .choices = kvtrace_decodes, .def = "both",
+          .help = "branches follow the full branch's tokens (forced), their own (free), or both" },
+        { .name = "ignore-end", .type = KVT_OPT_FLAG, .to = &o->ignore_end, .help = "go on after an end token" },
+        { .name = "compute", .type = KVT_OPT_CHOICE, .to = &o->compute, .choices = computes, .def = "auto",
+          .help = "arithmetic of matrix products; auto: bf16 where the CPU has it" },
+        { .name = "kv-type", .type = KVT_OPT_CHOICE, .to = &o->kv_type, .choices = kvtrace_kv_types, .def = "f16", .help = "how keys and values are kept" },
+        { .name = "backend", .type = KVT_OPT_CHOICE, .to = &o->backend, .choices = kvtrace_backends, .def = "cpu", .help = "cpu is the fast one, ref the definition" },
+        { .name = "threads", .letter = 't', .type = KVT_OPT_INT, .to = &o->threads, .value = "N", .def = "0", .min = 0, .max = 1024, .help = "0 = one for each core" },
+        { .name = "seed", .type = KVT_OPT_U64, .to = &o->seed, .value = "N", .def = "0", .help = "of random choices" },
+        { .help = "trace and output" },
+        { .name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE", .help = "trace to write, run.h5; without it nothing is recorded" },
+        { .name = "force", .type = KVT_OPT_FLAG, .to = &o->force, .help = "replace an existing trace" },
+        { .name = "maps", .type = KVT_OPT_CHOICE, .to = &o->maps, .choices = maps, .def = "pooled", .help = "attention maps of the prompt" },
+        { .name = "map-size", .type = KVT_OPT_INT, .to = &o->map_size, .value = "N", .def = "64", .min = 1, .max = 1024, .help = "pooled maps are N x N bins" },
+        { .name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "LIST", .def = "all", .help = "layers of full maps, as 0-3,31" },
+        { .name = "heads", .type = KVT_OPT_STRING, .to = &o->heads, .value = "LIST", .def = "all", .help = "query heads of full maps" },
+        { .name = "no-scores", .type = KVT_OPT_FLAG, .to = &o->no_scores, .help = "leave raw scores out of the trace" },
+        { .name = "ring", .type = KVT_OPT_CHOICE, .to = &o->ring, .choices = rings, .def = "block",
+          .help = "when the writer is behind: wait, or drop maps (counted); decisions and scores are never dropped" },
+        { .name = "dry-run", .type = KVT_OPT_FLAG, .to = &o->dry_run, .help = "print sizes, run nothing" },
+        { .name = "texts", .type = KVT_OPT_FLAG, .to = &o->texts, .help = "print the whole text of every branch" },
+        { .name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .choices = kvt_format_names, .def = "table", .help = "of the table on standard output" },
+        { .name = "quiet", .letter = 'q', .type = KVT_OPT_FLAG, .to = &o->quiet, .help = "no progress, no remarks" },
+    };
+    const struct kvt_cli cli = { .tool = "kvtrace", .operands = "", .about = "Runs a model on a prompt, compresses its KV cache with every method "
+        "side by side beside an uncompressed branch, and records what was scored, kept and lost.",
+        .example = "kvtrace -m model.gguf --shots shots.jsonl --question 'How many?' --method snapkv,chunkkv --keep 10%,25% -o run.h5",
+        .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt) };
+    struct kvt_args args;
+    memset(o, 0, sizeof *o);
+    int rc = kvt_args_parse(&cli, argc, argv, &args, err);
+    if (rc > 0)
+        kvt_args_end(&cli, rc, err);
+    return rc;
+}

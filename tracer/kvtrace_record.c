@@ -1,0 +1,146 @@
+/* kvtrace: the trace's plan, filled from a run, and its end. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "tracer/kvtrace.h"
+
+/* Everything that the plan borrows while a trace is created. */
+struct plan_parts {
+    struct kvt_trace_plan plan;
+    struct kvt_plan_branch *branch;
+    struct kvt_plan_span *span;
+    char **text;      /* (n_prompt) of tokens, owned */
+    char sha[65];
+};
+
+static void free_parts(struct plan_parts *p)
+{
+    for (int i = 0; p->text && i < p->plan.n_prompt; i++)
+        free(p->text[i]);
+    free(p->text);
+    free(p->branch);
+    free(p->span);
+}
+
+static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, int n_context)
+{
+    p->branch[0] = (struct kvt_plan_branch){ .name = "full", .method = "full", .canonical = "full", .asked_keep = 1,
+                                             .asked_tok = n_context, .schedule = "prefill" };
+    for (int b = 0; b < run->n_branches; b++) {
+        const struct kvt_branch_opts *o = &run->branch[b];
+        bool tokens = o->budget.kind == KVT_BUDGET_TOKENS;
+        p->branch[b + 1] = (struct kvt_plan_branch){
+            .name = o->name, .method = o->spec.method->name, .canonical = o->spec.canonical,
+            .asked_keep = tokens ? NAN : (double)o->budget.keep_ppm / 1e6, .asked_tok = kvt_budget_tokens(&o->budget, n_context),
+            .schedule = o->spec.policy.schedule == KVT_SCHEDULE_STEP ? "step" : "prefill", .renumber = o->spec.policy.renumber };
+    }
+}
+
+/* Fills what needs no session: enough for an estimate of sizes. */
+static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_context, struct kvt_err *err)
+{
+    const struct kvt_shape *s = kvt_model_shape(run->model);
+    const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
+    const struct kvt_prompt *prompt = &run->prompt;
+    memset(p, 0, sizeof *p);
+    p->branch = kvt_calloc((size_t)run->n_branches + 1, sizeof *p->branch);
+    p->span = kvt_calloc((size_t)prompt->n_spans, sizeof *p->span);
+    p->text = kvt_calloc((size_t)prompt->tokens.n, sizeof *p->text);
+    if (!p->branch || !p->span || !p->text)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for the trace's plan");
+    p->plan.n_prompt = prompt->tokens.n;
+    for (int i = 0; i < prompt->tokens.n; i++)
+        if (!(p->text[i] = kvtrace_text(tok, &prompt->tokens.id[i], 1)))
+            return kvt_fail(err, KVT_ENOMEM, "no memory for the trace's plan");
+    for (int i = 0; i < prompt->n_spans; i++) {
+        const struct kvt_span *f = &prompt->span[i];
+        p->span[i] = (struct kvt_plan_span){ .name = f->name, .kind = kvt_span_kind_name(f->kind), .parent = f->parent, .start = f->start,
+                                             .end = f->end, .byte_start = f->byte_start, .byte_end = f->byte_end };
+    }
+    plan_branches(p, run, n_context);
+    struct kvt_trace_plan *plan = &p->plan;
+    plan->path = run->o.out, plan->force = run->o.force, plan->prompt_id = "0";
+    plan->L = s->L, plan->H = s->H, plan->G = s->G, plan->D = s->D, plan->V = s->V;
+    plan->model_name = s->name, plan->model_arch = s->arch, plan->model_path = kvt_model_path(run->model);
+    plan->model_type = kvt_model_main_type(run->model), plan->model_bytes = kvt_model_bytes(run->model);
+    plan->tokenizer_kind = kvt_tokenizer_kind(tok), plan->longest_token = kvt_tokenizer_longest(tok);
+    plan->text = prompt->text, plan->text_bytes = prompt->bytes, plan->n_context = n_context;
+    plan->token_id = prompt->tokens.id, plan->token_start = prompt->tokens.start, plan->token_end = prompt->tokens.end;
+    plan->token_text = (const char *const *)p->text;
+    plan->span = p->span, plan->n_spans = prompt->n_spans;
+    plan->branch = p->branch, plan->n_branches = run->n_branches + 1, plan->n_new = run->o.n_new;
+    plan->wants = &run->wants;
+    plan->n_windows = kvt_session_windows(&run->session, &run->wants, plan->window);
+    plan->protocol = kvtrace_protocols[run->o.protocol], plan->decode = kvtrace_decodes[run->o.decode];
+    plan->compute = run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32", plan->kv_type = kvtrace_kv_types[run->o.kv_type];
+    plan->backend = run->session.ops->name, plan->command_line = run->command_line;
+    plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1;
+    plan->device = "", plan->model_sha256 = "";
+    return 0;
+}
+
+void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes)
+{
+    struct plan_parts p;
+    memset(sizes, 0, sizeof *sizes);
+    if (!make_plan(&p, run, run->prompt.tokens.n, NULL))
+        kvt_trace_estimate(&p.plan, sizes);
+    free_parts(&p);
+}
+
+int kvtrace_open_trace(struct kvt_trace_writer **out, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+{
+    struct plan_parts p;
+    int rc = make_plan(&p, run, kvt_session_n_context(s), err);
+    if (!rc)
+        rc = kvt_sha256_file(p.plan.model_path, p.sha, err);
+    p.plan.model_sha256 = p.sha;
+    p.plan.device = kvt_session_device(s);
+    if (!rc)
+        rc = kvt_trace_create(out, &p.plan, err);
+    free_parts(&p);
+    return rc;
+}
+
+/* Texts of what each branch said, and its results. */
+static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, int b)
+{
+    const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
+    struct kvt_branch_result r, full;
+    int rc = kvt_session_result(s, b, &r);
+    if (!rc)
+        rc = kvt_session_result(s, 0, &full);
+    if (rc)
+        return rc;
+    bool own = run->o.decode == KVT_DECODE_FREE; /* the branch's cells hold its own tokens */
+    for (int k = 0; k < (own ? r.n_free : full.n_steps) && !rc; k++) {
+        int32_t id = own ? r.free[k] : full.forced[k];
+        char *text = kvtrace_text(tok, &id, 1);
+        rc = text ? kvt_trace_token(w, b, k + 1, false, id, text) : KVT_ENOMEM;
+        free(text);
+    }
+    for (int k = 0; k < r.n_free && !rc; k++) {
+        char *text = kvtrace_text(tok, &r.free[k], 1);
+        rc = text ? kvt_trace_token(w, b, k + 1, true, r.free[k], text) : KVT_ENOMEM;
+        free(text);
+    }
+    char *text = rc ? NULL : kvtrace_text(tok, r.free, r.n_free);
+    if (!rc)
+        rc = text ? kvt_trace_result(w, b, text, r.diverged, r.mean_kl, r.top1_agree) : KVT_ENOMEM;
+    free(text);
+    return rc;
+}
+
+int kvtrace_close_trace(struct kvt_trace_writer **w, const struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err)
+{
+    if (!*w)
+        return 0;
+    int rc = 0;
+    for (int b = 0; b <= run->n_branches && !rc && (status == 0 || status == KVT_EINTR); b++)
+        rc = record_branch(*w, run, s, b);
+    int end = kvt_trace_finish(w, status ? status : rc, kvt_session_logits_hash(s), err);
+    return end ? end : rc;
+}

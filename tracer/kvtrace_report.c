@@ -1,0 +1,165 @@
+/* kvtrace: what is printed: methods, sizes, texts and the table of branches. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/progress.h"
+#include "tracer/kvtrace.h"
+
+char *kvtrace_text(const struct kvt_tokenizer *tok, const int32_t *token, int n)
+{
+    size_t cap = kvt_tokenizer_longest(tok) * 3 + 16, used = 0;
+    struct kvt_stream stream = { 0 };
+    char *out = malloc(((size_t)n + 1) * cap);
+    for (int i = 0; out && i < n; i++)
+        used += kvt_stream_put(&stream, tok, token[i], out + used, cap);
+    if (out) {
+        used += kvt_stream_end(&stream, out + used, cap);
+        out[used] = 0;
+    }
+    return out;
+}
+
+int kvtrace_print_methods(int format, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {
+        { "method", NULL, NULL, KVT_COL_TEXT, 0, false }, { "acts", NULL, NULL, KVT_COL_TEXT, 0, false },
+        { "defaults", NULL, NULL, KVT_COL_TEXT, 0, false }, { "summary", NULL, NULL, KVT_COL_TEXT, 0, true },
+        { "options", NULL, NULL, KVT_COL_TEXT, 0, true }, { "source", NULL, NULL, KVT_COL_TEXT, 0, true } };
+    int count;
+    const struct kvt_method *const *all = kvt_methods(&count);
+    if (format == KVT_FORMAT_TABLE) {
+        for (int i = 0; i < count; i++) {
+            struct kvt_spec spec;
+            int rc = kvt_spec_parse(&spec, all[i]->name, strlen(all[i]->name), err);
+            if (rc)
+                return rc;
+            printf("%s  %s\n  acts      %s\n  written   %s\n  options   %s\n  source    %s\n", all[i]->name, all[i]->summary,
+                   all[i]->defaults.schedule == KVT_SCHEDULE_STEP ? "at each step" : all[i]->defaults.decode_share_set ? "at prefill's end and at each step" : "at prefill's end",
+                   spec.canonical, *all[i]->options ? all[i]->options : "none", all[i]->source);
+        }
+        return 0;
+    }
+    struct kvt_table *t = kvt_table_new(col, 6);
+    for (int i = 0; i < count; i++) {
+        struct kvt_spec spec;
+        if (kvt_spec_parse(&spec, all[i]->name, strlen(all[i]->name), NULL))
+            continue;
+        kvt_put_text(t, all[i]->name);
+        kvt_put_text(t, all[i]->defaults.schedule == KVT_SCHEDULE_STEP ? "step" : "prefill");
+        kvt_put_text(t, spec.canonical);
+        kvt_put_text(t, all[i]->summary);
+        kvt_put_text(t, all[i]->options);
+        kvt_put_text(t, all[i]->source);
+    }
+    int rc = kvt_table_write(t, stdout, (enum kvt_format)format, err);
+    kvt_table_free(&t);
+    return rc;
+}
+
+int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = { { "what", NULL, NULL, KVT_COL_TEXT, 0, false }, { "where", NULL, NULL, KVT_COL_TEXT, 0, false },
+                                          { "size", NULL, "bytes", KVT_COL_BYTES, 0, false } };
+    struct kvt_session_sizes m;
+    struct kvt_trace_sizes f;
+    int rc = kvt_session_sizes(run->model, &run->session, &run->wants, &m, err);
+    if (rc)
+        return rc;
+    kvtrace_estimate(run, &f);
+    const struct { const char *what, *where; size_t bytes; } row[] = {
+        { "weights, mapped", "memory", m.weights_bytes }, { "KV, shared prefill", "memory", m.kv_prefill_bytes },
+        { "KV, all branches' own", "memory", m.kv_decode_bytes }, { "scores", "memory", m.scores_bytes },
+        { "maps and rows", "memory", m.maps_bytes }, { "work", "memory", m.work_bytes },
+        { "scores", "trace", run->o.out ? f.scores : 0 }, { "pooled maps", "trace", run->o.out ? f.maps : 0 },
+        { "full maps", "trace", run->o.out ? f.full : 0 }, { "decisions", "trace", run->o.out ? f.decisions : 0 },
+        { "steps and the rest", "trace", run->o.out ? f.other : 0 } };
+    struct kvt_table *t = kvt_table_new(col, 3);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        kvt_put_text(t, row[i].what);
+        kvt_put_text(t, row[i].where);
+        kvt_put_int(t, (int64_t)row[i].bytes);
+    }
+    if (run->o.format == KVT_FORMAT_TABLE)
+        printf("prompt %d tokens, %d shots, %d new tokens, %d branches beside full; trace sizes are before compression\n",
+               run->prompt.tokens.n, run->n_shots, run->o.n_new, run->n_branches);
+    rc = kvt_table_write(t, stdout, (enum kvt_format)run->o.format, err);
+    kvt_table_free(&t);
+    return rc;
+}
+
+/* One line: line ends shown as such. */
+static void print_text(const char *name, const char *text, int limit)
+{
+    printf("%-18s ", name);
+    int shown = 0;
+    for (const char *p = text; *p; p++) {
+        if (((unsigned char)*p & 0xc0) != 0x80 && ++shown > limit && limit) {
+            printf("...");
+            break;
+        }
+        if (*p == '\n')
+            printf("\\n");
+        else if ((unsigned char)*p >= 0x20)
+            putchar(*p);
+    }
+    putchar('\n');
+}
+
+static int print_texts(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+{
+    const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
+    for (int b = 0; b <= run->n_branches; b++) {
+        struct kvt_branch_result r;
+        int rc = kvt_session_result(s, b, &r);
+        if (rc)
+            return rc;
+        if (b && !r.diverged && !run->o.texts)
+            continue;
+        char *text = kvtrace_text(tok, r.free, r.n_free);
+        if (!text)
+            return kvt_fail(err, KVT_ENOMEM, "no memory for a branch's text");
+        print_text(r.name, text, run->o.texts || !b ? 0 : 58);
+        free(text);
+    }
+    putchar('\n');
+    return 0;
+}
+
+int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {
+        { "branch", NULL, NULL, KVT_COL_TEXT, 0, false }, { "effective_keep", "kept", NULL, KVT_COL_SHARE, 0, false },
+        { "kv_bytes_after", "KV after", "bytes", KVT_COL_BYTES, 0, false }, { "kv_bytes_mean", "KV mean", "bytes", KVT_COL_BYTES, 0, false },
+        { "mean_kl", "KL", "nats", KVT_COL_REAL, 4, false }, { "top1_agree", "top-1", NULL, KVT_COL_SHARE, 0, false },
+        { "diverged_step", "differs at", "step", KVT_COL_INT, 0, false }, { "method", NULL, NULL, KVT_COL_TEXT, 0, true },
+        { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true }, { "text", NULL, NULL, KVT_COL_TEXT, 0, true } };
+    const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
+    int rc = run->o.format == KVT_FORMAT_TABLE ? print_texts(run, s, err) : 0;
+    struct kvt_table *t = kvt_table_new(col, 10);
+    for (int b = 0; b <= run->n_branches && !rc; b++) {
+        struct kvt_branch_result r;
+        rc = kvt_session_result(s, b, &r);
+        char *text = rc ? NULL : kvtrace_text(tok, r.free, r.n_free);
+        kvt_put_text(t, r.name);
+        kvt_put_real(t, r.effective_keep);
+        kvt_put_int(t, (int64_t)r.bytes_after);
+        kvt_put_int(t, (int64_t)r.bytes_mean);
+        kvt_put_real(t, r.mean_kl);
+        kvt_put_real(t, r.top1_agree);
+        if (r.diverged)
+            kvt_put_int(t, r.diverged);
+        else
+            kvt_put_none(t);
+        kvt_put_text(t, b ? run->branch[b - 1].spec.canonical : "full");
+        kvt_put_text(t, kvtrace_protocols[run->o.protocol]);
+        kvt_put_text(t, text);
+        free(text);
+    }
+    if (!rc)
+        rc = kvt_table_write(t, stdout, (enum kvt_format)run->o.format, err);
+    kvt_table_free(&t);
+    return rc;
+}

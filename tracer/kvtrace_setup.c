@@ -1,0 +1,175 @@
+/* kvtrace: from options to a run: model, prompt, branches, what the trace wants. */
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "tracer/kvtrace.h"
+
+/* One list of budgets, appended to run->budget. */
+static int add_budgets(struct kvtrace_run *run, const char *list, const char *what, struct kvt_err *err)
+{
+    char **item = NULL;
+    int count = 0, rc = kvt_split(list, &item, &count, what, err);
+    if (rc)
+        return rc;
+    struct kvt_budget *all = realloc(run->budget, (size_t)(run->n_budgets + count) * sizeof *all);
+    if (!all) {
+        free(item);
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d budgets", count);
+    }
+    run->budget = all;
+    for (int i = 0; i < count && !rc; i++) {
+        struct kvt_budget *b = &all[run->n_budgets];
+        *b = (struct kvt_budget){ .kind = KVT_BUDGET_TOKENS };
+        if (!strcmp(what, "--tokens"))
+            rc = kvt_parse_int(item[i], 1, 1 << 30, &b->tokens, what, err);
+        else
+            rc = kvt_budget_parse(b, item[i], !strcmp(what, "--remove"), err);
+        run->n_budgets++;
+    }
+    free(item);
+    return rc;
+}
+
+static void branch_name(char name[48], const struct kvt_spec *spec, int same, const struct kvt_budget *b)
+{
+    char method[24];
+    if (same)
+        snprintf(method, sizeof method, "%s#%d", spec->method->name, same + 1);
+    else
+        snprintf(method, sizeof method, "%s", spec->method->name);
+    if (b->kind == KVT_BUDGET_TOKENS)
+        snprintf(name, 48, "%s %d tok", method, b->tokens);
+    else
+        snprintf(name, 48, "%s %g%%", method, (double)b->keep_ppm / 10000);
+}
+
+/* Every method at every budget. `full` in the list is the branch that is always there. */
+static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
+{
+    const struct kvtrace_options *o = &run->o;
+    int rc = 0;
+    if (!o->methods)
+        return 0;
+    rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, err);
+    if (!rc && o->keep_given)
+        rc = add_budgets(run, o->keep, "--keep", err);
+    if (!rc && o->remove_given)
+        rc = add_budgets(run, o->remove, "--remove", err);
+    if (!rc && o->tokens_given)
+        rc = add_budgets(run, o->tokens, "--tokens", err);
+    if (!rc && !run->n_budgets)
+        rc = add_budgets(run, "25%", "--keep", err);
+    if (rc)
+        return rc;
+    size_t n = (size_t)run->n_specs * (size_t)run->n_budgets;
+    run->branch = kvt_calloc(n, sizeof *run->branch);
+    run->name = kvt_calloc(n, sizeof *run->name);
+    if (!run->branch || !run->name)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %zu branches", n);
+    for (int i = 0; i < run->n_specs; i++) {
+        int same = 0;
+        if (!strcmp(run->spec[i].method->name, "full"))
+            continue;
+        for (int j = 0; j < i; j++)
+            same += run->spec[j].method == run->spec[i].method;
+        if (run->spec[i].policy.score == KVT_SCORE_RANDOM)
+            run->spec[i].policy.seed += o->seed;
+        for (int j = 0; j < run->n_budgets; j++) {
+            int b = run->n_branches++;
+            branch_name(run->name[b], &run->spec[i], same, &run->budget[j]);
+            for (int k = 0; k < b; k++)
+                if (!strcmp(run->name[k], run->name[b]))
+                    return kvt_fail(err, KVT_EUSAGE, "--keep: '%s' is asked for twice", run->name[b]);
+            run->branch[b] = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = run->budget[j] };
+        }
+    }
+    return 0;
+}
+
+static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct kvt_err *err)
+{
+    const struct kvtrace_options *o = &run->o;
+    run->layer_mask = kvt_calloc((size_t)s->L, 1);
+    run->head_mask = kvt_calloc((size_t)s->H, 1);
+    if (!run->layer_mask || !run->head_mask)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d layers", s->L);
+    int rc = kvt_parse_mask(o->layers, s->L, run->layer_mask, "--layers", err);
+    if (!rc)
+        rc = kvt_parse_mask(o->heads, s->H, run->head_mask, "--heads", err);
+    if (!rc && o->maps == KVTRACE_MAPS_FULL && s->H > 64)
+        rc = kvt_fail(err, KVT_EUNSUP, "--maps full: this model has %d query heads; full maps are recorded for models of up to 64", s->H);
+    run->wants = (struct kvt_wants){ .scores = !o->no_scores, .n_sink = 4, .decisions = true };
+    if (o->maps != KVTRACE_MAPS_NONE) {
+        int n = run->prompt.tokens.n;
+        run->wants.map_r = run->wants.map_c = o->map_size < n ? o->map_size : n;
+    }
+    if (o->maps == KVTRACE_MAPS_FULL) {
+        run->wants.full = true;
+        run->wants.layer = run->layer_mask, run->wants.head = run->head_mask;
+    }
+    return rc;
+}
+
+static int make_shots(struct kvtrace_run *run, struct kvt_err *err)
+{
+    run->shot = kvt_calloc((size_t)run->prompt.n_spans * 2, sizeof *run->shot);
+    if (!run->shot)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d spans", run->prompt.n_spans);
+    run->n_shots = kvt_prompt_shots(&run->prompt, run->prompt.tokens.n, run->shot, run->prompt.n_spans);
+    return 0;
+}
+
+int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
+{
+    static const enum kvt_dtype kv_types[] = { KVT_F16, KVT_BF16, KVT_F32 };
+    const struct kvtrace_options *o = &run->o;
+    if (!o->model)
+        return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
+    if (o->keep_given + o->remove_given + o->tokens_given && !o->methods)
+        return kvt_fail(err, KVT_EUSAGE, "a budget without --method: name the methods that it is for");
+    int rc = make_branches(run, err);
+    if (!rc)
+        rc = kvt_model_open(&run->model, o->model, err);
+    if (!rc)
+        rc = kvt_prompt_build(&run->prompt, kvt_model_tokenizer(run->model), &o->prompt, err);
+    if (!rc)
+        rc = make_wants(run, kvt_model_shape(run->model), err);
+    if (!rc)
+        rc = make_shots(run, err);
+    if (rc)
+        return rc;
+    const struct kvt_ops *ops = kvt_ops_find(kvtrace_backends[o->backend]);
+    struct kvt_dev *dev = NULL;
+    enum kvt_compute compute = o->compute == KVTRACE_COMPUTE_BF16 ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F32;
+    if (o->compute == KVTRACE_COMPUTE_AUTO) {
+        rc = ops->open(&dev, &(struct kvt_dev_opts){ .threads = o->threads }, err);
+        if (rc)
+            return rc;
+        compute = ops->can_compute(dev, KVT_COMPUTE_BF16) ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F32;
+        ops->close(&dev);
+    }
+    run->session = (struct kvt_session_opts){
+        .ops = ops, .threads = o->threads, .compute = compute, .kv_type = kv_types[o->kv_type],
+        .protocol = (enum kvt_protocol)o->protocol, .decode = (enum kvt_decode)o->decode,
+        .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
+        .window = o->window, .shot = run->shot, .n_shots = run->n_shots, .n_new = o->n_new, .stop_at_end = !o->ignore_end,
+        .branch = run->branch, .n_branches = run->n_branches };
+    return 0;
+}
+
+void kvtrace_teardown(struct kvtrace_run *run)
+{
+    kvt_prompt_free(&run->prompt);
+    kvt_model_close(&run->model);
+    free(run->spec);
+    free(run->budget);
+    free(run->branch);
+    free(run->name);
+    free(run->shot);
+    free(run->layer_mask);
+    free(run->head_mask);
+}
