@@ -28,9 +28,11 @@ static void block32(const uint8_t *p, float *dst, bool has_min, bool has_fifth)
     for (int i = 0; i < 16; i++) {
         int lo = (p[i] & 15) | (int)((fifth >> i) & 1) << 4;
         int hi = (p[i] >> 4) | (int)((fifth >> (i + 16)) & 1) << 4;
-        dst[i] = d * (float)(lo - mid) + m;
-        dst[i + 16] = d * (float)(hi - mid) + m;
+        dst[i] = d * (float)(lo - mid);
+        dst[i + 16] = d * (float)(hi - mid);
     }
+    for (int i = 0; has_min && i < 32; i++) /* without a minimum nothing is added: -0 stays -0 */
+        dst[i] += m;
 }
 
 /* Q4_K, Q5_K: 8 runs of 32 values, each with a 6-bit scale and a 6-bit minimum packed in 12 bytes. */

@@ -1,0 +1,322 @@
+/* elem: one row at a time. The loops are written once, over 16 lanes with a fixed order, and compiled for each
+ * vector level by the LEVEL macro; so a row's bits depend on neither the threads nor the other rows. */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/simd.h"
+
+enum {
+    LANES = 16,
+    WORTH_THREADS = 1 << 15 /* values; below it waking a thread costs more than it saves */
+};
+
+#define BODY static inline __attribute__((always_inline))
+
+/* ---- exponential ---- */
+
+/* e^x for x <= 88, relative error below 2e-7; exactly 0 below -87. Cephes' polynomial on |r| <= ln 2 / 2. */
+BODY float exp_body(float x)
+{
+    float low = x < -87.0f ? -87.0f : x;
+    float shifted = low * 1.44269504f + 12582912.0f; /* 1.5 x 2^23: the sum's last bits are the rounded integer */
+    float n = shifted - 12582912.0f;
+    float r = low - n * 0.693359375f + n * 2.12194440e-4f; /* first product exact: 9 bits by 8 */
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    float scale = kvt_f32_from_bits((kvt_bits_from_f32(shifted) + 127u) << 23); /* 2^n; the shift drops the 1.5 x 2^23 */
+    return x < -87.0f ? 0.0f : p * scale;
+}
+
+/* ---- bodies ---- */
+
+BODY void rmsnorm_body(const float *in, const float *weight, float *out, int E, float eps)
+{
+    float lane[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= E; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += in[i + j] * in[i + j];
+    for (; i < E; i++)
+        lane[i % LANES] += in[i] * in[i];
+    for (int width = LANES / 2; width; width /= 2)
+        for (int j = 0; j < width; j++)
+            lane[j] += lane[j + width];
+    float scale = 1.0f / sqrtf(lane[0] / (float)E + eps);
+    for (int j = 0; j < E; j++)
+        out[j] = in[j] * scale * weight[j];
+}
+
+BODY void rotate_body(float *x, const float *table, int half, bool halves)
+{
+    if (halves) {
+        float *y = x + half;
+        for (int i = 0; i < half; i++) {
+            float c = table[2 * i], s = table[2 * i + 1], u = x[i], v = y[i];
+            x[i] = u * c - v * s;
+            y[i] = v * c + u * s;
+        }
+        return;
+    }
+    for (int i = 0; i < half; i++) {
+        float c = table[2 * i], s = table[2 * i + 1], u = x[2 * i], v = x[2 * i + 1];
+        x[2 * i] = u * c - v * s;
+        x[2 * i + 1] = v * c + u * s;
+    }
+}
+
+BODY void swiglu_body(const float *gate, const float *up, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i];
+        /* e^-|g| never overflows; silu(g) = g / (1 + e^-g), and for g < 0 the same as g e^g / (1 + e^g) */
+        float e = exp_body(g < 0 ? g : -g);
+        out[i] = g * (g < 0 ? e : 1.0f) / (1.0f + e) * up[i];
+    }
+}
+
+BODY void add_body(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+struct row_stats {
+    int argmax;
+    float max;
+    double sum;     /* of e^(x - max) */
+    double moment;  /* of e^(x - max) (x - max) */
+};
+
+BODY void stats_body(const float *x, int V, struct row_stats *out)
+{
+    enum { RUN = 256 };
+    float top[LANES];
+    for (int j = 0; j < LANES; j++)
+        top[j] = -INFINITY;
+    int v = 0;
+    for (; v + LANES <= V; v += LANES)
+        for (int j = 0; j < LANES; j++)
+            top[j] = x[v + j] > top[j] ? x[v + j] : top[j];
+    for (; v < V; v++)
+        top[v % LANES] = x[v] > top[v % LANES] ? x[v] : top[v % LANES];
+    float max = top[0];
+    for (int j = 1; j < LANES; j++)
+        max = top[j] > max ? top[j] : max;
+    int at = 0, found = 0;
+    for (; at + RUN <= V; at += RUN) { /* the first run that holds it; then the place in the run */
+        for (int j = 0; j < RUN; j++)
+            found |= x[at + j] == max;
+        if (found)
+            break;
+    }
+    while (at < V && x[at] != max)
+        at++;
+    out->argmax = at < V ? at : 0; /* all NaN */
+    out->max = max;
+    double sum[LANES] = {0}, moment[LANES] = {0};
+    for (v = 0; v + LANES <= V; v += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            float d = x[v + j] - max, e = exp_body(d);
+            sum[j] += (double)e;
+            moment[j] += (double)(e > 0 ? e * d : 0.0f); /* 0 x -inf is 0 here */
+        }
+    }
+    for (; v < V; v++) {
+        float d = x[v] - max, e = exp_body(d);
+        sum[v % LANES] += (double)e;
+        moment[v % LANES] += (double)(e > 0 ? e * d : 0.0f);
+    }
+    for (int width = LANES / 2; width; width /= 2) {
+        for (int j = 0; j < width; j++) {
+            sum[j] += sum[j + width];
+            moment[j] += moment[j + width];
+        }
+    }
+    out->sum = sum[0];
+    out->moment = moment[0];
+}
+
+/* Sum of e^(b - max) (b - x): where b is out of reach of f32's exponential nothing is added. */
+BODY double cross_body(const float *b, const float *x, float max, int V)
+{
+    double sum[LANES] = {0};
+    int v = 0;
+    for (; v + LANES <= V; v += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            float e = exp_body(b[v + j] - max), d = b[v + j] - x[v + j];
+            sum[j] += e > 0 ? (double)e * (double)d : 0.0;
+        }
+    }
+    for (; v < V; v++) {
+        float e = exp_body(b[v] - max), d = b[v] - x[v];
+        sum[v % LANES] += e > 0 ? (double)e * (double)d : 0.0;
+    }
+    for (int width = LANES / 2; width; width /= 2)
+        for (int j = 0; j < width; j++)
+            sum[j] += sum[j + width];
+    return sum[0];
+}
+
+/* ---- levels ---- */
+
+struct elem_kernel {
+    void (*rmsnorm)(const float *in, const float *weight, float *out, int E, float eps);
+    void (*rotate)(float *x, const float *table, int half, bool halves);
+    void (*swiglu)(const float *gate, const float *up, float *out, size_t n);
+    void (*add)(float *x, const float *y, size_t n);
+    void (*stats)(const float *x, int V, struct row_stats *out);
+    double (*cross)(const float *b, const float *x, float max, int V);
+};
+
+#define LEVEL(level, attribute)                                                                        \
+    static attribute void rmsnorm_##level(const float *in, const float *weight, float *out, int E, float eps) \
+    {                                                                                                  \
+        rmsnorm_body(in, weight, out, E, eps);                                                         \
+    }                                                                                                  \
+    static attribute void rotate_##level(float *x, const float *table, int half, bool halves)          \
+    {                                                                                                  \
+        rotate_body(x, table, half, halves);                                                           \
+    }                                                                                                  \
+    static attribute void swiglu_##level(const float *gate, const float *up, float *out, size_t n)     \
+    {                                                                                                  \
+        swiglu_body(gate, up, out, n);                                                                 \
+    }                                                                                                  \
+    static attribute void add_##level(float *x, const float *y, size_t n) { add_body(x, y, n); }       \
+    static attribute void stats_##level(const float *x, int V, struct row_stats *out) { stats_body(x, V, out); } \
+    static attribute double cross_##level(const float *b, const float *x, float max, int V)            \
+    {                                                                                                  \
+        return cross_body(b, x, max, V);                                                               \
+    }                                                                                                  \
+    static const struct elem_kernel elem_##level = {rmsnorm_##level, rotate_##level, swiglu_##level,   \
+                                                    add_##level, stats_##level, cross_##level};
+
+LEVEL(plain, )
+#ifdef KVT_X86
+LEVEL(avx2, KVT_AVX2)
+LEVEL(avx512, KVT_AVX512)
+#endif
+
+static const struct elem_kernel *kernel_of(const struct kvt_dev *dev)
+{
+#ifdef KVT_X86
+    if (dev->simd >= KVT_SIMD_AVX512)
+        return &elem_avx512;
+    if (dev->simd >= KVT_SIMD_AVX2)
+        return &elem_avx2;
+#endif
+    (void)dev;
+    return &elem_plain;
+}
+
+/* ---- operations ---- */
+
+int kvt_cpu_embed(struct kvt_dev *dev, const struct kvt_embed_args *a)
+{
+    size_t E = (size_t)a->table.k, row_bytes = kvt_row_bytes(a->table.type, E);
+    bool worth = (size_t)a->T * E > WORTH_THREADS;
+    #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
+    for (int t = 0; t < a->T; t++) {
+        assert(a->token[t] >= 0 && a->token[t] < a->table.n);
+        kvt_dequantize(a->table.type, (const char *)a->table.data + (size_t)a->token[t] * row_bytes,
+                       a->out + (size_t)t * E, E);
+    }
+    return 0;
+}
+
+int kvt_cpu_rmsnorm(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a)
+{
+    const struct elem_kernel *k = kernel_of(dev);
+    size_t E = (size_t)a->E;
+    bool worth = (size_t)a->T * E > WORTH_THREADS;
+    #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
+    for (int t = 0; t < a->T; t++)
+        k->rmsnorm(a->in + (size_t)t * E, a->weight, a->out + (size_t)t * E, a->E, a->eps);
+    return 0;
+}
+
+int kvt_cpu_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
+{
+    const struct elem_kernel *k = kernel_of(dev);
+    int half = a->rope.rot / 2;
+    assert(a->rope.rot % 2 == 0 && a->rope.rot <= a->D);
+    if (!half)
+        return 0;
+    bool worth = (size_t)a->T * (size_t)a->heads * (size_t)a->D > WORTH_THREADS;
+    #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
+    for (int t = 0; t < a->T; t++) {
+        assert(a->pos[t] >= 0 && a->pos[t] < a->rope.n_pos);
+        const float *table = a->rope.table + (size_t)a->pos[t] * (size_t)half * 2;
+        for (int h = 0; h < a->heads; h++)
+            k->rotate(a->x + ((size_t)t * (size_t)a->heads + (size_t)h) * (size_t)a->D, table, half, a->rope.halves);
+    }
+    return 0;
+}
+
+int kvt_cpu_swiglu(struct kvt_dev *dev, const struct kvt_swiglu_args *a)
+{
+    const struct elem_kernel *k = kernel_of(dev);
+    size_t F = (size_t)a->F;
+    bool worth = (size_t)a->T * F > WORTH_THREADS;
+    #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
+    for (int t = 0; t < a->T; t++)
+        k->swiglu(a->gate + (size_t)t * F, a->up + (size_t)t * F, a->out + (size_t)t * F, F);
+    return 0;
+}
+
+int kvt_cpu_add(struct kvt_dev *dev, const struct kvt_add_args *a)
+{
+    enum { PART = 1 << 14 };
+    const struct elem_kernel *k = kernel_of(dev);
+    size_t parts = (a->count + PART - 1) / PART;
+    bool worth = a->count > 2 * WORTH_THREADS;
+    #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
+    for (size_t i = 0; i < parts; i++)
+        k->add(a->x + i * PART, a->y + i * PART, a->count - i * PART < PART ? a->count - i * PART : PART);
+    return 0;
+}
+
+int kvt_cpu_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args *a)
+{
+    const struct elem_kernel *k = kernel_of(dev);
+    size_t V = (size_t)a->V;
+    struct row_stats *row = kvt_dev_scratch(dev, (size_t)a->T * sizeof *row);
+    if (!row)
+        return KVT_ENOMEM;
+    #pragma omp parallel num_threads(dev->threads) if (a->T > 1)
+    {
+        #pragma omp for schedule(dynamic)
+        for (int t = 0; t < a->T; t++)
+            k->stats(a->logits + (size_t)t * V, a->V, &row[t]);
+        #pragma omp for schedule(dynamic)
+        for (int t = 0; t < a->T; t++) {
+            const float *x = a->logits + (size_t)t * V;
+            double log_sum = log(row[t].sum);
+            int token = a->token ? a->token[t] : -1, base = a->base ? a->base[t] : -1;
+            if (a->argmax)
+                a->argmax[t] = row[t].argmax;
+            if (a->top_logprob)
+                a->top_logprob[t] = (float)-log_sum;
+            if (a->logprob)
+                a->logprob[t] = token < 0 ? NAN : (float)((double)x[token] - (double)row[t].max - log_sum);
+            if (a->entropy)
+                a->entropy[t] = (float)(log_sum - row[t].moment / row[t].sum);
+            if (a->kl && base < 0)
+                a->kl[t] = NAN;
+            if (a->kl && base >= 0) {
+                const float *b = a->logits + (size_t)base * V;
+                double mean = base == t ? 0 : k->cross(b, x, row[base].max, a->V) / row[base].sum;
+                double kl = mean - ((double)row[base].max + log(row[base].sum) - (double)row[t].max - log_sum);
+                a->kl[t] = kl > 0 ? (float)kl : 0; /* rounding must not show a negative divergence */
+            }
+        }
+    }
+    return 0;
+}

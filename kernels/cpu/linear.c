@@ -1,0 +1,130 @@
+/* linear: who computes what. Weights stay in their blocks in the mapped file; a thread decodes a panel of some
+ * outputs into its scratch, multiplies it with all rows, and goes on. With few rows the blocks are decoded in
+ * registers. How the sums are done is the business of a vector level, see linear.h. */
+#include <assert.h>
+#include <omp.h>
+
+#include "base/half.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/linear.h"
+
+enum {
+    PANEL_OUTPUTS = 32, /* decoded at once: 32 x 576 bf16 is 37 KB, read from L2 while a tile's rows stay in L1 */
+    FEW_OUTPUTS = 48    /* of one piece of work with few rows: 4 pieces of the narrowest matrix here */
+};
+
+static const struct kvt_linear_kernel *kernel_of(enum kvt_simd level, enum kvt_compute compute)
+{
+#if defined(__x86_64__)
+    if (level >= KVT_SIMD_AVX512_BF16 && compute == KVT_COMPUTE_BF16)
+        return &kvt_linear_avx512_bf16;
+    if (level >= KVT_SIMD_AVX512)
+        return &kvt_linear_avx512;
+    if (level >= KVT_SIMD_AVX2)
+        return &kvt_linear_avx2;
+#endif
+    (void)level;
+    (void)compute;
+    return &kvt_linear_plain;
+}
+
+static void round_bf16(float *x, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] = kvt_f32_from_bf16(kvt_bf16_from_f32(x[i]));
+}
+
+struct job {
+    const struct kvt_linear_args *a;
+    const struct kvt_linear_kernel *kernel;
+    bool round;
+    int Kp;
+    size_t row_bytes;    /* of weights */
+    size_t packed_bytes; /* of a row of Kp packed values */
+    char *act;           /* (T, Kp) packed */
+};
+
+static void pack_row(const struct job *j, int t)
+{
+    void *act = j->act + (size_t)t * j->packed_bytes;
+    j->kernel->pack(j->a->in + (size_t)t * (size_t)j->a->w.k, j->a->w.k, j->Kp, act);
+    if (j->round)
+        round_bf16(act, j->Kp);
+}
+
+static struct kvt_tile tile_at(const struct job *j, int t, int rows, int n, int cols)
+{
+    const struct kvt_linear_args *a = j->a;
+    return (struct kvt_tile){
+        .act = j->act + (size_t)t * j->packed_bytes,
+        .rows = rows, .K = a->w.k, .Kp = j->Kp, .cols = cols,
+        .out = a->out + (size_t)t * (size_t)a->w.n + n, .ld = (size_t)a->w.n,
+        .bias = a->bias ? a->bias + n : NULL,
+        .accumulate = a->accumulate,
+    };
+}
+
+/* Outputs [n, n + count) of every row, through a decoded panel (count <= PANEL_OUTPUTS). */
+static void panel_part(const struct job *j, int n, int count, char *panel)
+{
+    const struct kvt_mat *w = &j->a->w;
+    for (int i = 0; i < count; i++) {
+        void *row = panel + (size_t)i * j->packed_bytes;
+        j->kernel->unpack(w->type, (const uint8_t *)w->data + (size_t)(n + i) * j->row_bytes, w->k, j->Kp, row);
+        if (j->round)
+            round_bf16(row, j->Kp);
+    }
+    int T = j->a->T, tiles = (T + j->kernel->tile_rows - 1) / j->kernel->tile_rows;
+    for (int i = 0, t = 0; i < tiles; i++) { /* rows spread evenly: a last tile of one row would be slow */
+        int rows = (T - t + tiles - i - 1) / (tiles - i);
+        for (int c = 0; c < count; c += KVT_TILE_COLS) {
+            struct kvt_tile tile = tile_at(j, t, rows, n + c, count - c < KVT_TILE_COLS ? count - c : KVT_TILE_COLS);
+            j->kernel->tile(&tile, panel + (size_t)c * j->packed_bytes);
+        }
+        t += rows;
+    }
+}
+
+static void few_part(const struct job *j, int n, int count)
+{
+    struct kvt_tile tile = tile_at(j, 0, j->a->T, n, count);
+    j->kernel->few(&tile, j->a->w.type, (const uint8_t *)j->a->w.data + (size_t)n * j->row_bytes, j->row_bytes);
+}
+
+int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
+{
+    int N = a->w.n, K = a->w.k, T = a->T;
+    assert(N > 0 && K > 0 && T >= 0 && K % kvt_dtypes[a->w.type].block_values == 0);
+    if (!T)
+        return 0;
+    struct job j = {.a = a, .kernel = kernel_of(dev->simd, a->compute), .Kp = (K + 31) & ~31};
+    j.round = a->compute == KVT_COMPUTE_BF16 && j.kernel->value_bytes == sizeof(float);
+    j.row_bytes = kvt_row_bytes(a->w.type, (size_t)K);
+    j.packed_bytes = ((size_t)j.Kp * j.kernel->value_bytes + 63) & ~(size_t)63;
+    size_t act_bytes = (size_t)T * j.packed_bytes, panel_bytes = PANEL_OUTPUTS * j.packed_bytes;
+    bool few = T <= j.kernel->few_rows && !j.round;
+    j.act = kvt_dev_scratch(dev, act_bytes + (few ? 0 : (size_t)dev->threads * panel_bytes));
+    if (!j.act)
+        return KVT_ENOMEM;
+    if (few) {
+        for (int t = 0; t < T; t++)
+            pack_row(&j, t);
+        int parts = (N + FEW_OUTPUTS - 1) / FEW_OUTPUTS;
+        #pragma omp parallel for num_threads(dev->threads) schedule(static)
+        for (int i = 0; i < parts; i++)
+            few_part(&j, i * FEW_OUTPUTS, N - i * FEW_OUTPUTS < FEW_OUTPUTS ? N - i * FEW_OUTPUTS : FEW_OUTPUTS);
+        return 0;
+    }
+    int parts = (N + PANEL_OUTPUTS - 1) / PANEL_OUTPUTS;
+    #pragma omp parallel num_threads(dev->threads)
+    {
+        char *panel = j.act + act_bytes + (size_t)omp_get_thread_num() * panel_bytes;
+        #pragma omp for schedule(static)
+        for (int t = 0; t < T; t++)
+            pack_row(&j, t);
+        #pragma omp for schedule(dynamic)
+        for (int i = 0; i < parts; i++)
+            panel_part(&j, i * PANEL_OUTPUTS, N - i * PANEL_OUTPUTS < PANEL_OUTPUTS ? N - i * PANEL_OUTPUTS : PANEL_OUTPUTS, panel);
+    }
+    return 0;
+}

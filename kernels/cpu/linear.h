@@ -1,0 +1,70 @@
+/* The parts of linear that a vector level provides, and the one rule that makes its results exact.
+ *
+ * The rule. For each (row, output) the K products go to a fixed number of lanes in a fixed order (lane = k modulo
+ * the lane count), each lane adds in ascending k, and the lanes are added by one fixed tree. Nothing in it knows
+ * how many rows, outputs or threads there are, so neither does a bit of the result. Every way of computing inside
+ * one level follows it, so `few` and `tile` agree bit for bit. K is padded with zeros to Kp, a multiple of 32. */
+#ifndef KVT_KERNELS_CPU_LINEAR_H
+#define KVT_KERNELS_CPU_LINEAR_H
+
+#include "kernels/cpu/simd.h"
+#include "kernels/ops.h"
+
+#define KVT_TILE_COLS 4  /* outputs of a tile */
+
+/* Sums for `rows` rows and `cols` outputs, stored as out = sum (+ bias) (+ out). */
+struct kvt_tile {
+    const void *act;     /* (rows, Kp) packed activations, 64-byte aligned */
+    int rows, K, Kp;
+    int cols;            /* outputs wanted */
+    float *out;          /* (rows, ld), at this tile's first output */
+    size_t ld;           /* N */
+    const float *bias;   /* at this tile's first output, or NULL */
+    bool accumulate;
+};
+
+struct kvt_linear_kernel {
+    size_t value_bytes;  /* of a packed activation or weight: 4 (f32) or 2 (bf16) */
+    int tile_rows;       /* most rows of one tile */
+    int few_rows;        /* up to this many rows, few() is used; 0 = there is none */
+    /* K values to Kp packed ones */
+    void (*pack)(const float *in, int K, int Kp, void *act);
+    /* one row of blocks to Kp packed values */
+    void (*unpack)(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, void *panel);
+    /* rows <= tile_rows; cols <= 4, panel (4, Kp) all readable */
+    void (*tile)(const struct kvt_tile *t, const void *panel);
+    /* rows <= few_rows, any cols: reads the blocks where they lie */
+    void (*few)(const struct kvt_tile *t, enum kvt_dtype type, const uint8_t *blocks, size_t row_bytes);
+};
+
+extern const struct kvt_linear_kernel kvt_linear_plain;
+#if defined(__x86_64__)
+extern const struct kvt_linear_kernel kvt_linear_avx2, kvt_linear_avx512, kvt_linear_avx512_bf16;
+
+/* Stores the sums of row r, outputs [c, c + 4) of the tile: out = sum (+ bias) (+ out), in this order. */
+static inline void kvt_tile_store(const struct kvt_tile *t, int r, int c, __m128 sum)
+{
+    float *out = t->out + (size_t)r * t->ld + c, some[KVT_TILE_COLS];
+    int cols = t->cols - c;
+    if (cols >= KVT_TILE_COLS) {
+        if (t->bias)
+            sum = _mm_add_ps(sum, _mm_loadu_ps(t->bias + c));
+        if (t->accumulate)
+            sum = _mm_add_ps(sum, _mm_loadu_ps(out));
+        _mm_storeu_ps(out, sum);
+        return;
+    }
+    _mm_storeu_ps(some, sum);
+    for (int i = 0; i < cols; i++) {
+        if (t->bias)
+            some[i] += t->bias[c + i];
+        out[i] = t->accumulate ? some[i] + out[i] : some[i];
+    }
+}
+#endif
+
+/* pack and unpack in plain C, for levels without their own. */
+void kvt_linear_pack_plain(const float *in, int K, int Kp, void *act);
+void kvt_linear_unpack_plain(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, void *panel);
+
+#endif
