@@ -1,0 +1,116 @@
+/* What a slot is worth: the policy's choices as a chain of the backend's operations. */
+#include <assert.h>
+
+#include "engine/evict_state.h"
+
+const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int layer)
+{
+    size_t at = (size_t)layer * (size_t)H * (size_t)raw->ld;
+    switch (p->score) {
+    case KVT_SCORE_MASS: return raw->mass ? raw->mass + at : NULL;
+    case KVT_SCORE_LAST: return raw->last ? raw->last + at : NULL;
+    case KVT_SCORE_WMASS:
+        for (int i = 0; i < raw->n_windows; i++)
+            if (raw->window[i] == p->window)
+                return raw->wmass[i] + at;
+        return NULL;
+    case KVT_SCORE_NONE:
+    case KVT_SCORE_RANDOM:
+    case KVT_SCORE_RECENCY: break;
+    }
+    return NULL;
+}
+
+/* splitmix64's finish: every bit of x reaches every bit of the result. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static float chance(uint64_t seed, int layer, int g, int pos)
+{
+    uint64_t x = mix(seed + 0x9e3779b97f4a7c15u);
+    x = mix(x + (uint64_t)layer * 0x9e3779b97f4a7c15u + 1);
+    x = mix(x + (uint64_t)g * 0x9e3779b97f4a7c15u + 2);
+    x = mix(x + (uint64_t)pos * 0x9e3779b97f4a7c15u + 3);
+    return (float)(x >> 40) * 0x1p-24f;
+}
+
+/* Scores that need no attention are made here, once a layer; slots are positions at prefill's end. */
+static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, float **out)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    int rc = 0;
+    *out = w->grp[0];
+    if (p->score == KVT_SCORE_RECENCY && layer > 0)
+        return 0; /* the same in every layer, and still there */
+    for (int r = 0; !rc && r < w->R; r++) {
+        float *row = w->h_score + (size_t)r * (size_t)w->n;
+        for (int j = 0; j < w->n; j++)
+            row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : chance(p->seed, layer, r, j);
+        rc = e->env->ops->write(e->env->dev, w->grp[0] + (size_t)r * (size_t)w->ld, row, (size_t)w->n * sizeof *row);
+    }
+    return rc;
+}
+
+/* kvpress gives the window the largest score of all heads plus one; its chunks then win by their mean. */
+static int raise_window(struct kvt_evictor *e, struct kvt_evict_work *w, float *score)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    size_t n = (size_t)w->n, fence = (size_t)w->fence;
+    float best = 0;
+    int rc = 0;
+    for (int g = 0; !rc && g < e->env->G; g++) {
+        float *row = w->h_score + (size_t)g * n;
+        rc = ops->read(dev, row, score + (size_t)g * (size_t)w->ld, n * sizeof *row);
+        for (size_t j = 0; j < fence; j++)
+            best = row[j] > best ? row[j] : best;
+    }
+    for (size_t j = fence; j < n; j++)
+        w->h_score[j] = best + 1;
+    for (int g = 0; !rc && g < e->env->G && fence < n; g++)
+        rc = ops->write(dev, score + (size_t)g * (size_t)w->ld + fence, w->h_score + fence, (n - fence) * sizeof(float));
+    return rc;
+}
+
+int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float **out)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    int H = e->env->H, G = e->env->G, ld = w->ld, rc = 0;
+    if (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY)
+        return made_here(e, w, layer, out);
+    const float *in = kvt_evict_raw(p, raw, H, layer);
+    assert(in && raw->ld == ld);
+    if (p->visible_mean) {
+        rc = ops->combine(dev, &(struct kvt_combine_args){.in = in, .out = w->head[0], .R = H, .ld = ld, .n = e->env->n_prompt,
+                                                          .scale = 1, .visible_mean = true});
+        in = w->head[0];
+    }
+    bool pools = p->pool != KVT_POOL_NONE && p->pool_width > 1;
+    if (!rc && pools && !p->group_first) {
+        rc = ops->pool(dev, &(struct kvt_pool_args){.in = in, .out = w->head[1], .R = H, .ld = ld, .from = 0, .to = w->fence,
+                                                    .width = p->pool_width, .how = p->pool});
+        in = w->head[1];
+    }
+    float *score = w->grp[0];
+    if (!rc)
+        rc = ops->group(dev, &(struct kvt_group_args){.in = in, .out = score, .H = H, .G = G, .n = w->n, .ld = ld, .how = p->group});
+    if (!rc && pools && p->group_first) {
+        rc = ops->pool(dev, &(struct kvt_pool_args){.in = score, .out = w->grp[1], .R = G, .ld = ld, .from = 0, .to = w->fence,
+                                                    .width = p->pool_width, .how = p->pool});
+        score = w->grp[1];
+    }
+    if (!rc && p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS && p->keep_window)
+        rc = raise_window(e, w, score);
+    if (!rc && w->R == 1 && G > 1) {
+        rc = ops->combine(dev, &(struct kvt_combine_args){.in = score, .out = w->sum, .R = G, .ld = ld, .n = w->n, .scale = 1, .sum_rows = true});
+        score = w->sum;
+    }
+    *out = score;
+    return rc;
+}

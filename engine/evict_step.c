@@ -1,0 +1,257 @@
+/* Eviction while tokens come: after each layer's attention of each step, with buffers made at open. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/evict_state.h"
+
+static bool accumulates(const struct kvt_evictor *e) { return e->sliding && e->spec.policy.score == KVT_SCORE_MASS; }
+
+static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carve *host)
+{
+    size_t G = (size_t)e->env->G, ld = (size_t)e->ld;
+    e->state = accumulates(e) ? kvt_carve(dev, (size_t)e->env->L * G * ld, sizeof(float)) : NULL;
+    e->rank = kvt_carve(dev, G * ld, sizeof(float));
+    e->pos = kvt_carve(dev, G * ld, sizeof(int32_t));
+    e->left = kvt_carve(dev, G * ld, sizeof(int32_t));
+    e->n_live = kvt_carve(dev, G, sizeof(int32_t));
+    e->n_left = kvt_carve(dev, G, sizeof(int32_t));
+    e->budget_tok = kvt_carve(dev, G, sizeof(int32_t));
+    e->protect = kvt_carve(dev, G * ld, 1);
+    e->host_rank = kvt_carve(host, ld, sizeof(float));
+    e->host_pos = kvt_carve(host, G * ld, sizeof(int32_t));
+    e->host_left = kvt_carve(host, G * ld, sizeof(int32_t));
+    e->host_lost = kvt_carve(host, ld, sizeof(int32_t));
+    e->host_n = kvt_carve(host, G, sizeof(int32_t));
+    e->host_protect = kvt_carve(host, ld, 1);
+}
+
+int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err)
+{
+    struct kvt_carve dev = {0}, host = {0};
+    e->ld = e->env->max_slots;
+    layout(e, &dev, &host);
+    e->host_block = kvt_calloc(host.used, 1);
+    e->block = e->env->ops->alloc(e->env->dev, dev.used);
+    if (!e->host_block || !e->block)
+        return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the state of %d slots (%zu bytes)", e->spec.method->name, e->ld,
+                        dev.used + host.used);
+    dev = (struct kvt_carve){e->block, 0};
+    host = (struct kvt_carve){e->host_block, 0};
+    layout(e, &dev, &host);
+    return 0;
+}
+
+void kvt_evict_step_close(struct kvt_evictor *e)
+{
+    if (e->block)
+        e->env->ops->free(e->env->dev, e->block);
+    free(e->host_block);
+    e->block = e->host_block = NULL;
+}
+
+int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from)
+{
+    size_t count = (size_t)from->env->L * (size_t)from->env->G * (size_t)from->ld;
+    return from->state ? to->env->ops->copy(to->env->dev, to->state, from->state, count * sizeof(float)) : 0;
+}
+
+int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, bool all)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    if (!e->state)
+        return 0;
+    /* plain sums, whatever the ranking divides by; head[1] of an unpooled method is free */
+    struct kvt_group_args a = {.in = kvt_evict_raw(&e->spec.policy, raw, e->env->H, layer), .out = w->head[1], .H = e->env->H,
+                               .G = e->env->G, .n = w->n, .ld = w->ld, .how = e->spec.policy.group};
+    int rc = ops->group(dev, &a);
+    for (int g = 0; !rc && g < e->env->G; g++) {
+        float *state = e->state + ((size_t)layer * (size_t)e->env->G + (size_t)g) * (size_t)e->ld;
+        const float *sum = w->head[1] + (size_t)g * (size_t)w->ld;
+        if (all) {
+            rc = ops->copy(dev, state, sum, (size_t)w->n * sizeof *state);
+            continue;
+        }
+        rc = ops->read(dev, w->h_score, sum, (size_t)w->n * sizeof *state);
+        if (!rc)
+            rc = ops->read(dev, w->h_kept, w->kept + (size_t)g * (size_t)w->ld, (size_t)w->h_n_kept[g] * sizeof *w->h_kept);
+        for (int i = 0; !rc && i < w->h_n_kept[g]; i++)
+            e->host_rank[i] = w->h_score[w->h_kept[i]];
+        if (!rc)
+            rc = ops->write(dev, state, e->host_rank, (size_t)w->h_n_kept[g] * sizeof *state);
+    }
+    return rc;
+}
+
+/* Adds the current row to the state: (H, ld) reduced to (G, ld), new slots starting at zero. */
+static int accumulate(struct kvt_evictor *e, int layer, const float *row, const int32_t *n)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    int G = e->env->G, most = 0, rc;
+    for (int g = 0; g < G; g++)
+        most = n[g] > most ? n[g] : most;
+    rc = ops->group(dev, &(struct kvt_group_args){.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = most, .ld = e->ld,
+                                                  .how = e->spec.policy.group});
+    for (int g = 0; !rc && g < G; g++) {
+        size_t at = (size_t)g * (size_t)e->ld, held = (size_t)e->held[layer * G + g];
+        float *state = e->state + (size_t)layer * (size_t)G * (size_t)e->ld + at;
+        rc = ops->add(dev, &(struct kvt_add_args){.x = state, .y = e->rank + at, .count = held});
+        if (!rc) /* what an earlier tenant of these slots left behind is overwritten */
+            rc = ops->copy(dev, state + held, e->rank + at + held, ((size_t)n[g] - held) * sizeof *state);
+    }
+    return rc;
+}
+
+/* What slots compete by, (R, ld) in e->rank or the state itself. Host positions are those of this layer. */
+static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_t *n, int pos, int R, const float **score)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    int G = e->env->G, rc = 0;
+    size_t ld = (size_t)e->ld;
+    *score = e->rank;
+    if (!e->sliding) { /* the current row alone, summed over heads or reduced over groups */
+        if (R > 1)
+            return ops->group(dev, &(struct kvt_group_args){.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = n[0], .ld = e->ld, .how = p->group});
+        return ops->combine(dev, &(struct kvt_combine_args){.in = row, .out = e->rank, .R = e->env->H, .ld = e->ld, .n = n[0], .scale = 1, .sum_rows = true});
+    }
+    if (e->state)
+        *score = e->state + (size_t)layer * (size_t)G * ld;
+    if (e->state && R < G) {
+        rc = ops->combine(dev, &(struct kvt_combine_args){.in = *score, .out = e->rank, .R = G, .ld = e->ld, .n = n[0], .scale = 1, .sum_rows = true});
+        *score = e->rank;
+    }
+    if (e->state && !p->visible_mean)
+        return rc;
+    for (int r = 0; !rc && r < R; r++) { /* recency, or the mean over the rows that saw a slot: made from positions */
+        const int32_t *at = e->host_pos + (size_t)r * ld;
+        if (e->state)
+            rc = ops->read(dev, e->host_rank, *score + (size_t)r * ld, (size_t)n[r] * sizeof(float));
+        for (int i = 0; i < n[r]; i++)
+            e->host_rank[i] = e->state ? e->host_rank[i] / (float)(pos - at[i] + 1) : (float)at[i];
+        if (!rc)
+            rc = ops->write(dev, e->rank + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
+    }
+    *score = e->rank;
+    return rc;
+}
+
+/* Slots of row r that may not leave, and how many may stay in all. first: position of the first generated token. */
+static int protect_step(struct kvt_evictor *e, const int32_t *at, int n, int pos, int first, int budget)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    uint8_t *map = e->host_protect;
+    if (e->sliding) {
+        int recent = p->recent < 0 ? (budget + 1) / 2 : p->recent;
+        for (int i = 0; i < n; i++)
+            map[i] = at[i] < p->sinks ? KVT_KEPT_PROTECTED : at[i] > pos - recent ? KVT_KEPT_WINDOW : 0;
+        return budget;
+    }
+    int fixed = 0;
+    for (int i = 0; i < n; i++) {
+        map[i] = at[i] < first ? KVT_KEPT_PROTECTED : at[i] > pos - p->decode_recent ? KVT_KEPT_WINDOW : 0;
+        fixed += at[i] < first;
+    }
+    return fixed + budget;
+}
+
+/* Positions that leave: read back, replicated where heads share a set, removed, reported. */
+static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct kvt_err *err)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    int G = e->env->G, any = 0;
+    size_t ld = (size_t)e->ld;
+    int rc = ops->read(dev, e->host_n, e->n_left, (size_t)R * sizeof(int32_t));
+    for (int g = 0; !rc && g < G; g++) {
+        int32_t *left = e->host_left + (size_t)g * ld;
+        if (g < R) {
+            rc = ops->read(dev, left, e->left + (size_t)g * ld, (size_t)e->host_n[g] * sizeof *left);
+        } else {
+            e->host_n[g] = e->host_n[0];
+            memcpy(left, e->host_left, (size_t)e->host_n[0] * sizeof *left);
+            rc = ops->write(dev, e->left + (size_t)g * ld, left, (size_t)e->host_n[0] * sizeof *left);
+        }
+        any += e->host_n[g];
+    }
+    if (!rc && R < G)
+        rc = ops->write(dev, e->n_left, e->host_n, (size_t)G * sizeof(int32_t));
+    if (!rc && any)
+        rc = ops->cache_remove(dev, &(struct kvt_remove_args){
+            .cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = e->left, .count = e->n_left, .ld = e->ld,
+            .state = e->state ? e->state + (size_t)layer * (size_t)G * ld : NULL, .state_ld = e->ld});
+    if (rc)
+        return kvt_evict_device_fail(e, rc, "eviction in a step", err);
+    for (int g = 0; g < G; g++) {
+        const int32_t *left = e->host_left + (size_t)g * ld, *at = e->host_pos + (size_t)g * ld;
+        int n = e->host_n[g];
+        e->held[layer * G + g] -= n;
+        if (!n || !e->env->probe || e->quiet)
+            continue;
+        for (int i = 0; i < n; i++)
+            e->host_lost[i] = at[left[i]];
+        struct kvt_event ev = {.kind = KVT_EV_EVICT,
+                               .evict = {.branch = e->branch, .layer = layer, .g = g, .step = step, .n = n, .pos = e->host_lost}};
+        rc = e->env->probe->see(e->env->probe->self, &ev);
+        if (rc)
+            return kvt_fail(err, rc, "the run was stopped by what records it");
+    }
+    return 0;
+}
+
+int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step, struct kvt_err *err)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    const struct kvt_policy *p = &e->spec.policy;
+    int G = e->env->G, R = p->heads == KVT_HEADS_SHARED ? 1 : G, added = pos - e->last_pos[layer], rc = 0;
+    size_t ld = (size_t)e->ld;
+    assert(kvt_evictor_steps(e) && added >= 0);
+    assert(!kvt_evictor_wants_row(e) || (row && row_ld == e->ld));
+    int32_t *n = e->host_n; /* live slots now; becomes the number that leaves */
+    for (int g = 0; g < G; g++)
+        n[g] = e->held[layer * G + g] + added;
+    if (e->state)
+        rc = accumulate(e, layer, row, n);
+    for (int g = 0; g < G; g++)
+        e->held[layer * G + g] = n[g];
+    e->last_pos[layer] = pos;
+    if (rc)
+        return kvt_evict_device_fail(e, rc, "adding up attention", err);
+
+    /* the allowance: of the tokens seen so far, or of the generated ones */
+    int64_t tok;
+    if (e->sliding) {
+        tok = kvt_budget_tokens(&e->budget, pos + 1);
+    } else {
+        tok = step < 1 ? 0 : (int64_t)step * e->decode_ppm / 1000000;
+        tok = tok < 1 ? 1 : tok;
+    }
+    bool over = false;
+    for (int g = 0; g < G; g++)
+        over |= e->sliding ? n[g] > tok : step > tok;
+    if (!over)
+        return 0;
+
+    struct kvt_positions_args where = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .pos = e->pos, .count = e->n_live, .ld = e->ld};
+    rc = ops->cache_positions(dev, &where);
+    const float *score = NULL;
+    for (int g = 0; !rc && g < G; g++)
+        rc = ops->read(dev, e->host_pos + (size_t)g * ld, e->pos + (size_t)g * ld, (size_t)n[g] * sizeof(int32_t));
+    for (int r = 0; !rc && r < R; r++) {
+        int budget = protect_step(e, e->host_pos + (size_t)r * ld, n[r], pos, pos - step + 1, (int)tok);
+        rc = ops->write(dev, e->protect + (size_t)r * ld, e->host_protect, (size_t)n[r]);
+        if (!rc)
+            rc = ops->write(dev, e->budget_tok + r, &budget, sizeof(int32_t));
+    }
+    if (!rc)
+        rc = rank(e, layer, row, n, pos, R, &score);
+    if (!rc)
+        rc = ops->topk(dev, &(struct kvt_topk_args){.score = score, .protect = e->protect, .pos = e->pos, .budget = e->budget_tok,
+                                                    .n = e->n_live, .R = R, .ld = e->ld, .left = e->left, .n_left = e->n_left});
+    return rc ? kvt_evict_device_fail(e, rc, "choosing what leaves", err) : remove_left(e, layer, R, step, err);
+}
