@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Makes the reference vectors that tests/parity compares the engine with.
+
+usage: make_parity.py logits MODEL.gguf OUT_PREFIX PROMPT.txt...
+       make_parity.py ids    MODEL.gguf OUT_PREFIX           (a tiny model: token ids made here, no text)
+       make_parity.py kept   MODEL.gguf OUT_PREFIX PROMPT.txt...
+       make_parity.py keptids MODEL.gguf OUT_PREFIX          (the same for a tiny model)
+
+The reference is transformers, reading the same GGUF with its weights dequantised to f32, eager attention; kept sets
+are those of kvpress on that model. Formats and versions: README.md beside this file. Needs torch, transformers, gguf,
+kvpress; the tests need none of them.
+"""
+import os
+import struct
+import sys
+import time
+import warnings
+import zlib
+
+warnings.filterwarnings("ignore")
+import gguf
+import torch
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, DynamicCache
+
+TOP = 20
+N_GREEDY = 48
+WINDOW = 32
+
+
+def load(path, attn):
+    """The model in f32 and its file's CRC-32."""
+    m = AutoModelForCausalLM.from_pretrained(os.path.dirname(os.path.abspath(path)), gguf_file=os.path.basename(path),
+                                             dtype=torch.float32, attn_implementation=attn).eval()
+    crc = 0
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return m, crc
+
+
+def tokenizer(path):
+    """The file's own tokenizer. AutoTokenizer isn't used: for `smollm` it leaves out the digit split that the file
+    asks for (wrong ids at e.g. " \u00bd") and puts a BOS in front although the file says add_bos_token = false."""
+    r = gguf.GGUFReader(path)
+    get = lambda k: r.fields["tokenizer.ggml." + k].contents()
+    if get("pre") != "smollm":
+        sys.exit("make_parity.py: only the pre-tokenizer smollm is known here")
+    tokens, types = get("tokens"), get("token_type")
+    t = Tokenizer(models.BPE(vocab={x: i for i, x in enumerate(tokens)},
+                             merges=[tuple(m.split(" ")) for m in get("merges")]))
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                               pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    t.add_special_tokens([AddedToken(x, special=True, normalized=False) for x, k in zip(tokens, types) if k == 3])
+    return t
+
+
+def made_ids(vocab, n, seed):
+    """n ids without a library's generator, with a repeat so that something attends far back."""
+    x, out = seed, []
+    for i in range(n):
+        x = (x * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
+        out.append(out[i - n // 3] if i >= 2 * (n // 3) and n > 30 else (x >> 33) % vocab)
+    return out
+
+
+def pick_heads(L, H):
+    """(layer, head) pairs that are looked at: spread over depth and heads; all of a tiny model."""
+    if L * H <= 16:
+        return [(l, h) for l in range(L) for h in range(H)]
+    return [(i * (L - 1) // 7, (i * 5) % H) for i in range(8)]
+
+
+@torch.no_grad()
+def logits_vector(m, crc, text, ids, out, size):
+    """Top log-probabilities of every position, greedy tokens, attention reductions of some heads -> one file."""
+    c, n = m.config, len(ids)
+    pairs = pick_heads(c.num_hidden_layers, c.num_attention_heads)
+    seen, hooks = {}, []
+    for l in sorted({l for l, _ in pairs}):
+        def hook(mod, a, r, l=l):
+            if r[1] is not None and r[1].shape[2] == n:
+                seen[l] = r[1][0]
+        hooks.append(m.model.layers[l].self_attn.register_forward_hook(hook))
+    cache = DynamicCache()
+    o = m(torch.tensor([ids]), past_key_values=cache)
+    for h in hooks:
+        h.remove()
+    lg = o.logits[0]
+    top_id, top_lp = [], []
+    for i in range(0, n, 64):
+        v, k = lg[i:i + 64].double().log_softmax(-1).topk(TOP, dim=-1)
+        top_id.append(k.int())
+        top_lp.append(v.float())
+    top_id, top_lp = torch.cat(top_id), torch.cat(top_lp)
+    greedy, margin, last = [], [], lg[-1]
+    for i in range(N_GREEDY):
+        v, k = last.topk(2)
+        greedy.append(int(k[0]))
+        margin.append(float(v[0] - v[1]))
+        last = m(torch.tensor([[greedy[-1]]]), past_key_values=cache,
+                 position_ids=torch.tensor([[n + i]])).logits[0, -1]
+    w = min(WINDOW, n)
+    with open(out, "wb") as f:
+        b = text.encode() if text is not None else b""
+        f.write(b"KVTPAR1\n" + struct.pack("<10i", len(b), n, c.vocab_size, TOP, N_GREEDY, len(pairs), w, text is not None,
+                                           size, struct.unpack("<i", struct.pack("<I", crc))[0]))
+        f.write(b + b"\0" * (-len(b) % 4))
+        f.write(struct.pack(f"<{n}i", *ids))
+        f.write(top_id.numpy().astype("<i4").tobytes() + top_lp.numpy().astype("<f4").tobytes())
+        f.write(struct.pack(f"<{N_GREEDY}i", *greedy) + struct.pack(f"<{N_GREEDY}f", *margin))
+        for l, h in pairs:
+            a = seen[l][h].double()
+            ent = -(a * a.clamp_min(1e-300).log()).sum(-1)
+            f.write(struct.pack("<2i", l, h))
+            for x in (a.sum(0), a[-w:].sum(0), a[-1], ent):
+                f.write(x.float().numpy().astype("<f4").tobytes())
+    print(f"{out}: {n} tokens, {os.path.getsize(out)} bytes, smallest greedy margin {min(margin):.4f}", file=sys.stderr)
+
+
+def presses():
+    """name of the reference, its maker, our method with the same parameters, how our budget is given."""
+    from kvpress import ChunkKVPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
+    chunk = lambda r, w: ChunkKVPress(press=SnapKVPress(compression_ratio=r, window_size=w, kernel_size=5), chunk_length=20)
+    return [("SnapKVPress", lambda r, w: SnapKVPress(compression_ratio=r, window_size=w, kernel_size=5),
+             "snapkv[w={w},pool=avg5,group=mean]", "tokens"),
+            ("StreamingLLMPress", lambda r, w: StreamingLLMPress(compression_ratio=r, n_sink=4), "streaming[sinks=4]", "tokens"),
+            ("PyramidKVPress", lambda r, w: PyramidKVPress(compression_ratio=r, window_size=w // 4, kernel_size=5, beta=10),
+             "pyramidkv[w={w4},pool=avg5,group=mean,beta=10,rule=kvpress]", "share"),
+            ("ChunkKVPress", chunk, "chunkkv[chunk=20,count=kvpress,heads=shared,w={w},pool=avg5]", "share")]
+
+
+@torch.no_grad()
+def kept_vector(m, crc, text, ids, out, size, window):
+    """What kvpress kept, found by matching key rows against the uncompressed cache -> one file of bitmaps."""
+    c, n = m.config, len(ids)
+    L, G = c.num_hidden_layers, c.num_key_value_heads
+    x = torch.tensor([ids])
+    full = DynamicCache()
+    m(x, past_key_values=full, logits_to_keep=1)
+    row_of = [[{full.layers[l].keys[0, g, i].numpy().tobytes(): i for i in range(n)} for g in range(G)] for l in range(L)]
+    sets = []
+    for name, make, ours, kind in presses():
+        for removed in (.5, .75):
+            press, cache = make(removed, window), DynamicCache()
+            with press(m):
+                m(x, past_key_values=cache, logits_to_keep=1)
+            count, bits = [], b""
+            for l in range(L):
+                for g in range(G):
+                    k = cache.layers[l].keys[0, g]
+                    b = bytearray((n + 7) // 8)
+                    for r in k:
+                        i = row_of[l][g][r.numpy().tobytes()]
+                        b[i >> 3] |= 1 << (i & 7)
+                    count.append(k.shape[0])
+                    bits += bytes(b)
+            if sum(bin(b).count("1") for b in bits) != sum(count):
+                sys.exit("make_parity.py: two positions have the same key row")
+            # a budget in tokens: the reference's own count where all cells agree, else its mean
+            tokens = round(sum(count) / len(count)) if kind == "tokens" else -1
+            sets.append((f"{name} remove {removed}", ours.format(w=window, w4=window // 4), tokens, round((1 - removed) * 1e6),
+                         count, bits))
+            print(f"  {name} {removed}: {min(count)}..{max(count)} kept of {n}", file=sys.stderr)
+    with open(out, "wb") as f:
+        b = text.encode() if text is not None else b""
+        f.write(b"KVTKEP1\n" + struct.pack("<8i", len(b), n, L, G, len(sets), text is not None, size,
+                                           struct.unpack("<i", struct.pack("<I", crc))[0]))
+        f.write(b + b"\0" * (-len(b) % 4) + struct.pack(f"<{n}i", *ids))
+        for name, ours, tokens, ppm, count, bits in sets:
+            f.write(name.encode().ljust(48, b"\0") + ours.encode().ljust(80, b"\0") + struct.pack("<2i", tokens, ppm))
+            f.write(struct.pack(f"<{L * G}i", *count) + bits + b"\0" * (-len(bits) % 4))
+    print(f"{out}: {os.path.getsize(out)} bytes", file=sys.stderr)
+
+
+def main():
+    if len(sys.argv) < 4 or sys.argv[1] not in ("logits", "ids", "kept", "keptids"):
+        sys.exit(__doc__)
+    what, path, prefix, prompts = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+    torch.set_num_threads(int(os.environ.get("THREADS", "2")))
+    start = time.time()
+    m, crc = load(path, "eager" if what in ("logits", "ids") else "sdpa")
+    size = os.path.getsize(path)
+    if what in ("logits", "kept"):
+        tok = tokenizer(path)
+        for p in prompts:
+            text = open(p, "rb").read().decode()
+            ids = tok.encode(text, add_special_tokens=False).ids
+            out = f"{prefix}-{os.path.basename(p).split('.')[0].split('_')[0]}.bin"
+            (logits_vector if what == "logits" else kept_vector)(m, crc, text, ids, out, size, *([64] if what == "kept" else []))
+    elif what == "ids":
+        for i, n in enumerate((50, 96, 203)):
+            logits_vector(m, crc, None, made_ids(m.config.vocab_size, n, 7 + i), f"{prefix}-{n}.bin", size)
+    else:
+        kept_vector(m, crc, None, made_ids(m.config.vocab_size, 203, 11), f"{prefix}-203.bin", size, 16)
+    print(f"{time.time() - start:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
