@@ -313,7 +313,7 @@ int kvt_cpu_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args *
             if (a->kl && base >= 0) {
                 const float *b = a->logits + (size_t)base * V;
                 double mean = base == t ? 0 : k->cross(b, x, row[base].max, a->V) / row[base].sum;
-                double kl = mean - ((double)row[base].max + log(row[base].sum) - (double)row[t].max - log_sum);
+                double kl = mean - ((double)row[base].max - (double)row[t].max) - (log(row[base].sum) - log_sum);
                 a->kl[t] = kl > 0 ? (float)kl : 0; /* rounding must not show a negative divergence */
             }
         }

@@ -393,7 +393,7 @@ static int report(const struct kc_state *s, bool print)
     for (int i = 0; i < s->n_line; i++) {
         const struct op_line *l = &s->line[i];
         failures += l->failed;
-        if (print)
+        if (print && (l->judged || l->failed))
             printf("%-16s %-16s %10zu values  %5.1f %% of the allowance  %s\n", l->op, l->label, l->judged,
                    100 * l->used, l->failed ? "FAILED" : "ok");
     }
@@ -452,8 +452,7 @@ int main(int argc, char **argv)
 {
     const struct kc_subject *only = NULL;
     bool bench = false, sabotage = false;
-    static struct kc_state state;
-    struct kc k = {.seed = 1, .state = &state};
+    struct kc k = {.seed = 1, .state = need(calloc(1, sizeof *k.state))};
     for (int i = 1; i < argc; i++) {
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {

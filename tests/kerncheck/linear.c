@@ -1,0 +1,317 @@
+/* linear: every data type, with and without bias and accumulation, at sizes around every tile's edge; that a row's
+ * bits don't depend on the rows beside it; and how fast it is at the sizes of a small model. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/kerncheck/kerncheck.h"
+
+struct shape { int N, K, T; };
+
+/* What one case is made of, on the host. */
+struct problem {
+    enum kvt_dtype type;
+    enum kvt_compute compute;
+    struct shape s;
+    bool with_bias, accumulate, exact;
+    const char *fill;
+    unsigned char *w;       /* (N) rows of blocks */
+    size_t w_bytes;
+    float *in;              /* (T, K) */
+    float *bias, *before;   /* (N), (T, N) */
+};
+
+static const char *compute_name(enum kvt_compute c) { return c == KVT_COMPUTE_F32 ? "f32" : "bf16"; }
+
+/* The least K a type can have, and steps of it. */
+static int block_of(enum kvt_dtype type) { return kvt_dtypes[type].block_values; }
+
+static void make(struct kc *k, struct problem *p, enum kc_fill_kind fill)
+{
+    size_t NK = (size_t)p->s.N * (size_t)p->s.K, TN = (size_t)p->s.T * (size_t)p->s.N;
+    p->w_bytes = (size_t)p->s.N * kvt_row_bytes(p->type, (size_t)p->s.K);
+    p->w = kc_host(k, p->w_bytes);
+    kc_fill_blocks(k, p->w, p->type, NK);
+    size_t TK = (size_t)p->s.T * (size_t)p->s.K;
+    p->in = kc_host(k, TK * sizeof(float));
+    kc_fill(k, p->in, TK, fill);
+    p->fill = kc_fill_name(fill);
+    p->bias = kc_host(k, (size_t)p->s.N * sizeof(float));
+    kc_fill(k, p->bias, (size_t)p->s.N, KC_UNIFORM);
+    p->before = kc_host(k, TN * sizeof(float));
+    kc_fill(k, p->before, TN, KC_UNIFORM);
+}
+
+/* Runs rows [row, row + T) of the problem on a candidate; out is host memory (T, N). Weights lie 2 bytes off the
+ * alignment that vectors like (4 for f32), as rows of blocks in a file do. */
+static void run(struct kc *k, struct kc_cand *c, const struct problem *p, int row, int T, float *out)
+{
+    size_t N = (size_t)p->s.N, K = (size_t)p->s.K, out_bytes = (size_t)T * N * sizeof(float);
+    struct kvt_linear_args a = {
+        .w = {kc_put_shifted(k, c, p->w, p->w_bytes, p->type == KVT_F32 ? 4 : 2), p->type, p->s.N, p->s.K},
+        .bias = p->with_bias ? kc_put_shifted(k, c, p->bias, N * sizeof(float), 4) : NULL,
+        .in = kc_put_shifted(k, c, p->in + (size_t)row * K, (size_t)T * K * sizeof(float), 4),
+        .out = kc_put_shifted(k, c, p->accumulate ? p->before + (size_t)row * N : NULL, out_bytes, 4),
+        .T = T, .accumulate = p->accumulate, .exact = p->exact, .compute = p->compute,
+    };
+    kc_rc(k, c, "linear", c->ops->weights(c->dev, &a.w), "weights %s", kvt_dtypes[p->type].name);
+    kc_rc(k, c, "linear", c->ops->linear(c->dev, &a), "%s N=%d K=%d T=%d", kvt_dtypes[p->type].name, p->s.N, p->s.K, T);
+    kc_get(k, c, out, a.out, out_bytes);
+    kc_end_cand(k, c, "linear");
+}
+
+/* Every sum may be off by one half ulp of the sum of magnitudes for each rounding on a product's way: at most
+ * K / 8 additions in a lane (8 lanes are the fewest), a tree of 3 or 4, the product itself, bias and old value.
+ * bf16 units also take denormals as zero, which costs at most FLT_MIN times the other factor for each product. */
+static void allowance(const struct problem *p, float *allow)
+{
+    size_t N = (size_t)p->s.N, K = (size_t)p->s.K;
+    size_t row_bytes = kvt_row_bytes(p->type, K);
+    float *w = malloc(K * sizeof *w);
+    for (size_t n = 0; n < N; n++) {
+        kvt_dequantize(p->type, p->w + n * row_bytes, w, K);
+        for (size_t t = 0; t < (size_t)p->s.T; t++) {
+            const float *x = p->in + t * K;
+            double sum = 0, flushed = 0;
+            for (size_t i = 0; i < K; i++) {
+                sum += fabs((double)x[i] * (double)w[i]);
+                flushed += 0x1p-126 * (1 + fabs((double)x[i]) + fabs((double)w[i]));
+            }
+            if (p->compute == KVT_COMPUTE_BF16)
+                sum *= (1 + 0x1p-8) * (1 + 0x1p-8); /* rounding may enlarge both factors */
+            sum += p->with_bias ? fabs((double)p->bias[n]) : 0;
+            sum += p->accumulate ? fabs((double)p->before[t * N + n]) : 0;
+            allow[t * N + n] = (float)(((double)K / 8 + 8) * KC_EPS * sum + (p->compute == KVT_COMPUTE_BF16 ? flushed : 0x1p-140));
+        }
+    }
+    free(w);
+}
+
+static void judge(struct kc *k, struct problem *p)
+{
+    size_t count = (size_t)p->s.N * (size_t)p->s.T, bytes = count * sizeof(float);
+    float *want = kc_host(k, bytes), *allow = kc_host(k, bytes);
+    float *got[2] = {kc_host(k, bytes), kc_host(k, bytes)};
+    run(k, &k->ref, p, 0, p->s.T, want);
+    allowance(p, allow);
+    for (int i = 0; i < k->n_cand; i++) {
+        struct kc_cand *c = &k->cand[i];
+        run(k, c, p, 0, p->s.T, got[i % 2]);
+        kc_judge(k, c, "linear", want, got[i % 2], allow, count, "%s %s N=%d K=%d T=%d%s%s%s fill=%s",
+                 kvt_dtypes[p->type].name, compute_name(p->compute), p->s.N, p->s.K, p->s.T,
+                 p->with_bias ? " bias" : "", p->accumulate ? " accumulate" : "", p->exact ? " exact" : "", p->fill);
+        if (c->threads == 2)
+            kc_same(k, c, "linear", got[0], got[1], bytes, "1 and 2 threads: %s %s N=%d K=%d T=%d%s",
+                    kvt_dtypes[p->type].name, compute_name(p->compute), p->s.N, p->s.K, p->s.T, p->exact ? " exact" : "");
+    }
+    kc_end_case(k, "linear");
+}
+
+/* Row r of a call with 100 rows has the bits of the same row in calls of other sizes. */
+static void judge_exact(struct kc *k, enum kvt_dtype type, enum kvt_compute compute)
+{
+    static const int sizes[] = {1, 2, 3, 4, 5, 6, 7, 12, 13, 24, 25, 49};
+    struct problem p = {.type = type, .compute = compute, .s = {38, block_of(type) == 256 ? 512 : 416, 100},
+                        .with_bias = true, .exact = true};
+    if (block_of(type) == 1)
+        p.s.K = 403;
+    make(k, &p, KC_NORMAL);
+    size_t N = (size_t)p.s.N;
+    float *all = kc_host(k, N * 100 * sizeof(float)), *some = kc_host(k, N * 100 * sizeof(float));
+    for (int i = 0; i < k->n_cand; i++) {
+        struct kc_cand *c = &k->cand[i];
+        run(k, c, &p, 0, 100, all);
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            int T = sizes[s], row = kc_int(k, 0, 100 - T);
+            run(k, c, &p, row, T, some);
+            kc_same(k, c, "linear exact", all + (size_t)row * N, some, (size_t)T * N * sizeof(float),
+                    "%s %s rows %d..%d of 100 alone", kvt_dtypes[type].name, compute_name(compute), row, row + T - 1);
+        }
+    }
+    kc_end_case(k, "linear exact");
+}
+
+static void check(struct kc *k)
+{
+    static const int outputs[] = {1, 3, 4, 5, 31, 50, 97}, rows[] = {1, 2, 3, 4, 5, 6, 7, 11, 13, 25};
+    int turn = 0;
+    for (int type = 0; type < KVT_N_DTYPE; type++) {
+        for (int compute = 0; compute < 2; compute++) {
+            for (int i = 0; i < 20; i++, turn++) {
+                int block = block_of((enum kvt_dtype)type);
+                int K = block == 1 ? kc_int(k, 1, 200) : block * kc_int(k, 1, block == 32 ? 7 : 3);
+                struct problem p = {
+                    .type = (enum kvt_dtype)type, .compute = (enum kvt_compute)compute,
+                    .s = {outputs[turn % 7], K, rows[turn % 10]},
+                    .with_bias = kc_int(k, 0, 1), .accumulate = kc_int(k, 0, 1), .exact = kc_int(k, 0, 1),
+                };
+                make(k, &p, (enum kc_fill_kind)(i % KC_N_FILL));
+                judge(k, &p);
+            }
+            judge_exact(k, (enum kvt_dtype)type, (enum kvt_compute)compute);
+        }
+    }
+    /* the shared prefill's kind of call: many rows, not exact, sizes of a small model */
+    for (int compute = 0; compute < 2; compute++) {
+        struct problem p = {.type = KVT_Q4_1, .compute = (enum kvt_compute)compute, .s = {192, 576, 200}};
+        make(k, &p, KC_NORMAL);
+        judge(k, &p);
+    }
+}
+
+/* ---- sabotage: each is a mistake that a kernel could have ---- */
+
+static int wrong_tail(struct kvt_dev *dev, const struct kvt_linear_args *a) /* the last row forgets its bias */
+{
+    int rc = kvt_ops_cpu.linear(dev, a);
+    if (a->bias && a->T > 0)
+        a->out[(size_t)(a->T - 1) * (size_t)a->w.n + (size_t)(a->w.n - 1)] -= a->bias[a->w.n - 1];
+    return rc;
+}
+
+static int wrong_rows(struct kvt_dev *dev, const struct kvt_linear_args *a) /* a row's last bit knows about the others */
+{
+    int rc = kvt_ops_cpu.linear(dev, a);
+    for (int t = 0; t < a->T && a->T > 4; t++)
+        a->out[(size_t)t * (size_t)a->w.n] *= 1 + 0x1p-22f;
+    return rc;
+}
+
+static int wrong_threads(struct kvt_dev *dev, const struct kvt_linear_args *a) /* a bit depends on the threads */
+{
+    int rc = kvt_ops_cpu.linear(dev, a);
+    if (dev->threads == 2)
+        a->out[0] *= 1 + 0x1p-22f;
+    return rc;
+}
+
+static int wrong_store(struct kvt_dev *dev, const struct kvt_linear_args *a) /* the last tile stores four outputs */
+{
+    int rc = kvt_ops_cpu.linear(dev, a);
+    for (int n = a->w.n; n % 4; n++)
+        a->out[(size_t)(a->T - 1) * (size_t)a->w.n + (size_t)n] = 0;
+    return rc;
+}
+
+static int wrong_compute(struct kvt_dev *dev, const struct kvt_linear_args *a) /* f32 asked, bf16 done */
+{
+    struct kvt_linear_args b = *a;
+    b.compute = KVT_COMPUTE_BF16;
+    return kvt_ops_cpu.linear(dev, &b);
+}
+
+static int wrong_accumulate(struct kvt_dev *dev, const struct kvt_linear_args *a)
+{
+    struct kvt_linear_args b = *a;
+    b.accumulate = false;
+    return kvt_ops_cpu.linear(dev, &b);
+}
+
+static const char *sabotage(struct kvt_ops *ops, int i)
+{
+    static const struct { int (*linear)(struct kvt_dev *, const struct kvt_linear_args *); const char *what; } wrong[] = {
+        {wrong_tail, "linear: the last output of the last row without bias"},
+        {wrong_rows, "linear: last bits depend on the number of rows"},
+        {wrong_threads, "linear: last bit depends on the number of threads"},
+        {wrong_store, "linear: stores past the last output"},
+        {wrong_compute, "linear: bf16 where f32 was asked"},
+        {wrong_accumulate, "linear: forgets to accumulate"},
+    };
+    if (i >= (int)(sizeof wrong / sizeof *wrong))
+        return NULL;
+    ops->linear = wrong[i].linear;
+    return wrong[i].what;
+}
+
+/* ---- bench ---- */
+
+struct timed { struct kc_cand *c; struct kvt_linear_args *a; int n; };
+
+static void run_timed(void *arg)
+{
+    struct timed *t = arg;
+    for (int i = 0; i < t->n; i++)
+        t->c->ops->linear(t->c->dev, &t->a[i]);
+}
+
+/* One line: T rows times a matrix of the model's commonest kinds. */
+static void bench_one(struct kc *k, struct kc_cand *c, enum kvt_dtype type, enum kvt_compute compute, struct shape s,
+                      bool exact)
+{
+    struct problem p = {.type = type, .compute = compute, .s = s, .exact = exact};
+    make(k, &p, KC_NORMAL);
+    size_t TN = (size_t)s.T * (size_t)s.N;
+    struct kvt_linear_args a = {
+        .w = {kc_put(k, c, p.w, p.w_bytes), type, s.N, s.K},
+        .in = kc_put(k, c, p.in, (size_t)s.T * (size_t)s.K * sizeof(float)),
+        .out = kc_put(k, c, NULL, TN * sizeof(float)),
+        .T = s.T, .exact = exact, .compute = compute,
+    };
+    struct timed t = {c, &a, 1};
+    char what[64];
+    snprintf(what, sizeof what, "%s %s T=%d N=%d K=%d%s", kvt_dtypes[type].name, compute_name(compute), s.T, s.N, s.K, exact ? " exact" : "");
+    kc_line(k, c, "linear", what, kc_time(run_timed, &t), 2.0 * (double)TN * s.K, s.T < 8 ? (double)p.w_bytes : 0);
+    kc_end_case(k, "linear");
+}
+
+/* A token's matrices of a model with 30 layers of width 576 and a vocabulary of 49152 (SmolLM2-135M): 210 calls and
+ * the head, every matrix with weights of its own, so that they come from memory as in a real step. */
+static void bench_step(struct kc *k, struct kc_cand *c, enum kvt_compute compute, int T)
+{
+    static const struct shape layer[7] = {{576, 576, 0}, {192, 576, 0}, {192, 576, 0}, {576, 576, 0},
+                                          {1536, 576, 0}, {1536, 576, 0}, {576, 1536, 0}};
+    static struct kvt_linear_args a[30 * 7 + 1];
+    size_t w_bytes = 0, w_at = 0;
+    double flops = 0;
+    int n = 0;
+    float *in = kc_put(k, c, NULL, (size_t)T * 1536 * sizeof(float)), *out = kc_put(k, c, NULL, (size_t)T * 49152 * sizeof(float));
+    for (int i = 0; i < 30 * 7 + 1; i++) {
+        struct kvt_mat w = i < 210 ? (struct kvt_mat){NULL, KVT_Q4_1, layer[i % 7].N, layer[i % 7].K} : (struct kvt_mat){NULL, KVT_Q8_0, 49152, 576};
+        w_bytes += (size_t)w.n * kvt_row_bytes(w.type, (size_t)w.k);
+        flops += 2.0 * T * w.n * w.k;
+        a[n++] = (struct kvt_linear_args){.w = w, .in = in, .out = out, .T = T, .exact = true, .compute = compute};
+    }
+    unsigned char *blocks = kc_host(k, w_bytes);
+    for (int i = 0; i < n; i++) {
+        kc_fill_blocks(k, blocks + w_at, a[i].w.type, (size_t)a[i].w.n * (size_t)a[i].w.k);
+        w_at += (size_t)a[i].w.n * kvt_row_bytes(a[i].w.type, (size_t)a[i].w.k);
+    }
+    unsigned char *w = kc_put(k, c, blocks, w_bytes);
+    kc_fill(k, (float *)(void *)blocks, (size_t)T * 1536, KC_NORMAL);
+    c->ops->write(c->dev, in, blocks, (size_t)T * 1536 * sizeof(float));
+    for (int i = 0; i < n; i++) {
+        a[i].w.data = w;
+        w += (size_t)a[i].w.n * kvt_row_bytes(a[i].w.type, (size_t)a[i].w.k);
+    }
+    struct timed t = {c, a, n};
+    char what[64];
+    snprintf(what, sizeof what, "%s T=%d all of SmolLM2-135M", compute_name(compute), T);
+    kc_line(k, c, "linear", what, kc_time(run_timed, &t), flops, T < 8 ? (double)w_bytes : 0);
+    kc_end_case(k, "linear");
+}
+
+static void bench(struct kc *k)
+{
+    bench_one(k, &k->ref, KVT_Q4_1, KVT_COMPUTE_F32, (struct shape){576, 576, 4}, true);
+    for (int i = 1; i < k->n_cand; i += 2) { /* with 2 threads */
+        struct kc_cand *c = &k->cand[i];
+        for (int compute = 0; compute < 2; compute++) {
+            if (!c->ops->can_compute(c->dev, (enum kvt_compute)compute))
+                continue;
+            enum kvt_compute how = (enum kvt_compute)compute;
+            bench_step(k, c, how, 1);
+            bench_step(k, c, how, 25);
+            bench_one(k, c, KVT_Q4_1, how, (struct shape){1536, 576, 49}, true);
+            bench_one(k, c, KVT_Q4_1, how, (struct shape){576, 1536, 49}, true);
+            for (int T = 512; T <= 2048; T *= 4) {
+                bench_one(k, c, KVT_Q4_1, how, (struct shape){1536, 576, T}, false);
+                bench_one(k, c, KVT_Q4_1, how, (struct shape){576, 1536, T}, false);
+                bench_one(k, c, KVT_Q4_1, how, (struct shape){192, 576, T}, false);
+            }
+            for (int type = 0; type < KVT_N_DTYPE; type++)
+                bench_one(k, c, (enum kvt_dtype)type, how, (struct shape){4096, 1536, 1}, true);
+        }
+    }
+}
+
+const struct kc_subject kc_linear = {"linear", check, bench, sabotage};
