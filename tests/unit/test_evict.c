@@ -1,0 +1,313 @@
+/* The evictor against small cases computed by hand: what stays, what leaves, in which order, and what is reported. */
+#include "evict_rig.h"
+
+static const struct kvt_ops *const backends[] = {&kvt_ops_ref, &kvt_ops_cpu};
+#define EACH_BACKEND(ops)                                                                          \
+    for (size_t b_ = 0; b_ < sizeof backends / sizeof *backends; b_++)                             \
+        for (const struct kvt_ops *ops = backends[b_]; ops; ops = NULL)
+
+static const int no_window[1];
+
+/* Would catch: sinks lost, the window one slot off, positions instead of slots, an off-by-one in the budget. */
+Test(evict, streaming_keeps_sinks_and_newest)
+{
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 2, 2, 1, 100, 100, 8, 2, no_window, 0);
+        struct kvt_evictor *e = rig_evict(&r, 1, "streaming", rig_tokens(50)); /* methods.md 0.6: 0-3 and 54-99 */
+        int32_t want[50];
+        for (int i = 0; i < 50; i++)
+            want[i] = i < 4 ? i : 50 + i;
+        for (int l = 0; l < 2; l++)
+            rig_expect(&r, 1, l, 0, want, 50, "prefill");
+        cr_assert_float_eq(r.effective, 0.5, 1e-12);
+        /* each new token pushes the oldest one out that is no sink */
+        for (int s = 1; s <= 3; s++)
+            for (int l = 0; l < 2; l++)
+                rig_step(&r, e, 1, l, 99 + s, s, NULL, 0);
+        for (int i = 4; i < 50; i++)
+            want[i] = 53 + i;
+        rig_expect(&r, 1, 1, 0, want, 50, "after 3 steps");
+        cr_assert_eq(r.n_lost, 6);
+        cr_assert_eq(r.lost[0].pos, 54);
+        cr_assert_eq(r.lost[5].pos, 56);
+        cr_assert_eq(r.lost[5].step, 3);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* A share grows with the tokens seen. Would catch: a share taken of the prompt for good. */
+Test(evict, share_follows_tokens_seen)
+{
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 1, 1, 20, 20, 20, 2, no_window, 0);
+        struct kvt_evictor *e = rig_evict(&r, 1, "streaming[sinks=1]", rig_keep(500000));
+        int32_t at[40];
+        for (int s = 1; s <= 20; s++) {
+            rig_step(&r, e, 1, 0, 19 + s, s, NULL, 0);
+            cr_assert_eq(rig_positions(&r, 1, 0, 0, at), (20 + s) / 2, "after %d steps", s);
+        }
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* H2O by hand: H 2 over G 1, context 6, budget 4: recent 2, heavy 2.
+ * Mean mass: 5, 1, 3, 2, .5, .5: heavy are 0 and 2, recent 4 and 5.
+ * Step 1 (position 6): row means on slots 0 2 4 5 6: .1 .1 .4 .1 .3: sums 5.1 3.1 .9 .6 .3; recent 5, 6; of 0, 2, 4 the
+ * least is 4. Its slot takes 6. Step 2 (position 7), slot order 0 2 6 5 7: rows 0 0 0 .6 .4 -> 5 has 1.2 and leaves
+ * (recent are 6 and 7). Step 3 (position 8), slots 0 2 6 7 8: row .1 .1 4 .1 .1: 6 now holds 4.3, 2 has 3.2 and leaves.
+ * Would catch: state that doesn't move with its slot, a new slot that inherits an old sum, the current row left out. */
+Test(evict, h2o_by_hand)
+{
+    static const float mass[2][6] = {{6, 1, 2, 2, 1, 0}, {4, 1, 4, 2, 0, 1}};
+    static const float row1[2][5] = {{.2f, 0, .4f, .1f, .3f}, {0, .2f, .4f, .1f, .3f}};
+    static const float row2[2][5] = {{0, 0, 0, .6f, .4f}, {0, 0, 0, .6f, .4f}};
+    static const float row3[2][5] = {{.1f, .1f, 4, .1f, .1f}, {.1f, .1f, 4, .1f, .1f}};
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 2, 1, 6, 6, 4, 3, no_window, 0);
+        rig_scores(&r, 0, mass[0]);
+        struct kvt_evictor *e = rig_evict(&r, 1, "h2o", rig_tokens(4)), *f = NULL;
+        RIG_EXPECT(&r, 1, 0, 0, "prefill", 0, 2, 4, 5);
+        cr_assert_eq(r.reason[0], KVT_KEPT_SCORE);
+        cr_assert_eq(r.reason[1], KVT_LEFT_SCORE);
+        cr_assert_eq(r.reason[5], KVT_KEPT_WINDOW);
+        cr_assert_eq(r.threshold[0], 3.0f);
+        cr_assert(isnan(r.decided[4]), "what is protected isn't ranked");
+        rig_step(&r, e, 1, 0, 6, 1, row1[0], 5);
+        RIG_EXPECT(&r, 1, 0, 0, "step 1", 0, 2, 5, 6);
+        struct kvt_err err;
+        cr_assert_eq(ops->cache_fork(r.dev, r.cache, 1, 2), 0);
+        cr_assert_eq(kvt_evictor_fork(&f, e, 2, &err), 0);
+        rig_step(&r, e, 1, 0, 7, 2, row2[0], 5);
+        RIG_EXPECT(&r, 1, 0, 0, "step 2", 0, 2, 6, 7);
+        rig_step(&r, e, 1, 0, 8, 3, row3[0], 5);
+        RIG_EXPECT(&r, 1, 0, 0, "step 3", 0, 6, 7, 8);
+        cr_assert_eq(r.n_lost, 3);
+        cr_assert_eq(r.lost[2].pos, 2);
+        /* the fork goes its own way from step 1 on, and says nothing */
+        rig_step(&r, f, 2, 0, 7, 2, row2[0], 5);
+        rig_step(&r, f, 2, 0, 8, 3, row3[0], 5);
+        RIG_EXPECT(&r, 2, 0, 0, "fork", 0, 6, 7, 8);
+        cr_assert_eq(r.n_lost, 3);
+        kvt_evictor_close(&e);
+        kvt_evictor_close(&f);
+        rig_close(&r);
+    }
+}
+
+/* With norm=visible the sum is divided by the rows that saw the slot: mass 6 of 6 rows is less than 3 of 2 rows.
+ * Would catch: rows counted from the wrong end, or only at prefill. */
+Test(evict, h2o_visible_mean)
+{
+    static const float mass[1][6] = {{6, 1, 1, 1, 3, 1}}; /* means 1 .2 .25 .33 1.5 1 */
+    static const float row[1][4] = {{0, 0, 0, 1}};        /* slots 4 5 6 of budget 3, then the row of position 6 */
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 1, 1, 6, 6, 4, 2, no_window, 0);
+        rig_scores(&r, 0, mass[0]);
+        struct kvt_evictor *e = rig_evict(&r, 1, "h2o[norm=visible,recent=1]", rig_tokens(3));
+        RIG_EXPECT(&r, 1, 0, 0, "prefill", 0, 4, 5);
+        rig_step(&r, e, 1, 0, 6, 1, row[0], 4); /* means 6/7, 3/3, 1/2: position 5 leaves */
+        RIG_EXPECT(&r, 1, 0, 0, "step", 0, 4, 6);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+static const int32_t three_shots[] = {1, 3, 3, 6, 7, 9};
+
+/* ShotKV by hand: context 10, shots [1,3) [3,6) [7,9), outside 0, 6 and 9. Two layers, mass as below (one head).
+ * Layer 0 means: 2, 3, 1; layer 1: 4, 1, 2. Budget 8: 3 outside + 5. Layer 0 takes 3..5 and then 1..2: 8. Layer 1 takes
+ * 1..2 (5), then 7..8 (7), and the 3 tokens of the second don't fit. Summed over layers: 6, 4, 3: first, second, full.
+ * Would catch: sums instead of means, a greedy that goes on after the budget, layers mixed up. */
+static void shot_rig(struct rig *r, const struct kvt_ops *ops)
+{
+    static const float mass[2][10] = {{9, 1, 3, 3, 3, 3, 9, 1, 1, 9}, {9, 4, 4, 1, 1, 1, 9, 2, 2, 9}};
+    rig_open(r, ops, 1, 2, 1, 1, 10, 10, 8, 5, no_window, 0);
+    r->env.shot = three_shots;
+    r->env.n_shots = 3;
+    rig_scores(r, 0, mass[0]);
+}
+
+Test(evict, shotkv_by_hand)
+{
+    EACH_BACKEND(ops) {
+        struct rig r;
+        shot_rig(&r, ops);
+        struct kvt_evictor *e = rig_evict(&r, 1, "shotkv", rig_keep(800000));
+        RIG_EXPECT(&r, 1, 0, 0, "layer 0", 0, 1, 2, 3, 4, 5, 6, 9);
+        RIG_EXPECT(&r, 1, 1, 0, "layer 1", 0, 1, 2, 6, 7, 8, 9);
+        cr_assert_eq(r.reason[1], KVT_KEPT_UNIT);
+        cr_assert_eq(r.reason[7], KVT_LEFT_UNIT);
+        cr_assert_eq(r.reason[0], KVT_KEPT_PROTECTED);
+        cr_assert_eq(r.reason[10 + 3], KVT_LEFT_BUDGET, "it would have come next, but didn't fit");
+        cr_assert_eq(r.decided[4], 3.0f, "a slot's score is its unit's");
+        cr_assert(isnan(r.decided[6]), "text between shots isn't ranked");
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 2, "shotkv[scope=all_layers]", rig_keep(800000));
+        for (int l = 0; l < 2; l++)
+            RIG_EXPECT(&r, 2, l, 0, "all layers", 0, 1, 2, 3, 4, 5, 6, 9);
+        kvt_evictor_close(&e);
+        /* 6 tokens leave 3: the best shot of layer 0 fits; in layer 1 the best one, then nothing or the smaller */
+        e = rig_evict(&r, 3, "shotkv[overflow=skip]", rig_tokens(5));
+        RIG_EXPECT(&r, 3, 0, 0, "skip", 0, 1, 2, 6, 9);
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 4, "shotkv", rig_tokens(5));
+        RIG_EXPECT(&r, 4, 0, 0, "stop: the best doesn't fit, none stays", 0, 6, 9);
+        RIG_EXPECT(&r, 4, 1, 0, "stop", 0, 1, 2, 6, 9);
+        kvt_evictor_close(&e);
+        cr_assert_eq(ops->cache_drop(r.dev, r.cache, 4), 0);
+        e = rig_evict(&r, 4, "shotkv[force=1]", rig_tokens(4));
+        RIG_EXPECT(&r, 4, 0, 0, "force", 0, 3, 4, 5, 6, 9);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* Decode half at 50 %: of m generated tokens max(1, floor(m / 2)) stay, the newest always, by the current row alone.
+ * Prefill at 30 %: no shot fits, 0 6 9 stay. Rows over slots 0 6 9 and the generated ones.
+ * Would catch: prefill slots that leave, a share of the current cache (which empties it), a row that accumulates. */
+Test(evict, shotkv_decode_by_hand)
+{
+    EACH_BACKEND(ops) {
+        struct rig r;
+        shot_rig(&r, ops);
+        struct kvt_evictor *e = rig_evict(&r, 1, "shotkv[decode=50%]", rig_keep(300000));
+        cr_assert(kvt_evictor_wants_row(e));
+        static const float row1[] = {0, 0, 0, 1}, row2[] = {0, 0, 0, .9f, .1f}, row3[] = {0, 0, 0, .9f, .1f},
+                           row4[] = {0, 0, 0, .2f, .1f}, row5[] = {0, 0, 0, .2f, .3f, .1f};
+        rig_step(&r, e, 1, 0, 10, 1, row1, 4);
+        RIG_EXPECT(&r, 1, 0, 0, "m 1 keeps 1", 0, 6, 9, 10);
+        rig_step(&r, e, 1, 0, 11, 2, row2, 5);
+        RIG_EXPECT(&r, 1, 0, 0, "m 2 keeps 1, the newest", 0, 6, 9, 11);
+        rig_step(&r, e, 1, 0, 12, 3, row3, 5);
+        RIG_EXPECT(&r, 1, 0, 0, "m 3 keeps 1", 0, 6, 9, 12);
+        rig_step(&r, e, 1, 0, 13, 4, row4, 5);
+        RIG_EXPECT(&r, 1, 0, 0, "m 4 keeps 2", 0, 6, 9, 12, 13);
+        rig_step(&r, e, 1, 0, 14, 5, row5, 6);
+        RIG_EXPECT(&r, 1, 0, 0, "m 5 keeps 2: of 12 and 13 the one with more now", 0, 6, 9, 13, 14);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* Equal scores: the earlier position stays. Would catch: an unstable selection. */
+Test(evict, ties_go_to_the_earlier_position)
+{
+    EACH_BACKEND(ops) {
+        struct rig r;
+        static const int w = 4;
+        rig_open(&r, ops, 2, 1, 1, 1, 40, 40, 0, 3, &w, 1);
+        struct kvt_evictor *e = rig_evict(&r, 1, "snapkv[w=4]", rig_tokens(10)); /* every score is 0 */
+        RIG_EXPECT(&r, 1, 0, 0, "tokens", 0, 1, 2, 3, 4, 5, 36, 37, 38, 39);
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 2, "chunkkv[w=4,chunk=3]", rig_tokens(10)); /* floor(6 / 3) chunks */
+        RIG_EXPECT(&r, 2, 0, 0, "chunks", 0, 1, 2, 3, 4, 5, 36, 37, 38, 39);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* Max pooling and the group mean don't commute. Heads 8 0 0 0 and 0 6 0 0 at width 3: pooled first, both maxima reach
+ * slots 0 and 1: 7 7 3 0; averaged first, 4 3 0 0 becomes 4 4 3 0. Would catch: the order option ignored. */
+Test(evict, pooling_order)
+{
+    static const float mass[2][8] = {{8, 0, 0, 0, 0, 0, 0, 0}, {0, 6, 0, 0, 0, 0, 0, 0}};
+    static const int w = 2;
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 2, 1, 8, 8, 0, 3, &w, 1);
+        rig_scores(&r, 1, mass[0]);
+        struct kvt_evictor *e = rig_evict(&r, 1, "snapkv[w=2,pool=max3]", rig_tokens(4));
+        cr_assert(r.decided[0] == 7 && r.decided[1] == 7 && r.decided[2] == 3 && r.decided[3] == 0, "pool first: %g %g %g", (double)r.decided[0],
+                  (double)r.decided[1], (double)r.decided[2]);
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 2, "snapkv[w=2,pool=max3,order=group-first]", rig_tokens(4));
+        cr_assert(r.decided[0] == 4 && r.decided[1] == 4 && r.decided[2] == 3 && r.decided[3] == 0, "group first");
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* Pooling and chunks end where the question or the window begins: its mass must not lift the context's last slots.
+ * Would catch: a pool over all columns. */
+Test(evict, question_does_not_bleed)
+{
+    static const float mass[1][12] = {{1, 0, 2, 0, 0, 0, 0, 0, 9, 9, 9, 9}};
+    static const int w = 4;
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 1, 1, 12, 8, 0, 2, &w, 1);
+        rig_scores(&r, 1, mass[0]);
+        struct kvt_evictor *e = rig_evict(&r, 1, "snapkv[w=4,pool=max3]", rig_tokens(4));
+        RIG_EXPECT(&r, 1, 0, 0, "kept", 0, 1, 2, 3);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* What can't work is refused before anything runs, with the numbers. Would catch: a run that fails in the middle. */
+Test(evict, bad_input_is_refused)
+{
+    static const struct {
+        const char *method;
+        int tokens, n_prompt, n_context, n_shots;
+        const char *says;
+    } c[] = {
+        {"shotkv", 20, 100, 90, 0, "shots"},
+        {"snapkv", 20, 30, 30, 0, "window of 32"},
+        {"snapkv", 20, 100, 100, 0, "budget of 20 of 100 context tokens is below the 32"},
+        {"chunkkv", 32, 100, 100, 0, "below the 33"},
+        {"streaming", 4, 100, 90, 0, "below the 5"},
+        {"random", 4, 100, 0, 0, "no context"},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct kvt_spec spec;
+        struct kvt_err err = {0};
+        rig_spec(&spec, c[i].method);
+        struct kvt_budget b = rig_tokens(c[i].tokens);
+        cr_assert_eq(kvt_evict_check(&spec, &b, c[i].n_prompt, c[i].n_context, c[i].n_shots, &err), KVT_EINPUT, "%s", c[i].method);
+        cr_assert(strstr(err.text, c[i].says), "%s", err.text);
+    }
+    struct kvt_spec spec;
+    struct kvt_err err = {0};
+    struct kvt_budget b = rig_tokens(20);
+    rig_spec(&spec, "snapkv"); /* in the default protocol the window lies in the question: nothing is protected */
+    cr_assert_eq(kvt_evict_check(&spec, &b, 132, 100, 0, &err), 0, "%s", err.text);
+}
+
+/* Each window is observed once, and one too many is said, not guessed. */
+Test(evict, needs)
+{
+    struct kvt_needs needs = {0};
+    struct kvt_spec spec;
+    char text[32];
+    rig_spec(&spec, "h2o");
+    kvt_spec_needs(&spec, &needs);
+    rig_spec(&spec, "snapkv");
+    kvt_spec_needs(&spec, &needs);
+    rig_spec(&spec, "chunkkv");
+    kvt_spec_needs(&spec, &needs);
+    cr_assert(needs.mass && !needs.last && needs.n_windows == 1 && needs.window[0] == 32);
+    for (int w = 1; w <= 9; w++) {
+        snprintf(text, sizeof text, "snapkv[w=%d]", w);
+        rig_spec(&spec, text);
+        kvt_spec_needs(&spec, &needs);
+    }
+    cr_assert_eq(needs.n_windows, KVT_MAX_WINDOWS);
+    struct rig r;
+    struct kvt_err err = {0};
+    static const int w = 4;
+    rig_open(&r, &kvt_ops_ref, 1, 1, 1, 1, 40, 40, 0, 2, &w, 1);
+    struct kvt_budget b = rig_tokens(20);
+    struct kvt_evictor *e = NULL;
+    cr_assert_eq(kvt_evictor_open(&e, &r.env, 0, &spec, &b, &err), 0);
+    cr_assert_eq(kvt_evict_prefill(e, &r.raw, &err), KVT_EUSAGE);
+    cr_assert(strstr(err.text, "windows"), "%s", err.text);
+    kvt_evictor_close(&e);
+    rig_close(&r);
+}

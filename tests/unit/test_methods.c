@@ -1,0 +1,120 @@
+/* Methods on the command line: what is accepted, what it becomes in canonical form, and what is said when it isn't. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvt/method.h"
+
+static int parse(struct kvt_spec *s, const char *text, struct kvt_err *err) { return kvt_spec_parse(s, text, strlen(text), err); }
+
+/* Would catch: a default changed by accident. A new default is a new version of the method. */
+Test(methods, canonical_defaults)
+{
+    static const char *const want[] = {
+        "full@1[renumber=0]",
+        "random@1[seed=0,heads=each,sinks=0,renumber=0]",
+        "streaming@1[sinks=4,schedule=step,renumber=1]",
+        "h2o@1[norm=sum,group=mean,recent=half,sinks=0,heads=each,schedule=step,renumber=0]",
+        "snapkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,renumber=0]",
+        "pyramidkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,beta=20,rule=exact,sinks=0,renumber=0]",
+        "chunkkv@1[chunk=10,w=32,count=paper,pool=none,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,renumber=0]",
+        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent=1,sinks=0,renumber=0]",
+    };
+    int count;
+    const struct kvt_method *const *all = kvt_methods(&count);
+    cr_assert_eq(count, (int)(sizeof want / sizeof *want));
+    for (int i = 0; i < count; i++) {
+        struct kvt_spec s, again;
+        struct kvt_err err = {0};
+        cr_assert_eq(parse(&s, all[i]->name, &err), 0, "%s", err.text);
+        cr_assert_str_eq(s.canonical, want[i]);
+        /* the canonical form without its version is a command line that gives itself */
+        char text[256];
+        const char *at = strchr(s.canonical, '@');
+        snprintf(text, sizeof text, "%.*s%s", (int)(at - s.canonical), s.canonical, strchr(at, '['));
+        cr_assert_eq(parse(&again, text, &err), 0, "%s", err.text);
+        cr_assert_str_eq(again.canonical, s.canonical);
+        cr_assert(all[i]->source && all[i]->summary);
+    }
+}
+
+/* The longest values must fit into the canonical form (it asserts). */
+Test(methods, canonical_has_room)
+{
+    struct kvt_spec s;
+    struct kvt_err err = {0};
+    cr_assert_eq(parse(&s, "pyramidkv[w=16777216,pool=max9999,order=group-first,heads=shared,beta=1000000,rule=official,sinks=16777216]", &err), 0);
+    cr_assert_eq(parse(&s, "shotkv[rows=window,w=16777216,scope=all_layers,decode=12.3456%,decode_recent=16777216,sinks=16777216]", &err), 0);
+    cr_assert_eq(parse(&s, "chunkkv[chunk=16777216,w=16777216,count=kvpress,pool=avg9999,order=group-first,heads=shared,sinks=16777216]", &err), 0);
+    cr_assert(strstr(s.canonical, "pool=avg9999"));
+}
+
+/* Would catch: brackets ignored when splitting, an option that lands in another field. */
+Test(methods, lists_and_options)
+{
+    struct kvt_spec *s = NULL;
+    struct kvt_err err = {0};
+    int n = 0;
+    cr_assert_eq(kvt_spec_parse_list(&s, &n, " snapkv[w=16, pool=avg5,group=max] ,chunkkv,shotkv[scope=all_layers,decode=12.5%],h2o[recent=7]", &err), 0,
+                 "%s", err.text);
+    cr_assert_eq(n, 4);
+    cr_assert(s[0].policy.window == 16 && s[0].policy.pool == KVT_POOL_AVG && s[0].policy.pool_width == 5 && s[0].policy.group == KVT_GROUP_MAX);
+    cr_assert(s[1].policy.unit == KVT_UNIT_CHUNK && s[1].policy.chunk_tok == 10);
+    cr_assert(s[2].policy.scope == KVT_SCOPE_ALL_LAYERS && s[2].policy.decode_share == 0.125);
+    cr_assert_eq(s[3].policy.recent, 7);
+    free(s);
+    struct kvt_spec one;
+    cr_assert_eq(parse(&one, "random[seed=18446744073709551615]", &err), 0);
+    cr_assert_eq(one.policy.seed, UINT64_MAX);
+    cr_assert_eq(parse(&one, "snapkv[]", &err), 0);
+    cr_assert_eq(parse(&one, "snapkv[pool=none]", &err), 0);
+    cr_assert_eq(one.policy.pool, KVT_POOL_NONE);
+    cr_assert_eq(parse(&one, "shotkv[rows=window]", &err), 0);
+    cr_assert_eq(one.policy.score, KVT_SCORE_WMASS);
+}
+
+/* Every bad text is a usage error with a line that helps. Would catch: an accepted typing mistake, a message without a way out. */
+Test(methods, bad_text)
+{
+    static const struct {
+        const char *text, *says;
+    } c[] = {
+        {"snapvk", "did you mean 'snapkv'?"},
+        {"zzzzzzzz", "methods: full, random"},
+        {"", "no name"},
+        {"snapkv,", "no name"},
+        {"snapkv[pol=max7]", "did you mean 'pool'?"},
+        {"snapkv[chunk=3]", "its options: w, pool"},
+        {"snapkv[pool=max6]", "max5 or max7"},
+        {"snapkv[pool=max]", "avgN or maxN"},
+        {"snapkv[pool=max0]", "avgN or maxN"},
+        {"snapkv[pool=median7]", "avgN or maxN"},
+        {"snapkv[w]", "no value"},
+        {"snapkv[w=]", "1 or more"},
+        {"snapkv[w=0]", "1 or more"},
+        {"snapkv[w=-3]", "1 or more"},
+        {"snapkv[w=99999999999999999999]", "1 or more"},
+        {"snapkv[w=3x]", "1 or more"},
+        {"snapkv[group=median]", "mean, max or sum"},
+        {"snapkv[w=3", "brackets"},
+        {"snapkv w=3]", "unknown method"},
+        {"snapkv[w=3]x", "brackets"},
+        {"snapkv[w=[3]]", "brackets"},
+        {"shotkv[decode=0]", "share of generated"},
+        {"shotkv[decode=120%]", "share of generated"},
+        {"shotkv[rows=window,norm=visible]", "rows=all"},
+        {"random[seed=-1]", "whole number"},
+        {"random[seed=18446744073709551616]", "whole number"},
+        {"h2o[recent=all]", "half"},
+        {"full[renumber=maybe]", "0 or 1"},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct kvt_spec *s = NULL;
+        struct kvt_err err = {0};
+        int n;
+        cr_assert_eq(kvt_spec_parse_list(&s, &n, c[i].text, &err), KVT_EUSAGE, "'%s' was accepted", c[i].text);
+        cr_assert(strstr(err.text, c[i].says), "'%s' says: %s", c[i].text, err.text);
+        cr_assert(!strchr(err.text, '\n'));
+    }
+}
