@@ -1,0 +1,80 @@
+/* The parts of attn that a vector level provides, and how a call is cut into them.
+ *
+ * Two ways of computing, chosen by the shape of the call alone:
+ *  - parts (attn_parts.c): any rows of any branches. A part is one row, one kv head and KVT_PART_SLOTS slots; the parts
+ *    of a row are fixed by n alone and joined in order, so a row's bits know nothing of other rows or of threads.
+ *  - tiles (attn_tiles.c): many rows of one branch whose slots are in order of position (a prefill). A tile is up to
+ *    KVT_TILE_ROWS rows of one query head over all keys they see, its scores in cache: KVT_TILE_ROWS x n floats. */
+#ifndef KVT_KERNELS_CPU_ATTN_H
+#define KVT_KERNELS_CPU_ATTN_H
+
+#include "kernels/dev.h"
+#include "kernels/pages.h"
+
+enum {
+    KVT_PART_SLOTS = 256,    /* slots of a part; its scores of a query group stay in L1 */
+    KVT_TILE_ROWS = 48,      /* rows of a tile */
+    KVT_TILE_KEYS = 64,      /* keys whose V is decoded at a time */
+    KVT_LANES = 16,          /* floats; paddings are multiples of it at every level */
+};
+
+/* Slots [slot0, slot1) of one cell for one row and the query heads of its group. */
+struct kvt_attn_part {
+    const struct kvt_cache *c;
+    const struct kvt_cell *cell;
+    const float *q;          /* (heads, D) */
+    int heads, slot0, slot1;
+    int32_t pos;             /* slots at later positions aren't seen */
+    float scale;
+    const int32_t *turn;     /* (slot1 - slot0) renumbered: key j is turned by this many positions; or NULL */
+    const struct kvt_rope *rope;
+    float *score;            /* (heads, KVT_PART_SLOTS) out: exp(score - max), 0 where not seen */
+    float *max, *sum;        /* (heads) out: -inf and 0 where nothing is seen */
+    float *acc;              /* (heads, Dp) out: sum of exp(score - max) v */
+    float *work;             /* (heads D + 16 D) */
+};
+
+/* Up to KVT_TILE_ROWS rows of one query head. Row r sees slots [0, seen[r]). */
+struct kvt_attn_tile {
+    const struct kvt_cache *c;
+    const struct kvt_cell *cell;
+    const float *q;          /* row r at q + r * q_ld */
+    size_t q_ld;
+    int rows;
+    const int32_t *seen;     /* (rows) */
+    int n;                   /* the largest of them, > 0 */
+    float scale;
+    float *s;                /* (KVT_TILE_ROWS, s_ld) scores, then exp(score - max), 0 where not seen, to a multiple of 16 */
+    size_t s_ld;             /* multiple of 16, >= n rounded up to 32 */
+    float *inv;              /* (KVT_TILE_ROWS) 1 / sum of a row; 0 for a row that sees nothing */
+    float *entropy;          /* (KVT_TILE_ROWS) nats; or NULL */
+    float *o;                /* (KVT_TILE_ROWS, Dp) sum of exp(score - max) v */
+    float *qpack;            /* (KVT_TILE_ROWS D) */
+    float *buf;              /* decoded K or V: KVT_TILE_KEYS Dp */
+};
+
+struct kvt_attn_kernel {
+    void (*part)(const struct kvt_attn_part *p);
+    void (*scores)(const struct kvt_attn_tile *t);   /* q and K -> s */
+    void (*softmax)(const struct kvt_attn_tile *t);  /* s, inv, entropy */
+    void (*values)(const struct kvt_attn_tile *t);   /* s and V -> o */
+    /* Probabilities of rows [r0, r1) of the tile reduced over rows: sum (n) and, if not NULL, max (n). */
+    void (*columns)(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *max);
+};
+extern const struct kvt_attn_kernel kvt_attn_plain;
+#if defined(__x86_64__)
+extern const struct kvt_attn_kernel kvt_attn_avx2, kvt_attn_avx512;
+#endif
+
+/* D in whole vectors. */
+static inline int kvt_attn_dp(int D) { return (D + KVT_LANES - 1) & ~(KVT_LANES - 1); }
+
+/* The slots of the cell are in order of position, strictly. */
+bool kvt_cell_ascending(const struct kvt_cache *c, const struct kvt_cell *cell);
+/* How many slots of an ascending cell have a position <= pos. */
+int kvt_cell_seen(const struct kvt_cache *c, const struct kvt_cell *cell, int32_t pos);
+
+int kvt_attn_by_parts(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel, const struct kvt_attn_args *a);
+int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel, const struct kvt_attn_args *a);
+
+#endif

@@ -1,0 +1,53 @@
+/* attn with 16-float vectors. */
+#include "kernels/cpu/attn.h"
+#include "kernels/cpu/simd.h"
+
+#if defined(KVT_X86)
+#include <math.h>
+#include <string.h>
+
+#define TARGET KVT_AVX512
+#define VEC KVT_INLINE KVT_AVX512
+typedef __m512 vf;
+enum { NL = 16, QK_ROWS = 12, PV_ROWS = 6, PV_VECS = 4 };
+
+VEC vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+VEC void v_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+VEC vf v_set1(float x) { return _mm512_set1_ps(x); }
+VEC vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+VEC vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+VEC vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+VEC vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+VEC vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+VEC vf v_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+VEC vf v_bf16(const uint16_t *p)
+{
+    __m512i x = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+}
+VEC void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
+/* exp of x <= 0, 0 below -87: Cephes' expf (S. Moshier), about one unit in the last place. */
+VEC vf v_exp(vf x)
+{
+    __mmask16 live = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
+    vf k = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 0);
+    vf r = _mm512_fmadd_ps(k, _mm512_set1_ps(-0.693359375f), x);
+    r = _mm512_fmadd_ps(k, _mm512_set1_ps(2.12194440e-4f), r);
+    vf p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
+    p = _mm512_add_ps(p, _mm512_set1_ps(1.0f));
+    return _mm512_maskz_scalef_ps(live, p, k);
+}
+
+#include "kernels/cpu/attn_body.h"
+
+const struct kvt_attn_kernel kvt_attn_avx512 = {part, scores, softmax, values, columns};
+#else
+typedef int kvt_no_attn_avx512; /* another machine: the file is empty */
+#endif
