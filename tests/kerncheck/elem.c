@@ -366,7 +366,7 @@ static void run_stats(void *arg) { struct timed *t = arg; t->c->ops->logit_stats
 static void bench(struct kc *k)
 {
     enum { T = 512, E = 576, F = 1536, V = 49152, ROWS = 49 };
-    for (int i = -1; i < k->n_cand; i += i < 0 ? 2 : 2) { /* ref, then each level with 2 threads */
+    for (int i = -1; i < k->n_cand; i++) {
         struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
         float *host = floats(k, (size_t)V * ROWS);
         kc_fill(k, host, (size_t)V * ROWS, KC_NORMAL);

@@ -360,7 +360,21 @@ void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *
 static const char *const cand_label[4][2] = {
     {"plain x1", "plain x2"}, {"avx2 x1", "avx2 x2"}, {"avx512 x1", "avx512 x2"}, {"avx512bf16 x1", "avx512bf16 x2"}};
 
-static int open_all(struct kc *k, const struct kvt_ops *cpu)
+/* Which devices are opened: for checks all, for timing one thread count and perhaps one level. */
+struct choice {
+    int threads;            /* 0 = 1 and 2 */
+    const char *level;      /* NULL = all; "avx2" */
+};
+
+static bool chosen(const struct choice *choice, const char *label, int threads)
+{
+    if (choice->threads && choice->threads != threads)
+        return false;
+    size_t n = choice->level ? strlen(choice->level) : 0;
+    return !n || (!strncmp(label, choice->level, n) && label[n] == ' ');
+}
+
+static int open_all(struct kc *k, const struct kvt_ops *cpu, const struct choice *choice)
 {
     struct kvt_err err = {0};
     k->ref = (struct kc_cand){.ops = &kvt_ops_ref, .label = "ref", .threads = 1, .twin = -1};
@@ -368,9 +382,11 @@ static int open_all(struct kc *k, const struct kvt_ops *cpu)
     k->n_cand = 0;
     for (int level = 0; !rc && level <= (int)kvt_simd_here(); level++) {
         for (int threads = 1; !rc && threads <= 2; threads++) {
+            if (!chosen(choice, cand_label[level][threads - 1], threads))
+                continue;
             struct kc_cand *c = &k->cand[k->n_cand];
             *c = (struct kc_cand){.ops = cpu, .label = cand_label[level][threads - 1], .threads = threads,
-                                  .twin = threads == 1 ? k->n_cand + 1 : k->n_cand - 1};
+                                  .twin = choice->threads ? -1 : threads == 1 ? k->n_cand + 1 : k->n_cand - 1};
             rc = kvt_cpu_open_simd(&c->dev, &(struct kvt_dev_opts){.threads = threads}, (enum kvt_simd)level, &err);
             k->n_cand += !rc;
         }
@@ -404,7 +420,7 @@ static int run_check(struct kc *k, const struct kc_subject *subject, const struc
 {
     k->state->n_line = 0;
     k->state->quiet = !print;
-    if (open_all(k, cpu))
+    if (open_all(k, cpu, &(struct choice){0}))
         return -1;
     reseed(k);
     subject->check(k);
@@ -433,7 +449,8 @@ static int run_sabotage(struct kc *k, const struct kc_subject *subject)
 static void usage(FILE *f)
 {
     fprintf(f, "kerncheck: judges every cpu kernel against ref\n"
-               "  kerncheck [--only SUBJECT] [--bench] [--seed N]\n"
+               "  kerncheck [--only SUBJECT] [--seed N]\n"
+               "  kerncheck [--only SUBJECT] --bench [--threads 1|2] [--level plain|avx2|avx512|avx512bf16]\n"
                "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
                "  kerncheck --list               names the subjects\n"
                "example: kerncheck --only linear --bench\n");
@@ -451,6 +468,7 @@ static const struct kc_subject *subject_of(const char *name)
 int main(int argc, char **argv)
 {
     const struct kc_subject *only = NULL;
+    struct choice choice = {.threads = 2};
     bool bench = false, sabotage = false;
     struct kc k = {.seed = 1, .state = need(calloc(1, sizeof *k.state))};
     for (int i = 1; i < argc; i++) {
@@ -470,6 +488,10 @@ int main(int argc, char **argv)
             sabotage = !strcmp(argv[i++], "--sabotage");
             if (!(only = subject_of(next)))
                 return 2;
+        } else if (!strcmp(argv[i], "--threads") && next && (!strcmp(next, "1") || !strcmp(next, "2"))) {
+            choice.threads = *argv[++i] - '0';
+        } else if (!strcmp(argv[i], "--level") && next) {
+            choice.level = argv[++i];
         } else if (!strcmp(argv[i], "--seed") && next) {
             char *end;
             k.seed = strtoull(argv[++i], &end, 10);
@@ -489,7 +511,7 @@ int main(int argc, char **argv)
         if (only && subjects[i] != only)
             continue;
         if (bench) {
-            if (open_all(&k, &kvt_ops_cpu))
+            if (open_all(&k, &kvt_ops_cpu, &choice))
                 return 4;
             reseed(&k);
             subjects[i]->bench(&k);

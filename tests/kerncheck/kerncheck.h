@@ -43,7 +43,7 @@ struct kc_state; /* the harness's own */
 struct kc {
     uint64_t seed;
     struct kc_cand ref;        /* kvt_ops_ref */
-    struct kc_cand cand[KC_MAX_CAND]; /* ascending level; x1 before x2 */
+    struct kc_cand cand[KC_MAX_CAND]; /* ascending level, x1 before x2; in bench() only those with the asked threads */
     int n_cand;
     uint64_t rng[2];           /* seeded anew for each subject; kc_u64 advances it */
     struct kc_state *state;

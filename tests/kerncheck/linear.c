@@ -293,7 +293,7 @@ static void bench_step(struct kc *k, struct kc_cand *c, enum kvt_compute compute
 static void bench(struct kc *k)
 {
     bench_one(k, &k->ref, KVT_Q4_1, KVT_COMPUTE_F32, (struct shape){576, 576, 4}, true);
-    for (int i = 1; i < k->n_cand; i += 2) { /* with 2 threads */
+    for (int i = 0; i < k->n_cand; i++) {
         struct kc_cand *c = &k->cand[i];
         for (int compute = 0; compute < 2; compute++) {
             if (!c->ops->can_compute(c->dev, (enum kvt_compute)compute))
