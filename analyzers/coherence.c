@@ -81,17 +81,32 @@ struct sums {
     struct kvt_running C, whole, gone, whole_rate, fragments, random, gini, answer, kept;
 };
 
-static void add_cell(struct work *w, const uint8_t *kept, const struct kvt_trace_info *info, const struct kvt_shot *shot,
-                     double part_share, struct sums *s, double *share)
+/* A shot that only a rule holds on to (a sink in the first, the window in the last) was still let go by the method. */
+static bool is_gone(const uint8_t *kept, const uint8_t *guarded, const struct kvt_shot *s)
+{
+    for (int j = s->start; j < s->end; j++)
+        if (kept[j] && !guarded[j])
+            return false;
+    for (int j = s->start; j < s->end; j++)
+        if (!kept[j])
+            return true;
+    return false; /* all of it protected: whole */
+}
+
+static void add_cell(struct work *w, const uint8_t *kept, const uint8_t *guarded, const struct kvt_trace_info *info,
+                     const struct kvt_shot *shot, double part_share, struct sums *s, double *share)
 {
     int whole = 0, gone = 0, with_answer = 0, lost = 0;
     double runs = 0, random = 0;
     for (int i = 0; i < w->S; i++) {
         w->r[i] = (double)w->m[i] / w->k[i];
         whole += w->m[i] == w->k[i];
-        gone += w->m[i] == 0;
-        runs += fragments_in(kept, &shot[i]);
-        random += kvt_fragments_random(w->k[i], w->m[i]);
+        if (is_gone(kept, guarded, &shot[i])) {
+            gone++;
+        } else {
+            runs += fragments_in(kept, &shot[i]);
+            random += kvt_fragments_random(w->k[i], w->m[i]);
+        }
         if (share)
             share[i] += w->r[i];
         if (shot[i].question >= 0 && shot[i].answer >= 0) {
@@ -138,10 +153,11 @@ int kvt_coherence_of(const struct kvt_held *h, const struct kvt_trace_info *info
         share[i] = 0;
     for (int l = from; l < to; l++)
         for (int g = 0; g < (h->shared[l] ? 1 : h->G); g++) {
-            const uint8_t *kept = h->kept + ((size_t)l * (size_t)h->G + (size_t)g) * (size_t)h->n;
+            size_t at = ((size_t)l * (size_t)h->G + (size_t)g) * (size_t)h->n;
+            const uint8_t *kept = h->kept + at;
             lay_out(&w, kept, shot);
             kept_under(&w, 0);
-            add_cell(&w, kept, info, shot, part_share, &s, share);
+            add_cell(&w, kept, h->guarded + at, info, shot, part_share, &s, share);
             double C = kvt_coherence(w.k, w.m, S);
             out->cells++;
             out->undefined += isnan(C);

@@ -12,9 +12,9 @@ struct kvt_coherence_result {
     double C, c0, adjusted;      /* C, its exact mean under random keeping, C* */
     double null_mean, null_high; /* C* when the mask is shifted in a circle along the shots: mean and 95th percentile */
     double null_p;               /* share of shifts (and the mask itself) that reach C* */
-    double whole, gone;          /* share of shots kept whole, of shots without a token */
-    double whole_rate;           /* of the shots that keep anything, the share kept whole */
-    double fragments, fragments_random; /* runs of kept tokens per shot that keeps any; the same drawn at random */
+    double whole, gone;          /* share of shots kept whole, of shots that keep nothing but protected tokens */
+    double whole_rate;           /* of the shots that aren't gone, the share kept whole */
+    double fragments, fragments_random; /* runs of kept tokens in a shot that isn't gone; the same number drawn at random */
     double gini;                 /* of the shares r_i */
     double answer_lost;          /* share of shots whose question is kept and whose answer is not */
     double kept;                 /* p: share of the shots' tokens kept */

@@ -34,16 +34,16 @@ struct run {
     {.name = "adjusted", .title = "C*", .kind = KVT_COL_REAL, .digits = 3},                                   \
     {.name = "shift_mean", .title = "shifted", .kind = KVT_COL_REAL, .digits = 3},                            \
     {.name = "shift_95", .title = "95%", .kind = KVT_COL_REAL, .digits = 3},                                  \
-    {.name = "p", .kind = KVT_COL_REAL, .digits = 3},                                                         \
+    {.name = "p", .kind = KVT_COL_REAL, .digits = 3, .programs_only = true},                                  \
     {.name = "coherence", .title = "C", .kind = KVT_COL_REAL, .digits = 3, .programs_only = true},            \
     {.name = "random", .title = "c0", .kind = KVT_COL_REAL, .digits = 4, .programs_only = true},              \
     {.name = "whole_rate", .title = "whole", .kind = KVT_COL_SHARE, .digits = 1},                             \
     {.name = "shots_whole", .kind = KVT_COL_SHARE, .digits = 1, .programs_only = true},                       \
     {.name = "shots_gone", .kind = KVT_COL_SHARE, .digits = 1, .programs_only = true},                        \
     {.name = "fragments", .title = "frag", .kind = KVT_COL_REAL, .digits = 1},                                \
-    {.name = "fragments_random", .title = "random", .kind = KVT_COL_REAL, .digits = 1},                       \
+    {.name = "fragments_random", .title = "rand.", .kind = KVT_COL_REAL, .digits = 1},                        \
     {.name = "gini", .title = "Gini", .kind = KVT_COL_REAL, .digits = 2},                                     \
-    {.name = "answers_lost", .title = "ans.lost", .kind = KVT_COL_SHARE, .digits = 1},                        \
+    {.name = "answers_lost", .title = "ans-", .kind = KVT_COL_SHARE, .digits = 1},                        \
     {.name = "shots_kept", .title = "kept", .kind = KVT_COL_SHARE, .digits = 1},                              \
     {.name = "cells", .kind = KVT_COL_INT, .programs_only = true},                                            \
     {.name = "undefined", .kind = KVT_COL_INT, .programs_only = true}
@@ -183,9 +183,10 @@ static void say_what(const struct run *r)
         puts(" kept: mean share of the shot's\ntokens over layers and kv heads; whole in, gone in: share of those cells.\n");
         return;
     }
-    puts("\nC*: 1 = every shot whole or gone, 0 = random keeping; shifted: the same mask moved\n"
-         "along the shots (mean, 95th percentile; p: shifts that reach C*). whole: of the\n"
-         "shots kept in part, those kept in full; frag: runs of kept tokens per such shot.\n");
+    puts("\nC*: 1 = every shot whole or gone, 0 = random keeping. shifted: C* of the same mask\n"
+         "moved along the shots (mean, 95th percentile). whole: of the shots that the method\n"
+         "kept something of, those kept in full. frag: runs of kept tokens in such a shot,\n"
+         "rand.: drawn at random. ans-: shots that kept the question but not the answer.\n");
 }
 
 static int open_run(struct run *r, const char *path, struct kvt_err *err)

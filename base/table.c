@@ -9,7 +9,7 @@
 
 #include "base/utf8.h"
 
-enum { PEOPLE_WIDTH = 80, NARROWEST_TEXT = 10, MAX_COLS = 40 };
+enum { PEOPLE_WIDTH = 80, NARROWEST_TEXT = 14, MAX_COLS = 40 };
 
 const char *const kvt_format_names[5] = {"table", "tsv", "csv", "json", NULL};
 
