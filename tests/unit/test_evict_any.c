@@ -1,0 +1,265 @@
+/* What must hold for every method, at any shape and budget: random shapes, seeds and scores (many of them equal). */
+#include "evict_rig.h"
+
+static const char *const specs[] = {
+    "full", "random[seed=3]", "random[heads=shared,sinks=2]", "streaming", "streaming[schedule=prefill,sinks=0]", "h2o", "h2o[norm=visible,group=max]",
+    "h2o[heads=shared,sinks=2]", "h2o[heads=shared,norm=visible]", "h2o[schedule=prefill,recent=0]", "snapkv[w=8]", "snapkv[w=8,pool=avg5,order=group-first,sinks=3]",
+    "snapkv[w=8,pool=none,keep_window=0,heads=shared]", "pyramidkv[w=8]", "pyramidkv[w=8,rule=official]", "pyramidkv[w=8,rule=kvpress]", "chunkkv[w=8,chunk=5]",
+    "chunkkv[w=8,chunk=7,count=kvpress,heads=shared,pool=avg5]", "chunkkv[w=8,chunk=64]", "shotkv", "shotkv[scope=all_layers,overflow=skip,decode=30%,decode_recent=2]",
+    "shotkv[rows=window,w=8,force=1]", "shotkv[norm=visible,heads=each]", "shotkv[rows=last,scope=all_layers,heads=each]",
+};
+enum { N_SPECS = sizeof specs / sizeof *specs, STEPS = 9, SHOTS = 6 };
+
+struct shape {
+    int L, H, G, n_prompt, n_context, n_shots;
+    int32_t shot[2 * SHOTS];
+    uint64_t seed;
+};
+
+static struct shape random_shape(uint64_t seed)
+{
+    struct shape s = {.seed = seed};
+    uint64_t x = seed * 0x2545f4914f6cdd1du + 7;
+    rig_next(&x);
+    s.L = 1 + rig_below(&x, 4);
+    s.G = 1 + rig_below(&x, 3);
+    s.H = s.G * (1 + rig_below(&x, 3));
+    s.n_prompt = 24 + rig_below(&x, 140);
+    s.n_context = s.n_prompt - (rig_below(&x, 2) ? rig_below(&x, 12) : 0); /* the question covers some of the window, or none */
+    int at = rig_below(&x, 4);
+    for (; s.n_shots < SHOTS; s.n_shots++) {
+        int end = at + 1 + rig_below(&x, s.n_context / 5);
+        if (end > s.n_context)
+            break;
+        s.shot[2 * s.n_shots] = at;
+        s.shot[2 * s.n_shots + 1] = end;
+        at = end + rig_below(&x, 3);
+    }
+    return s;
+}
+
+/* Everything that a run gives, for comparison: positions of all cells (ascending) after each step. */
+struct outcome {
+    int32_t *pos;
+    size_t n, cap;
+    bool refused;
+};
+
+static void note_cells(struct outcome *o, struct rig *r)
+{
+    int32_t *at = calloc((size_t)r->env.max_slots, sizeof *at);
+    for (int l = 0; l < r->env.L; l++)
+        for (int g = 0; g < r->env.G; g++) {
+            int n = rig_positions(r, 1, l, g, at);
+            qsort(at, (size_t)n, sizeof *at, rig_ascending);
+            if (o->n + (size_t)n + 1 > o->cap) {
+                o->cap = 2 * (o->n + (size_t)n + 1);
+                o->pos = realloc(o->pos, o->cap * sizeof *o->pos);
+            }
+            o->pos[o->n++] = n;
+            memcpy(o->pos + o->n, at, (size_t)n * sizeof *at);
+            o->n += (size_t)n;
+        }
+    free(at);
+}
+
+static bool same(const struct outcome *a, const struct outcome *b)
+{
+    return a->n == b->n && (!a->n || !memcmp(a->pos, b->pos, a->n * sizeof *a->pos));
+}
+
+static bool stays(uint8_t reason)
+{
+    return reason == KVT_KEPT_SCORE || reason == KVT_KEPT_UNIT || reason == KVT_KEPT_WINDOW || reason == KVT_KEPT_PROTECTED || reason == KVT_KEPT_ALL;
+}
+
+/* Kept sets are ascending and unique, agree with the reasons and the report, hold what is protected, and count. */
+static void check_prefill(struct rig *r, const struct kvt_spec *spec, const struct kvt_budget *budget, const char *what)
+{
+    int n = r->env.n_context, G = r->env.G, L = r->env.L, tok = kvt_budget_tokens(budget, n);
+    const struct kvt_policy *p = &spec->policy;
+    int32_t *at = calloc((size_t)r->env.max_slots, sizeof *at);
+    long total = 0;
+    cr_assert_eq(r->n_decisions, L, "%s: %d decisions", what, r->n_decisions);
+    for (int l = 0; l < L; l++)
+        for (int g = 0; g < G; g++) {
+            int held = rig_positions(r, 1, l, g, at), cell = l * G + g;
+            const uint8_t *reason = r->reason + (size_t)cell * (size_t)n;
+            const float *score = r->decided + (size_t)(r->decision_R == 1 ? l * G : cell) * (size_t)n;
+            float threshold = r->threshold[r->decision_R == 1 ? l * G : cell];
+            cr_assert_eq(held, r->kept_tok[cell], "%s: holds %d, reported %d", what, held, r->kept_tok[cell]);
+            total += held;
+            for (int i = 0; i < held; i++)
+                cr_assert(at[i] >= 0 && at[i] < n && (!i || at[i] > at[i - 1]), "%s: slots out of order", what);
+            for (int j = 0, i = 0; j < n; j++) {
+                bool here = i < held && at[i] == j;
+                i += here;
+                cr_assert_eq(here, stays(reason[j]), "%s: position %d of layer %d head %d is %s for reason %d", what, j, l, g, here ? "held" : "gone", reason[j]);
+                cr_assert(here || j >= p->sinks, "%s: lost a sink", what);
+                bool in_window = p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
+                cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what, j);
+                if (reason[j] == KVT_KEPT_SCORE)
+                    cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j], (double)threshold);
+                if (reason[j] == KVT_LEFT_SCORE)
+                    cr_assert(score[j] <= threshold, "%s: %g is above the threshold %g", what, (double)score[j], (double)threshold);
+                cr_assert(!here || p->heads != KVT_HEADS_SHARED || stays(r->reason[(size_t)(l * G) * (size_t)n + (size_t)j]), "%s: heads differ", what);
+            }
+            if (p->score == KVT_SCORE_NONE)
+                cr_assert_eq(held, n);
+            else if (p->unit == KVT_UNIT_TOKEN && p->alloc == KVT_ALLOC_UNIFORM)
+                cr_assert_eq(held, tok, "%s: %d of %d", what, held, tok);
+            else if (p->unit == KVT_UNIT_TOKEN)
+                cr_assert_eq(held, r->budget_tok[cell], "%s: %d of %d", what, held, r->budget_tok[cell]);
+            else if (p->unit == KVT_UNIT_CHUNK && !r->fallback && p->chunk_count == KVT_COUNT_PAPER)
+                cr_assert(held <= tok && (tok >= n || held > tok - 2 * p->chunk_tok), "%s: %d of %d", what, held, tok);
+        }
+    if (p->alloc == KVT_ALLOC_PYRAMID && p->rule == KVT_RULE_EXACT)
+        cr_assert_eq(total, (long)tok * L * G, "%s: %ld in all", what, total);
+    cr_assert_float_eq(r->effective, (double)total / ((double)n * L * G), 1e-12);
+    free(at);
+}
+
+static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *ops, int threads, const char *text, struct kvt_budget budget)
+{
+    static const int window[1] = {8};
+    struct kvt_spec spec;
+    struct kvt_err err = {0};
+    struct rig r;
+    char what[160];
+    rig_spec(&spec, text);
+    snprintf(what, sizeof what, "%s %s seed %d keep %d ppm", ops->name, text, (int)s->seed, (int)budget.keep_ppm);
+    *o = (struct outcome){0};
+    if (kvt_evict_check(&spec, &budget, s->n_prompt, s->n_context, s->n_shots, &err)) {
+        o->refused = true;
+        return;
+    }
+    rig_open(&r, ops, threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 2, window, 1);
+    rig_random_scores(&r, s->seed);
+    r.env.shot = s->shot;
+    r.env.n_shots = s->n_shots;
+    struct kvt_evictor *e = rig_evict(&r, 1, text, budget);
+    check_prefill(&r, &spec, &budget, what);
+    note_cells(o, &r);
+    /* the question, then new tokens, each row random */
+    int first_new = s->n_prompt, n_row = r.env.max_slots;
+    float *row = calloc((size_t)s->H * (size_t)n_row, sizeof *row);
+    uint64_t x = s->seed + 99;
+    long lost = 0;
+    for (int pos = s->n_context; pos < first_new + STEPS; pos++)
+        for (int l = 0; l < s->L; l++) {
+            for (int i = 0; i < s->H * n_row; i++)
+                row[i] = (float)(rig_next(&x) >> 52) / 4096.0f;
+            rig_step(&r, e, 1, l, pos, pos < first_new ? 0 : pos - first_new + 1, row, n_row);
+            int32_t *at = calloc((size_t)n_row, sizeof *at);
+            for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && budget.keep_ppm < 1000000; g++)
+                cr_assert_eq(rig_positions(&r, 1, l, g, at), kvt_budget_tokens(&budget, pos + 1), "%s: at position %d", what, pos);
+            free(at);
+        }
+    free(row);
+    note_cells(o, &r);
+    /* what left and what stays is everything; each left once */
+    int32_t *at = calloc((size_t)n_row, sizeof *at);
+    for (int l = 0; l < s->L; l++)
+        for (int g = 0; g < s->G; g++) {
+            lost = 0;
+            int held = rig_positions(&r, 1, l, g, at);
+            for (int i = 0; i < r.n_lost; i++) {
+                lost += r.lost[i].layer == l && r.lost[i].g == g;
+                for (int k = 0; k < held && r.lost[i].layer == l && r.lost[i].g == g; k++)
+                    cr_assert_neq(at[k], r.lost[i].pos, "%s: reported as lost, but held", what);
+            }
+            cr_assert_eq(held + lost, r.kept_tok[l * s->G + g] + s->n_prompt - s->n_context + STEPS, "%s: tokens unaccounted for", what);
+        }
+    free(at);
+    kvt_evictor_close(&e);
+    rig_close(&r);
+}
+
+/* Would catch: almost anything in evict*.c, topk or cache ops; ref is the definition, cpu on 1 and 2 threads must agree. */
+Test(evict_any, invariants)
+{
+    static const int64_t keep[] = {50000, 125000, 400000, 900000};
+    int refused = 0, ran = 0;
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct shape s = random_shape(seed);
+        for (int m = 0; m < N_SPECS; m++)
+            for (size_t k = 0; k < sizeof keep / sizeof *keep; k++) {
+                struct outcome a, b, c;
+                run(&a, &s, &kvt_ops_ref, 1, specs[m], rig_keep(keep[k]));
+                run(&b, &s, &kvt_ops_cpu, 1, specs[m], rig_keep(keep[k]));
+                run(&c, &s, &kvt_ops_cpu, 2, specs[m], rig_keep(keep[k]));
+                cr_assert(same(&a, &b), "%s seed %d: cpu differs from ref", specs[m], (int)seed);
+                cr_assert(same(&b, &c), "%s seed %d: 2 threads differ from 1", specs[m], (int)seed);
+                refused += a.refused;
+                ran += !a.refused;
+                free(a.pos);
+                free(b.pos);
+                free(c.pos);
+            }
+    }
+    cr_assert(ran > 3 * refused, "%d ran, %d were refused", ran, refused);
+}
+
+/* 100 % is the full branch: every page still shared, nothing said to leave. Would catch: a compaction that copies. */
+Test(evict_any, everything_kept_touches_nothing)
+{
+    static const int window[1] = {8};
+    for (int m = 0; m < N_SPECS; m++) {
+        struct shape s = random_shape(5);
+        struct rig r;
+        struct kvt_cache_bytes bytes;
+        if (strstr(specs[m], "decode=")) /* an own share for decode is asked for beside it */
+            continue;
+        rig_open(&r, &kvt_ops_cpu, 1, s.L, s.H, s.G, s.n_prompt, s.n_context, 4, 2, window, 1);
+        r.env.shot = s.shot;
+        r.env.n_shots = s.n_shots;
+        struct kvt_evictor *e = rig_evict(&r, 1, specs[m], rig_keep(1000000));
+        cr_assert(!kvt_evictor_steps(e) && !kvt_evictor_wants_row(e), "%s", specs[m]);
+        cr_assert_eq(r.effective, 1.0);
+        cr_assert_eq(r.reason[s.n_context / 2], KVT_KEPT_ALL);
+        cr_assert_eq(r.ops->cache_bytes(r.dev, r.cache, 1, &bytes), 0);
+        cr_assert_eq(bytes.own, 0, "%s: %zu bytes aren't shared", specs[m], bytes.own);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* Where the order of slots doesn't depend on the budget, a smaller one keeps a subset. */
+Test(evict_any, smaller_budget_is_a_subset)
+{
+    static const char *const monotone[] = {"random[seed=5]", "streaming[schedule=prefill]", "snapkv[w=8]", "chunkkv[w=8,chunk=4]", "shotkv", "h2o[schedule=prefill,recent=3]"};
+    for (uint64_t seed = 20; seed < 30; seed++)
+        for (size_t m = 0; m < sizeof monotone / sizeof *monotone; m++) {
+            static const int window[1] = {8};
+            struct shape s = random_shape(seed);
+            struct rig r;
+            int32_t small[256], large[256];
+            rig_open(&r, &kvt_ops_cpu, 1, s.L, s.H, s.G, s.n_prompt, s.n_context, 0, 3, window, 1);
+            rig_random_scores(&r, seed);
+            r.env.shot = s.shot;
+            r.env.n_shots = s.n_shots;
+            struct kvt_evictor *a = rig_evict(&r, 1, monotone[m], rig_tokens(s.n_context / 2)), *b = rig_evict(&r, 2, monotone[m], rig_tokens(s.n_context * 2 / 3));
+            for (int l = 0; l < s.L; l++)
+                for (int g = 0; g < s.G; g++) {
+                    int ns = rig_positions(&r, 1, l, g, small), nl = rig_positions(&r, 2, l, g, large);
+                    for (int i = 0; i < ns; i++)
+                        cr_assert(bsearch(&small[i], large, (size_t)nl, sizeof *large, rig_ascending), "%s: %d is only in the smaller set", monotone[m], small[i]);
+                }
+            kvt_evictor_close(&a);
+            kvt_evictor_close(&b);
+            rig_close(&r);
+        }
+}
+
+/* A new method must be added to the list above. */
+Test(evict_any, covers_the_registry)
+{
+    int count;
+    const struct kvt_method *const *all = kvt_methods(&count);
+    for (int i = 0; i < count; i++) {
+        bool found = false;
+        for (int m = 0; m < N_SPECS; m++)
+            found |= !strncmp(specs[m], all[i]->name, strlen(all[i]->name));
+        cr_assert(found, "%s isn't tested", all[i]->name);
+    }
+}
