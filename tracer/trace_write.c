@@ -1,1 +1,340 @@
-/* being written */
+/* The trace writer's life: the file under a temporary name, the ring, the thread, the renaming.
+ *
+ *   run.h5.part.new   while the objects are made; a kill leaves it, and the next run overwrites it
+ *   run.h5.part       from the moment it can be opened by others, to the end
+ *   run.h5            complete (or interrupted), synced */
+#include "tracer/trace_write.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "tracer/ring.h"
+#include "tracer/trace_store.h"
+
+struct kvt_trace_writer {
+    struct kvt_probe probe;
+    struct kvt_wants wants;
+    uint8_t *layer, *head;         /* the masks of wants, ours */
+    struct kvt_pack_shape shape;
+    struct kvt_ring *ring;
+    struct kvt_trace_store *store; /* the thread's own until it is joined */
+    pthread_t thread;
+    atomic_int failed;             /* KVT_E* of the thread; its err is final once this is set */
+    struct kvt_err err;
+    char *path, *part;
+    bool drop;
+    int64_t dropped;
+};
+
+static void *writer_thread(void *arg)
+{
+    struct kvt_trace_writer *w = arg;
+    struct kvt_h5_why why;
+    kvt_h5_quiet(&why);
+    const void *packed;
+    size_t bytes;
+    while ((packed = kvt_ring_peek(w->ring, &bytes))) {
+        struct kvt_msg m;
+        kvt_unpack(packed, &w->shape, &m);
+        int rc = kvt_trace_store_put(w->store, &m, &w->err);
+        if (rc) {
+            atomic_store(&w->failed, rc);
+            kvt_ring_give_up(w->ring);
+            break;
+        }
+        kvt_ring_release(w->ring);
+    }
+    kvt_h5_quiet(NULL);
+    return NULL;
+}
+
+static int send(struct kvt_trace_writer *w, const struct kvt_msg *m, bool wait)
+{
+    void *to = kvt_ring_reserve(w->ring, kvt_pack_bytes(m, &w->shape), wait);
+    int failed = atomic_load(&w->failed);
+    if (failed)
+        return failed;
+    if (!to) {
+        w->dropped++;
+        return KVT_OK;
+    }
+    kvt_pack(m, &w->shape, to);
+    kvt_ring_commit(w->ring);
+    return KVT_OK;
+}
+
+/* Runs of rows can be of any length: in pieces that leave room in the ring. Head by head, as rows of a head are what
+ * lies together. */
+static int send_rows(struct kvt_trace_writer *w, const struct kvt_ev_rows *e)
+{
+    size_t row = (size_t)e->n * sizeof(float), most = kvt_ring_max(w->ring) / 4;
+    int at_once = row < most ? (int)(most / row) : 1;
+    for (int i = 0; i < e->n_heads; i++)
+        for (int r = 0; r < e->n_rows; r += at_once) {
+            struct kvt_msg m = {.kind = KVT_MSG_EVENT, .ev = {.kind = KVT_EV_ROWS, .rows = *e}};
+            m.ev.rows.head = &e->head[i];
+            m.ev.rows.n_heads = 1;
+            m.ev.rows.row0 = e->row0 + r;
+            m.ev.rows.n_rows = e->n_rows - r < at_once ? e->n_rows - r : at_once;
+            m.ev.rows.rows = e->rows + ((size_t)i * (size_t)e->n_rows + (size_t)r) * (size_t)e->n;
+            int rc = send(w, &m, !w->drop);
+            if (rc)
+                return rc;
+        }
+    return KVT_OK;
+}
+
+static int see(void *self, const struct kvt_event *ev)
+{
+    struct kvt_trace_writer *w = self;
+    if (ev->kind == KVT_EV_ROWS)
+        return send_rows(w, &ev->rows);
+    struct kvt_msg m = {.kind = KVT_MSG_EVENT, .ev = *ev};
+    if (ev->kind == KVT_EV_PREFILL_LAYER) { /* scores always, the maps on their own: they may be dropped */
+        m.ev.prefill_layer.pool_mean = m.ev.prefill_layer.pool_max = NULL;
+        m.ev.prefill_layer.R = m.ev.prefill_layer.C = 0;
+        if (ev->prefill_layer.pool_mean) {
+            struct kvt_msg maps = {.kind = KVT_MSG_EVENT, .ev = *ev};
+            struct kvt_ev_prefill_layer *p = &maps.ev.prefill_layer;
+            p->mass = p->last = p->entropy = p->sink = NULL;
+            p->n_windows = 0;
+            int rc = send(w, &maps, !w->drop);
+            if (rc)
+                return rc;
+        }
+    }
+    return send(w, &m, true);
+}
+
+static void wants(void *self, struct kvt_wants *out) { *out = ((struct kvt_trace_writer *)self)->wants; }
+
+const struct kvt_probe *kvt_trace_probe(struct kvt_trace_writer *w) { return &w->probe; }
+
+int kvt_trace_token(struct kvt_trace_writer *w, int branch, int step, bool free, int32_t id, const char *utf8)
+{
+    struct kvt_msg m = {.kind = KVT_MSG_TOKEN, .token = {branch, step, free, id, utf8}};
+    return send(w, &m, true);
+}
+
+int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, int diverged, double mean_kl, double top1)
+{
+    struct kvt_msg m = {.kind = KVT_MSG_RESULT, .result = {branch, diverged, mean_kl, top1, text}};
+    return send(w, &m, true);
+}
+
+int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes)
+{
+    struct kvt_msg m = {.kind = KVT_MSG_AFTER, .after = {branch, (int64_t)bytes}};
+    return send(w, &m, true);
+}
+
+/* ---- open -------------------------------------------------------------------------------------------------------- */
+
+/* The longest message of the run, rows excepted. */
+static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_trace_shape *s)
+{
+    size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
+    size_t scores = H * n * sizeof(float) * (4 + (size_t)p->n_windows), maps = 2 * H * map * sizeof(float);
+    size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * 40;
+    size_t row = n * sizeof(float);
+    size_t longest = scores > maps ? scores : maps;
+    size_t other = decision + budget + step + row + s->output_len;
+    return (longest > other ? longest : other) + 8192;
+}
+
+static char *joined(const char *a, const char *b)
+{
+    size_t n = strlen(a) + strlen(b) + 1;
+    char *s = malloc(n);
+    if (s)
+        snprintf(s, n, "%s%s", a, b);
+    return s;
+}
+
+static int check_plan(const struct kvt_trace_plan *p, const char *part, struct kvt_err *err)
+{
+    assert(p->L > 0 && p->H > 0 && p->G > 0 && p->n_branches > 0 && p->n_prompt > 0);
+    assert(p->n_context >= 0 && p->n_context <= p->n_prompt && p->n_new >= 0 && p->n_windows <= KVT_MAX_WINDOWS);
+    if (!*p->prompt_id || strlen(p->prompt_id) > 64 || strchr(p->prompt_id, '/') || *p->prompt_id == '.')
+        return kvt_fail(err, KVT_EINPUT, "prompt id '%s': 1 to 64 characters, without '/' and no '.' first", p->prompt_id);
+    if (p->force)
+        return KVT_OK;
+    if (!access(p->path, F_OK))
+        return kvt_fail(err, KVT_EINPUT, "%s exists; --force replaces it", p->path);
+    if (!access(part, F_OK))
+        return kvt_fail(err, KVT_EINPUT, "%s exists: a run that is going on or didn't finish (kvinfo shows it); --force replaces it", part);
+    return KVT_OK;
+}
+
+static void writer_free(struct kvt_trace_writer *w)
+{
+    kvt_ring_close(&w->ring);
+    free(w->layer);
+    free(w->head);
+    free(w->path);
+    free(w->part);
+    free(w);
+}
+
+static bool copy_wants(struct kvt_trace_writer *w, const struct kvt_trace_plan *p)
+{
+    if (!p->wants)
+        return true;
+    w->wants = *p->wants;
+    bool ok = true;
+    if (p->wants->layer) {
+        w->wants.layer = w->layer = malloc((size_t)p->L);
+        ok = w->layer && memcpy(w->layer, p->wants->layer, (size_t)p->L);
+    }
+    if (p->wants->head) {
+        w->wants.head = w->head = malloc((size_t)p->H);
+        ok = ok && w->head && memcpy(w->head, p->wants->head, (size_t)p->H);
+    }
+    return ok;
+}
+
+int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan *plan, struct kvt_err *err)
+{
+    *out = NULL;
+    H5dont_atexit(); /* a file that a full disk left half written must not be tried again, loudly, at exit */
+    struct kvt_h5_why why;
+    kvt_h5_quiet(&why);
+    struct kvt_trace_writer *w = calloc(1, sizeof *w);
+    char *fresh = joined(plan->path, ".part.new");
+    if (!w || !fresh) {
+        free(w);
+        free(fresh);
+        return kvt_fail(err, KVT_ENOMEM, "no memory for the trace writer");
+    }
+    struct kvt_trace_shape s;
+    kvt_trace_shape_of(plan, &s);
+    w->path = joined(plan->path, "");
+    w->part = joined(plan->path, ".part");
+    w->probe = (struct kvt_probe){w, wants, see};
+    w->shape = (struct kvt_pack_shape){plan->L, plan->H, plan->G};
+    w->drop = plan->drop_when_full;
+    int rc = w->path && w->part && copy_wants(w, plan) ? check_plan(plan, w->part, err) : kvt_fail(err, KVT_ENOMEM, "no memory for the trace writer");
+    size_t need = 4 * longest_message(plan, &s);
+    if (!rc)
+        rc = kvt_ring_open(&w->ring, need > (16u << 20) ? need : 16u << 20, err);
+    if (!rc) {
+        rc = kvt_trace_make(fresh, plan, &s, err);
+        if (!rc && rename(fresh, w->part))
+            rc = kvt_fail(err, KVT_EIO, "cannot rename %s: %s", fresh, strerror(errno));
+        if (rc)
+            unlink(fresh);
+    }
+    if (!rc)
+        rc = kvt_trace_store_open(&w->store, w->part, plan, &s, err);
+    if (!rc && pthread_create(&w->thread, NULL, writer_thread, w)) {
+        kvt_trace_store_close(&w->store, false, "failed", 0, 0, NULL);
+        rc = kvt_fail(err, KVT_ENOMEM, "cannot start the writer's thread");
+    }
+    kvt_h5_quiet(NULL);
+    free(fresh);
+    if (rc) {
+        writer_free(w);
+        return rc;
+    }
+    *out = w;
+    return KVT_OK;
+}
+
+/* ---- end --------------------------------------------------------------------------------------------------------- */
+
+static int sync_path(const char *path, int flags)
+{
+    int fd = open(path, flags);
+    if (fd < 0)
+        return -1;
+    int rc = fsync(fd);
+    int e = errno;
+    close(fd);
+    errno = e;
+    return rc;
+}
+
+/* The data, then the name, then the folder that holds the name. */
+static int publish(const struct kvt_trace_writer *w, struct kvt_err *err)
+{
+    if (sync_path(w->part, O_RDONLY))
+        return kvt_fail(err, KVT_EIO, "cannot sync %s: %s", w->part, strerror(errno));
+    if (rename(w->part, w->path))
+        return kvt_fail(err, KVT_EIO, "cannot rename %s to %s: %s", w->part, w->path, strerror(errno));
+    char *folder = joined(w->path, "");
+    if (folder)
+        sync_path(dirname(folder), O_RDONLY | O_DIRECTORY); /* some file systems can't; the data is safe either way */
+    free(folder);
+    return KVT_OK;
+}
+
+int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_hash, struct kvt_err *err)
+{
+    struct kvt_trace_writer *w = *wp;
+    if (!w)
+        return KVT_OK;
+    *wp = NULL;
+    kvt_ring_end(w->ring);
+    pthread_join(w->thread, NULL);
+    int rc = atomic_load(&w->failed);
+    if (rc && err)
+        *err = w->err;
+    struct kvt_h5_why why;
+    kvt_h5_quiet(&why);
+    bool readable = !rc && (status == KVT_OK || status == KVT_EINTR);
+    const char *word = rc || !readable ? "failed" : status == KVT_OK ? "complete" : "interrupted";
+    int closed = kvt_trace_store_close(&w->store, !rc, word, logits_hash, w->dropped, rc ? NULL : err);
+    kvt_h5_quiet(NULL);
+    rc = rc ? rc : closed;
+    if (!rc && readable)
+        rc = publish(w, err);
+    writer_free(w);
+    return rc;
+}
+
+void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_sizes *out)
+{
+    /* Packed shares, measured on real runs: f32 scores keep 0.85 of their bytes, maps 0.5 (half of them is NaN), full
+     * maps 0.4 (half of them is 0), evicted_at and reasons less than 0.1 where nothing changes by step. */
+    struct kvt_trace_shape s;
+    kvt_trace_shape_of(plan, &s);
+    *out = (struct kvt_trace_sizes){0};
+    for (int id = 0; id < KVT_N_DATASET; id++) {
+        struct kvt_dataset_info d;
+        size_t shape[KVT_TRACE_MAX_RANK], len;
+        kvt_schema_get((enum kvt_dataset)id, &d);
+        if (!kvt_trace_has(&s, &d, shape, &len))
+            continue;
+        double bytes = (double)kvt_h5_type_bytes(d.type, len);
+        for (int i = 0; i < d.rank; i++)
+            bytes *= (double)shape[i];
+        switch (id) {
+        case KVT_DS_MASS:
+        case KVT_DS_WMASS:
+        case KVT_DS_LAST:
+        case KVT_DS_ENTROPY:
+        case KVT_DS_SINK:     out->scores += (size_t)(0.85 * bytes); break;
+        case KVT_DS_MAP_MEAN:
+        case KVT_DS_MAP_MAX:  out->maps += (size_t)(0.5 * bytes); break;
+        case KVT_DS_FULL:     out->full += (size_t)(0.4 * bytes); break;
+        case KVT_DS_SCORE:    out->decisions += (size_t)(0.85 * bytes * plan->n_branches); break;
+        case KVT_DS_REASON:   out->decisions += (size_t)(0.1 * bytes * plan->n_branches); break;
+        case KVT_DS_EVICTED:
+            for (int b = 0; b < plan->n_branches; b++)
+                out->decisions += (size_t)(bytes * (strcmp(plan->branch[b].schedule, "prefill") ? 1.0 : 0.1));
+            break;
+        default:
+            out->other += (size_t)(bytes * (d.store == KVT_STORE_PACKED ? 0.3 : 1.0) * (d.per_branch ? plan->n_branches : 1));
+        }
+    }
+    out->other += 64 * 1024 + 8192 * (size_t)plan->n_branches; /* objects and their attributes */
+}

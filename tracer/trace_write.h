@@ -60,6 +60,8 @@ const struct kvt_probe *kvt_trace_probe(struct kvt_trace_writer *w);
 int kvt_trace_token(struct kvt_trace_writer *w, int branch, int step, bool free, int32_t id, const char *utf8);
 /* Results known at the end: recorded as attributes of the branch. diverged = 0: never. */
 int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, int diverged, double mean_kl, double top1);
+/* KV bytes that the branch would hold by itself after prefill-end eviction (struct kvt_branch_result's bytes_after). */
+int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there
  * is readable); anything else -> "failed", left as .part. Frees w. Returns the first error of the writer thread. */
 int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);

@@ -32,6 +32,9 @@ struct kvt_trace_branch {
     const char *text;          /* free-running text, "" if none */
 };
 
+struct kvt_trace_phase { const char *name; int64_t start_ns, dur_ns; int n_tok; }; /* monotonic clock */
+struct kvt_trace_attr { const char *name, *value; };
+
 struct kvt_trace_info {
     int schema_version;
     const char *status;        /* in_progress, complete, interrupted, failed */
@@ -53,6 +56,12 @@ struct kvt_trace_info {
     int n_windows, window[8];
     int64_t dropped;           /* events that a full ring lost */
     bool has_scores, has_full;
+    const char *path;          /* the file really opened: run.h5.part where only that exists */
+    int n_phases;
+    const struct kvt_trace_phase *phase;
+    int n_attrs;               /* provenance: every attribute of the file and the prompt, as text */
+    const struct kvt_trace_attr *attr;
+    uint64_t logits_hash;
 };
 
 /* prompt_id NULL: the first prompt of the file. EFORMAT with the reason for anything that isn't a trace. */
@@ -78,6 +87,8 @@ int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *o
 int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *out, struct kvt_err *err);
 /* Tokens of a branch by step: "forced" (argmax) or "free", out (n_steps); -1 where there is none. */
 int kvt_trace_tokens(struct kvt_trace *t, int branch, const char *what, int32_t *out, struct kvt_err *err);
+/* Text of a generated token: "forced" or "free", step >= 1; "" where there is none. */
+int kvt_trace_token_text(struct kvt_trace *t, int branch, const char *what, int step, char *out, size_t cap, struct kvt_err *err);
 /* Size on disk by group, for kvinfo: calls back for each dataset with its stored and logical bytes. */
 int kvt_trace_walk(struct kvt_trace *t, void (*each)(void *arg, const char *path, uint64_t stored, uint64_t logical, const char *unit, const char *meaning),
                    void *arg, struct kvt_err *err);

@@ -1,0 +1,238 @@
+/* THE table of what a trace holds. Writer, reader, kvinfo and docs/trace-format.md (kvinfo --schema) come from it; a
+ * dataset that isn't here can't be written or read.
+ *
+ * Everything of a prompt lies under /prompt/<id>. A dimension is a dataset of its own (a dimension scale, one value for
+ * each index), so files open in xarray, h5dump and viewers with names on the axes. A dataset is made when its condition
+ * holds and none of its dimensions is empty. */
+#ifndef KVT_TRACER_SCHEMA_H
+#define KVT_TRACER_SCHEMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define KVT_SCHEMA_VERSION 1
+#define KVT_TRACE_MAX_RANK 4
+
+/* Dimensions: name, unit of its values, meaning of its values. */
+#define KVT_DIM_MAP(X)                                                                                                   \
+    X(layer,        "1",     "layer")                                                                                    \
+    X(head,         "1",     "query head")                                                                               \
+    X(kv_head,      "1",     "kv head; query head h reads kv head h / (heads / kv heads)")                               \
+    X(prompt_token, "token", "token of the prompt")                                                                      \
+    X(query,        "token", "position that attends (row)")                                                              \
+    X(key,          "token", "position attended to (column)")                                                            \
+    X(context,      "token", "position of the context, from which methods may evict")                                    \
+    X(token,        "token", "position in a branch: the prompt, then the branch's own tokens")                           \
+    X(step,         "1",     "generated token, counted from 1; its position is the prompt's length + step - 1")          \
+    X(branch,       "1",     "branch; 0 is never compressed")                                                            \
+    X(window,       "token", "length of the observation window: rows summed")                                            \
+    X(query_bin,    "token", "first query of the bin; query q lies in bin floor(q * bins / tokens)")                     \
+    X(key_bin,      "token", "first key of the bin; key k lies in bin floor(k * bins / tokens)")                         \
+    X(full_layer,   "1",     "layer of which every attention row was recorded")                                          \
+    X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
+    X(span,         "1",     "span of the prompt")                                                                       \
+    X(phase,        "1",     "phase, in order of its end")
+
+enum kvt_dim {
+#define X(name, unit, meaning) KVT_DIM_##name,
+    KVT_DIM_MAP(X)
+#undef X
+    KVT_N_DIM
+};
+
+/* Types on disk, all little-endian. Strings are of fixed length (nothing of variable length can be appended to while
+ * others read), UTF-8, padded with zeros. */
+enum kvt_h5_type { KVT_H5_U8, KVT_H5_I32, KVT_H5_I64, KVT_H5_U64, KVT_H5_F16, KVT_H5_F32, KVT_H5_F64, KVT_H5_STR };
+
+/* Lengths of strings that depend on the run, in bytes; others are given as numbers. */
+enum { KVT_STR_TEXT = -1, KVT_STR_TOKEN = -2, KVT_STR_OUTPUT = -3 };
+
+enum kvt_fill { KVT_FILL_ZERO, KVT_FILL_NAN, KVT_FILL_MINUS1, KVT_FILL_NOT_YET, KVT_FILL_NO_REASON };
+
+/* How it lies in the file:
+ * INPLACE  contiguous, allocated when made: grows a step at a time, and no write ever moves anything
+ * PACKED   chunked, shuffle + deflate: each chunk is written once
+ * HISTORY  chunked; chunks that every step may change lie unpacked and are rewritten in place */
+enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY };
+
+/* When it is made: always, where raw scores were asked for, where decisions were. */
+enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS };
+
+/* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
+ * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
+#define KVT_DATASET_MAP(X)                                                                                               \
+    X(STATUS, "status", STR, 16, "", "", INPLACE, ALWAYS, ZERO, "",                                                      \
+      "in_progress, complete, interrupted or failed")                                                                    \
+    X(STEPS_DONE, "steps_done", I32, 0, "", "", INPLACE, ALWAYS, ZERO, "token", "generated tokens recorded so far")      \
+    X(DROPPED, "dropped", I64, 0, "", "", INPLACE, ALWAYS, ZERO, "1",                                                    \
+      "maps and runs of rows that were lost because the writer's ring was full (only with the policy `drop`)")           \
+    X(LOGITS_HASH, "logits_hash", U64, 0, "", "", INPLACE, ALWAYS, ZERO, "1",                                            \
+      "FNV-1a of the uncompressed branch's last logits: equal runs give equal hashes")                                   \
+    X(TEXT, "text", STR, KVT_STR_TEXT, "", "", INPLACE, ALWAYS, ZERO, "", "the prompt, byte for byte")                   \
+    X(TOK_ID, "tokens/id", I32, 0, "prompt_token", "*", PACKED, ALWAYS, MINUS1, "1", "token id")                         \
+    X(TOK_TEXT, "tokens/text", STR, KVT_STR_TOKEN, "prompt_token", "*", PACKED, ALWAYS, ZERO, "", "the token, readable") \
+    X(TOK_START, "tokens/byte_start", I32, 0, "prompt_token", "*", PACKED, ALWAYS, MINUS1, "byte",                       \
+      "first byte of the token in `text`")                                                                               \
+    X(TOK_END, "tokens/byte_end", I32, 0, "prompt_token", "*", PACKED, ALWAYS, MINUS1, "byte",                           \
+      "first byte after the token")                                                                                      \
+    X(SPAN_NAME, "spans/name", STR, 24, "span", "*", PACKED, ALWAYS, ZERO, "", "as in \"shot 3\"")                       \
+    X(SPAN_KIND, "spans/kind", STR, 16, "span", "*", PACKED, ALWAYS, ZERO, "",                                           \
+      "system, shot, question, rationale, answer, prompt, sentence, number, operator, delimiter ...")                    \
+    X(SPAN_PARENT, "spans/parent", I32, 0, "span", "*", PACKED, ALWAYS, MINUS1, "1", "enclosing span, -1: none")         \
+    X(SPAN_START, "spans/start", I32, 0, "span", "*", PACKED, ALWAYS, MINUS1, "token", "first token")                    \
+    X(SPAN_END, "spans/end", I32, 0, "span", "*", PACKED, ALWAYS, MINUS1, "token", "first token after the span")         \
+    X(SPAN_BYTE_START, "spans/byte_start", I32, 0, "span", "*", PACKED, ALWAYS, MINUS1, "byte", "first byte in `text`")  \
+    X(SPAN_BYTE_END, "spans/byte_end", I32, 0, "span", "*", PACKED, ALWAYS, MINUS1, "byte", "first byte after the span") \
+    X(MASS, "score/mass", F32, 0, "layer,head,key", "1,*,*", PACKED, SCORES, NAN, "1",                                   \
+      "attention received, summed over all rows of the prefill")                                                         \
+    X(WMASS, "score/wmass", F32, 0, "window,layer,head,key", "1,1,*,*", PACKED, SCORES, NAN, "1",                        \
+      "attention received, summed over the last `window` rows")                                                          \
+    X(LAST, "score/last", F32, 0, "layer,head,key", "1,*,*", PACKED, SCORES, NAN, "1", "attention in the last row")      \
+    X(ENTROPY, "score/entropy", F32, 0, "layer,head,query", "1,*,*", PACKED, SCORES, NAN, "nat", "entropy of each row")  \
+    X(SINK, "score/sink", F32, 0, "layer,head,query", "1,*,*", PACKED, SCORES, NAN, "1",                                 \
+      "share of each row that lies on the first n_sink tokens")                                                          \
+    X(MAP_MEAN, "map/mean", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                 \
+      "attention, mean over the causal pairs of a bin; NaN where it has none")                                           \
+    X(MAP_MAX, "map/max", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                   \
+      "attention, largest of a bin; NaN where it has no causal pair")                                                    \
+    X(FULL, "full/attention", F16, 0, "full_layer,full_head,query,key", "1,1,64,*", PACKED, ALWAYS, NAN, "1",            \
+      "attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5)")                     \
+    X(STEP_TOKEN, "steps/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
+      "token appended to the branch: the uncompressed branch's own, where teacher-forced")                               \
+    X(STEP_TEXT, "steps/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
+      "the branch's own choice at this step, readable")                                                                  \
+    X(STEP_ARGMAX, "steps/argmax", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                               \
+      "token that the branch itself would have said")                                                                    \
+    X(STEP_LOGPROB, "steps/logprob", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat", "ln p(`token`)")             \
+    X(STEP_KL, "steps/kl", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat",                                        \
+      "KL(uncompressed || branch) over the whole vocabulary, on the same tokens")                                        \
+    X(STEP_ENTROPY, "steps/entropy", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat",                              \
+      "entropy of the branch's next-token distribution")                                                                 \
+    X(STEP_ALONE, "steps/alone_bytes", I64, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "byte",                        \
+      "KV bytes that the branch would hold by itself, after this step")                                                  \
+    X(STEP_OWN, "steps/own_bytes", I64, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "byte",                            \
+      "KV bytes that no other branch shares, after this step")                                                           \
+    X(STEP_HELD, "steps/held_bytes", I64, 0, "step", "", INPLACE, ALWAYS, MINUS1, "byte",                                 \
+      "KV bytes of the whole run, shared ones once, after this step")                                                    \
+    X(STEP_NS, "steps/step_ns", I64, 0, "step", "", INPLACE, ALWAYS, MINUS1, "ns", "time of the step, all branches")      \
+    X(FREE_TOKEN, "free/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
+      "free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made")  \
+    X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
+      "the free-running token, readable")                                                                                \
+    X(FREE_LOGPROB, "free/logprob", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat", "its ln p")                  \
+    X(PHASE_NAME, "phases/name", STR, 16, "phase", "", INPLACE, ALWAYS, ZERO, "", "prefill, evict, question or decode")  \
+    X(PHASE_START, "phases/start_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "start, monotonic clock")      \
+    X(PHASE_DUR, "phases/duration_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "duration")                   \
+    X(PHASE_TOK, "phases/tokens", I32, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "token", "tokens processed")             \
+    X(RES_KEEP, "result/effective_keep", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "1",                                \
+      "share of the context really kept, over all layers and kv heads, after prefill")                                   \
+    X(RES_KEPT, "result/kept_slots", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
+      "slots of the context kept, summed over layers and kv heads")                                                      \
+    X(RES_SLOTS, "result/context_slots", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "1",                             \
+      "slots of the context, summed over layers and kv heads")                                                           \
+    X(RES_FALLBACK, "result/fallback", U8, 0, "branch", "", INPLACE, ALWAYS, ZERO, "1",                                  \
+      "1: the method's own allocation was impossible and its fallback was used")                                         \
+    X(RES_NOTE, "result/note", STR, 192, "branch", "", INPLACE, ALWAYS, ZERO, "", "why, in words")                       \
+    X(RES_ROWS, "result/score_rows", I32, 0, "branch", "", INPLACE, ALWAYS, ZERO, "1",                                   \
+      "different rows in a layer of `score`: kv heads, or 1 where all heads share one set; 0: it ranks nothing")         \
+    X(RES_AFTER, "result/bytes_after", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "byte",                            \
+      "KV bytes that the branch would hold by itself, after prefill-end eviction")                                       \
+    X(RES_DIVERGED, "result/diverged", I32, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "1",                               \
+      "first free-running step whose token differs from the uncompressed branch's; 0: none, -1: not known")              \
+    X(RES_KL, "result/mean_kl", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "nat", "mean of steps/kl")                    \
+    X(RES_TOP1, "result/top1", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "1",                                          \
+      "share of teacher-forced steps at which the branch's choice is the uncompressed branch's")                         \
+    X(RES_TEXT, "result/text", STR, KVT_STR_OUTPUT, "branch", "1", PACKED, ALWAYS, ZERO, "", "text generated freely")    \
+    X(EVICTED, "branches/evicted_at", I32, 0, "layer,kv_head,token", "*,*,64", HISTORY, ALWAYS, NOT_YET, "1",              \
+      "when the token was lost: -1 still held; 0 at prefill's end; k after the branch's k-th token; -2-c after prefill " \
+      "chunk c; -2147483648 never generated")                                                                            \
+    X(SCORE, "branches/score", F32, 0, "layer,kv_head,context", "1,*,*", PACKED, DECISIONS, NAN, "1",                      \
+      "final score as ranked, after pooling and reduction over query heads; NaN where nothing is ranked")                \
+    X(THRESHOLD, "branches/threshold", F32, 0, "layer,kv_head", "", INPLACE, DECISIONS, NAN, "1",                        \
+      "lowest score kept for its score; inf: none was")                                                                  \
+    X(REASON, "branches/reason", U8, 0, "layer,kv_head,context", "1,*,*", PACKED, DECISIONS, NO_REASON, "1",               \
+      "why a slot stayed or left: 0 left by score, 1 kept by score, 2 kept with its unit, 3 left with its unit, "        \
+      "4 kept as recent or observation window, 5 kept as protected, 6 left as its unit did not fit, 7 kept as nothing "  \
+      "had to go, 255 not decided")                                                                                      \
+    X(BUDGET, "branches/budget_tok", I32, 0, "layer,kv_head", "", INPLACE, ALWAYS, MINUS1, "token",                      \
+      "tokens asked of the cell, after rounding and allocation")                                                         \
+    X(KEPT, "branches/kept_tok", I32, 0, "layer,kv_head", "", INPLACE, ALWAYS, MINUS1, "token", "tokens really kept")
+
+enum kvt_dataset {
+#define X(id, path, type, len, dims, chunk, store, when, fill, unit, meaning) KVT_DS_##id,
+    KVT_DATASET_MAP(X)
+#undef X
+    KVT_N_DATASET
+};
+
+/* Attributes: known before the run and never changed. where: FILE (/), PROMPT (/prompt/<id>), BRANCH (branches/<nn>). */
+#define KVT_ATTR_LIST(X)                                                                                        \
+    X(FILE, Conventions, STR, "\"kvtrace-1\"")                                                                           \
+    X(FILE, schema_version, I64, "of this table")                                                                        \
+    X(FILE, creator, STR, "\"kvtrace\"")                                                                                 \
+    X(FILE, creator_version, STR, "version of the program")                                                              \
+    X(FILE, commit, STR, "its commit")                                                                                   \
+    X(FILE, file_time, STR, "when it was made, ISO 8601, UTC")                                                           \
+    X(PROMPT, command_line, STR, "as typed")                                                                             \
+    X(PROMPT, created, STR, "when the run began, ISO 8601, UTC")                                                         \
+    X(PROMPT, model_name, STR, "")                                                                                       \
+    X(PROMPT, model_arch, STR, "architecture, as llama")                                                                 \
+    X(PROMPT, model_path, STR, "")                                                                                       \
+    X(PROMPT, model_type, STR, "type of most weights, as Q4_1")                                                          \
+    X(PROMPT, model_sha256, STR, "of the model file")                                                                    \
+    X(PROMPT, model_bytes, I64, "size of the model file")                                                                \
+    X(PROMPT, tokenizer, STR, "kind of tokenizer")                                                                       \
+    X(PROMPT, head_dim, I64, "values of a key")                                                                          \
+    X(PROMPT, vocabulary, I64, "tokens the model knows")                                                                 \
+    X(PROMPT, protocol, STR, "visible, hidden or literature: what a method sees and what the answer reads")              \
+    X(PROMPT, decode, STR, "both, forced or free")                                                                       \
+    X(PROMPT, compute, STR, "arithmetic of the products")                                                                \
+    X(PROMPT, kv_type, STR, "type of cached keys and values")                                                            \
+    X(PROMPT, backend, STR, "")                                                                                          \
+    X(PROMPT, device, STR, "")                                                                                           \
+    X(PROMPT, threads, I64, "")                                                                                          \
+    X(PROMPT, seed, U64, "")                                                                                             \
+    X(PROMPT, n_sink, I64, "first tokens that count as sinks in score/sink")                                             \
+    X(PROMPT, ring_policy, STR, "block or drop: what happens to maps and rows when the writer can't follow")             \
+    X(BRANCH, name, STR, "method and budget, as \"snapkv 25%\"")                                                         \
+    X(BRANCH, method, STR, "")                                                                                           \
+    X(BRANCH, canonical, STR, "the method with its version and all its parameters")                                      \
+    X(BRANCH, asked_keep, F64, "share to keep; NaN: asked in tokens")                                                    \
+    X(BRANCH, asked_tok, I64, "tokens of the context to keep")                                                           \
+    X(BRANCH, schedule, STR, "prefill: evicts at prefill's end; step: after each token")                                 \
+    X(BRANCH, renumbered, I64, "1: positions are counted inside the cache")
+
+/* Every dataset and dimension also carries `units` and `long_name`; full/attention also `scale_factor`. */
+
+struct kvt_dim_info { const char *name, *unit, *meaning; };
+struct kvt_dataset_info {
+    const char *path;          /* "branches/score": in a file branches/<nn>/score */
+    enum kvt_h5_type type;
+    int len;                   /* of strings: bytes, or KVT_STR_* */
+    enum kvt_store store;
+    enum kvt_when when;
+    enum kvt_fill fill;
+    const char *dims, *chunk, *unit, *meaning;
+    bool per_branch;
+    int rank;
+    enum kvt_dim dim[KVT_TRACE_MAX_RANK];
+    int chunk_of[KVT_TRACE_MAX_RANK]; /* 0: the whole dimension */
+};
+struct kvt_attr_info { const char *where, *name, *type, *meaning; };
+
+extern const struct kvt_dim_info kvt_dims[KVT_N_DIM];
+extern const struct kvt_attr_info kvt_attrs[];
+extern const int kvt_n_attrs;
+extern const char *const kvt_h5_type_names[];
+
+/* One row of the table, its dimensions parsed. */
+void kvt_schema_get(enum kvt_dataset id, struct kvt_dataset_info *out);
+/* Path below /prompt/<id> into buf: "branches/03/score". */
+const char *kvt_schema_path(const struct kvt_dataset_info *d, int branch, char *buf, size_t cap);
+/* Entries of a chunk of at most 1 MiB (values of `bytes`) in shape (rank). */
+void kvt_schema_chunk(const struct kvt_dataset_info *d, const size_t *shape, size_t bytes, size_t *chunk);
+
+/* Stored f16 attention is the probability times this: f16 keeps 11 bits down to 2e-9. */
+#define KVT_FULL_SCALE 32768.0f
+
+#endif

@@ -1,0 +1,329 @@
+/* Arrays of a trace. Nothing in the file is believed: types, ranks and extents are compared with the schema first. */
+#include "tracer/trace_data.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "base/mem.h"
+
+static bool link_path(const struct kvt_trace *t, const char *path)
+{
+    char part[128];
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        size_t n = (size_t)(slash - path);
+        if (n >= sizeof part)
+            return false;
+        memcpy(part, path, n);
+        part[n] = '\0';
+        if (H5Lexists(t->prompt, part, H5P_DEFAULT) <= 0)
+            return false;
+    }
+    return H5Lexists(t->prompt, path, H5P_DEFAULT) > 0;
+}
+
+bool kvt_trace_has_dataset(const struct kvt_trace *t, enum kvt_dataset id, int branch)
+{
+    struct kvt_dataset_info d;
+    char path[96];
+    kvt_schema_get(id, &d);
+    return link_path(t, kvt_schema_path(&d, branch, path, sizeof path));
+}
+
+static bool type_fits(hid_t have, const struct kvt_dataset_info *d, size_t *str_len)
+{
+    H5T_class_t c = H5Tget_class(have);
+    size_t size = H5Tget_size(have);
+    if (d->type == KVT_H5_STR) {
+        *str_len = size;
+        return c == H5T_STRING && H5Tis_variable_str(have) == 0 && size >= 1 && size <= (64u << 20);
+    }
+    bool is_float = d->type == KVT_H5_F16 || d->type == KVT_H5_F32 || d->type == KVT_H5_F64;
+    return c == (is_float ? H5T_FLOAT : H5T_INTEGER) && size == kvt_h5_type_bytes(d->type, 0);
+}
+
+/* What a file claims can be far more than what it is: a megabyte of packed zeros is at most 1032 times as long. A
+ * dataset that was never written is all fill value and costs nothing on disk; those up to 256 MiB are let through. */
+static bool plausible(hid_t ds, size_t bytes)
+{
+    return bytes <= (256u << 20) || bytes / 1100 <= H5Dget_storage_size(ds);
+}
+
+hid_t kvt_trace_dataset(struct kvt_trace *t, enum kvt_dataset id, int branch, size_t *str_len, bool *missing, struct kvt_err *err)
+{
+    struct kvt_dataset_info d;
+    char path[96];
+    size_t len = 0, bytes = 1;
+    kvt_schema_get(id, &d);
+    kvt_schema_path(&d, branch, path, sizeof path);
+    if (missing)
+        *missing = false;
+    if (!link_path(t, path)) {
+        if (missing)
+            *missing = true;
+        else
+            kvt_fail(err, KVT_EFORMAT, "%s: no dataset /prompt/%s/%s", t->path, t->info.prompt_id, path);
+        return -1;
+    }
+    hid_t ds = H5Dopen2(t->prompt, path, H5P_DEFAULT);
+    if (ds < 0) {
+        kvt_h5_fail(err, KVT_EFORMAT, "%s: /prompt/%s/%s is no dataset that can be opened", t->path, t->info.prompt_id, path);
+        return -1;
+    }
+    hid_t type = H5Dget_type(ds), space = H5Dget_space(ds);
+    hsize_t n[KVT_TRACE_MAX_RANK] = {0};
+    bool ok = type >= 0 && space >= 0 && type_fits(type, &d, &len);
+    const char *wrong = ok ? NULL : "has another type than the format says";
+    if (ok && (H5Sget_simple_extent_type(space) == H5S_NULL || H5Sget_simple_extent_ndims(space) != d.rank ||
+               (d.rank && H5Sget_simple_extent_dims(space, n, NULL) < 0)))
+        wrong = "has another number of dimensions than the format says";
+    for (int i = 0; !wrong && i < d.rank; i++)
+        if (n[i] != t->extent[d.dim[i]] || !kvt_mul_size(bytes, (size_t)n[i], &bytes))
+            wrong = "doesn't have the size of its dimensions";
+    if (!wrong && (!kvt_mul_size(bytes, kvt_h5_type_bytes(d.type, len), &bytes) || !plausible(ds, bytes)))
+        wrong = "claims more data than the file holds";
+    if (type >= 0)
+        H5Tclose(type);
+    if (space >= 0)
+        H5Sclose(space);
+    if (wrong) {
+        H5Dclose(ds);
+        kvt_fail(err, KVT_EFORMAT, "%s: /prompt/%s/%s %s", t->path, t->info.prompt_id, path, wrong);
+        return -1;
+    }
+    if (str_len)
+        *str_len = len;
+    return ds;
+}
+
+int kvt_trace_get(struct kvt_trace *t, enum kvt_dataset id, int branch, const size_t *start, const size_t *count, void *out,
+                  struct kvt_err *err)
+{
+    struct kvt_dataset_info d;
+    char path[96];
+    size_t len = 0;
+    kvt_schema_get(id, &d);
+    hid_t ds = kvt_trace_dataset(t, id, branch, &len, NULL, err);
+    if (ds < 0)
+        return err ? err->code : KVT_EFORMAT;
+    if (t->growing)
+        H5Drefresh(ds);
+    hid_t type = kvt_h5_mem_type(d.type, len);
+    bool ok = type >= 0 && kvt_h5_read(ds, type, start, count, d.rank, out);
+    if (type >= 0)
+        H5Tclose(type);
+    H5Dclose(ds);
+    return ok ? KVT_OK : kvt_h5_fail(err, KVT_EFORMAT, "%s: cannot read /prompt/%s/%s", t->path, t->info.prompt_id,
+                                     kvt_schema_path(&d, branch, path, sizeof path));
+}
+
+static int check_branch(struct kvt_trace *t, int branch, struct kvt_err *err)
+{
+    kvt_h5_quiet(&t->why);
+    if (branch < 0 || branch >= t->info.n_branches)
+        return kvt_fail(err, KVT_EINPUT, "%s has no branch %d; the last is %d", t->path, branch, t->info.n_branches - 1);
+    return KVT_OK;
+}
+
+static int absent(struct kvt_trace *t, struct kvt_err *err, const char *what, const char *how)
+{
+    return kvt_fail(err, KVT_EINPUT, "%s holds no %s; %s", t->path, what, how);
+}
+
+int kvt_trace_evicted_at(struct kvt_trace *t, int branch, int32_t *out, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    return rc ? rc : kvt_trace_get(t, KVT_DS_EVICTED, branch, NULL, NULL, out, err);
+}
+
+int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    if (!rc && !kvt_trace_has_dataset(t, KVT_DS_REASON, branch))
+        rc = absent(t, err, "reasons", "trace with decisions");
+    return rc ? rc : kvt_trace_get(t, KVT_DS_REASON, branch, NULL, NULL, out, err);
+}
+
+int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    if (rc)
+        return rc;
+    size_t L = (size_t)t->info.L, R = (size_t)t->branch[branch].R, n = (size_t)t->info.n_context;
+    if (!R || !kvt_trace_has_dataset(t, KVT_DS_SCORE, branch))
+        return kvt_fail(err, KVT_EINPUT, "%s: branch \"%s\" ranks nothing, so it has no scores", t->path, t->branch[branch].name);
+    rc = kvt_trace_get(t, KVT_DS_SCORE, branch, (size_t[]){0, 0, 0}, (size_t[]){L, R, n}, out, err);
+    return rc || !threshold ? rc : kvt_trace_get(t, KVT_DS_THRESHOLD, branch, (size_t[]){0, 0}, (size_t[]){L, R}, threshold, err);
+}
+
+int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float *out, struct kvt_err *err)
+{
+    static const struct { const char *name; enum kvt_dataset id; } raw[] = {
+        {"mass", KVT_DS_MASS}, {"wmass", KVT_DS_WMASS}, {"last", KVT_DS_LAST}, {"entropy", KVT_DS_ENTROPY}, {"sink", KVT_DS_SINK}};
+    kvt_h5_quiet(&t->why);
+    size_t H = (size_t)t->info.H, n = (size_t)t->info.n_prompt;
+    if (layer < 0 || layer >= t->info.L)
+        return kvt_fail(err, KVT_EINPUT, "%s has no layer %d; the last is %d", t->path, layer, t->info.L - 1);
+    for (size_t i = 0; i < sizeof raw / sizeof *raw; i++) {
+        if (strcmp(raw[i].name, what))
+            continue;
+        if (!kvt_trace_has_dataset(t, raw[i].id, 0))
+            return absent(t, err, what, "trace with raw scores");
+        if (raw[i].id != KVT_DS_WMASS)
+            return kvt_trace_get(t, raw[i].id, 0, (size_t[]){(size_t)layer, 0, 0}, (size_t[]){1, H, n}, out, err);
+        if (w < 0 || w >= t->info.n_windows)
+            return kvt_fail(err, KVT_EINPUT, "%s has no window %d; it has %d", t->path, w, t->info.n_windows);
+        return kvt_trace_get(t, raw[i].id, 0, (size_t[]){(size_t)w, (size_t)layer, 0, 0}, (size_t[]){1, 1, H, n}, out, err);
+    }
+    return kvt_fail(err, KVT_EINPUT, "no raw score '%s'; there are mass, wmass, last, entropy and sink", what);
+}
+
+static int check_head(struct kvt_trace *t, int layer, int head, struct kvt_err *err)
+{
+    kvt_h5_quiet(&t->why);
+    if (layer < 0 || layer >= t->info.L || head < 0 || head >= t->info.H)
+        return kvt_fail(err, KVT_EINPUT, "%s has no layer %d, head %d; the last are %d and %d", t->path, layer, head, t->info.L - 1,
+                        t->info.H - 1);
+    return KVT_OK;
+}
+
+int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err)
+{
+    int rc = check_head(t, layer, head, err);
+    bool mean = !strcmp(what, "mean");
+    if (!rc && !mean && strcmp(what, "max"))
+        rc = kvt_fail(err, KVT_EINPUT, "no map '%s'; there are mean and max", what);
+    if (!rc && !t->info.map_r)
+        rc = absent(t, err, "pooled maps", "trace with --maps pooled");
+    return rc ? rc : kvt_trace_get(t, mean ? KVT_DS_MAP_MEAN : KVT_DS_MAP_MAX, 0, (size_t[]){(size_t)layer, (size_t)head, 0, 0},
+                                   (size_t[]){1, 1, (size_t)t->info.map_r, (size_t)t->info.map_c}, out, err);
+}
+
+static int index_of(const int32_t *v, size_t n, int what)
+{
+    for (size_t i = 0; v && i < n; i++)
+        if (v[i] == what)
+            return (int)i;
+    return -1;
+}
+
+int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err)
+{
+    int rc = check_head(t, layer, head, err);
+    if (rc)
+        return rc;
+    int l = index_of(t->full_layer, t->extent[KVT_DIM_full_layer], layer);
+    int h = index_of(t->full_head, t->extent[KVT_DIM_full_head], head);
+    if (l < 0 || h < 0)
+        return kvt_fail(err, KVT_EINPUT, "%s holds no full map of layer %d, head %d; trace with --maps full --layers %d --heads %d",
+                        t->path, layer, head, layer, head);
+    size_t n = (size_t)t->info.n_prompt, values;
+    if (!kvt_mul_size(n, n, &values))
+        return kvt_fail(err, KVT_ENOMEM, "a map of %zu x %zu is too large", n, n);
+    /* the f16 values fit in the second half of the floats they become */
+    uint16_t *half = (uint16_t *)(void *)out + values;
+    rc = kvt_trace_get(t, KVT_DS_FULL, 0, (size_t[]){(size_t)l, (size_t)h, 0, 0}, (size_t[]){1, 1, n, n}, half, err);
+    for (size_t i = 0; !rc && i < values; i++) {
+        uint16_t v;
+        memcpy(&v, (char *)out + 2 * values + 2 * i, sizeof v);
+        float f = kvt_f32_from_f16(v) * (1.0f / KVT_FULL_SCALE);
+        memcpy((char *)out + 4 * i, &f, sizeof f);
+    }
+    return rc;
+}
+
+/* One column of a [step, branch] dataset, the steps done. */
+static int column(struct kvt_trace *t, enum kvt_dataset id, int branch, void *out, struct kvt_err *err)
+{
+    size_t n = (size_t)t->info.n_steps;
+    return n ? kvt_trace_get(t, id, 0, (size_t[]){0, (size_t)branch}, (size_t[]){n, 1}, out, err) : KVT_OK;
+}
+
+int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    if (rc)
+        return rc;
+    if (!strcmp(what, "kl"))
+        return column(t, KVT_DS_STEP_KL, branch, out, err);
+    if (!strcmp(what, "logprob"))
+        return column(t, KVT_DS_STEP_LOGPROB, branch, out, err);
+    if (!strcmp(what, "entropy"))
+        return column(t, KVT_DS_STEP_ENTROPY, branch, out, err);
+    return kvt_fail(err, KVT_EINPUT, "no series '%s'; there are kl, logprob and entropy", what);
+}
+
+int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *out, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    if (!rc && strcmp(what, "alone") && strcmp(what, "own"))
+        rc = kvt_fail(err, KVT_EINPUT, "no bytes '%s'; there are alone and own", what);
+    return rc ? rc : column(t, *what == 'a' ? KVT_DS_STEP_ALONE : KVT_DS_STEP_OWN, branch, out, err);
+}
+
+int kvt_trace_tokens(struct kvt_trace *t, int branch, const char *what, int32_t *out, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    if (!rc && strcmp(what, "forced") && strcmp(what, "free"))
+        rc = kvt_fail(err, KVT_EINPUT, "no tokens '%s'; there are forced and free", what);
+    return rc ? rc : column(t, !strcmp(what, "forced") ? KVT_DS_STEP_ARGMAX : KVT_DS_FREE_TOKEN, branch, out, err);
+}
+
+int kvt_trace_token_text(struct kvt_trace *t, int branch, const char *what, int step, char *out, size_t cap, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    *out = '\0';
+    if (rc || step < 1 || step > t->info.n_steps)
+        return rc;
+    size_t len = 0;
+    enum kvt_dataset id = !strcmp(what, "free") ? KVT_DS_FREE_TEXT : KVT_DS_STEP_TEXT;
+    hid_t ds = kvt_trace_dataset(t, id, 0, &len, NULL, err);
+    if (ds < 0)
+        return err ? err->code : KVT_EFORMAT;
+    H5Dclose(ds);
+    char *field = kvt_calloc(len + 1, 1);
+    if (!field)
+        return kvt_fail(err, KVT_ENOMEM, "%s: no memory", t->path);
+    rc = kvt_trace_get(t, id, 0, (size_t[]){(size_t)step - 1, (size_t)branch}, (size_t[]){1, 1}, field, err);
+    if (!rc && cap)
+        snprintf(out, cap, "%s", field);
+    free(field);
+    return rc;
+}
+
+/* ---- sizes ------------------------------------------------------------------------------------------------------- */
+
+struct walk { void (*each)(void *, const char *, uint64_t, uint64_t, const char *, const char *); void *arg; };
+
+static bool walk_one(struct kvt_trace *t, enum kvt_dataset id, int branch, const struct walk *w, struct kvt_err *err)
+{
+    struct kvt_dataset_info d;
+    char path[96];
+    bool missing;
+    kvt_schema_get(id, &d);
+    size_t len = 0;
+    hid_t ds = kvt_trace_dataset(t, id, branch, &len, &missing, err);
+    if (ds < 0)
+        return missing;
+    uint64_t logical = kvt_h5_type_bytes(d.type, len);
+    for (int i = 0; i < d.rank; i++)
+        logical *= t->extent[d.dim[i]];
+    w->each(w->arg, kvt_schema_path(&d, branch, path, sizeof path), H5Dget_storage_size(ds), logical, d.unit, d.meaning);
+    H5Dclose(ds);
+    return true;
+}
+
+int kvt_trace_walk(struct kvt_trace *t, void (*each)(void *arg, const char *path, uint64_t stored, uint64_t logical, const char *unit, const char *meaning),
+                   void *arg, struct kvt_err *err)
+{
+    struct walk w = {each, arg};
+    kvt_h5_quiet(&t->why);
+    for (int id = 0; id < KVT_N_DATASET; id++) {
+        struct kvt_dataset_info d;
+        kvt_schema_get((enum kvt_dataset)id, &d);
+        for (int b = 0; b < (d.per_branch ? t->info.n_branches : 1); b++)
+            if (!walk_one(t, (enum kvt_dataset)id, b, &w, err))
+                return err ? err->code : KVT_EFORMAT;
+    }
+    return KVT_OK;
+}

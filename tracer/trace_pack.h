@@ -1,0 +1,28 @@
+/* Messages of the ring: an event, or something the tool adds, packed so that it owns all its arrays. */
+#ifndef KVT_TRACER_TRACE_PACK_H
+#define KVT_TRACER_TRACE_PACK_H
+
+#include <stddef.h>
+
+#include "kvt/probe.h"
+
+enum kvt_msg_kind { KVT_MSG_EVENT, KVT_MSG_TOKEN, KVT_MSG_RESULT, KVT_MSG_AFTER };
+
+struct kvt_msg {
+    enum kvt_msg_kind kind;
+    union {
+        struct kvt_event ev;
+        struct { int branch, step; bool free; int32_t id; const char *text; } token;
+        struct { int branch, diverged; double mean_kl, top1; const char *text; } result;
+        struct { int branch; int64_t bytes; } after; /* KV bytes after prefill-end eviction */
+    };
+};
+
+struct kvt_pack_shape { int L, H, G; };
+
+size_t kvt_pack_bytes(const struct kvt_msg *m, const struct kvt_pack_shape *s);
+void kvt_pack(const struct kvt_msg *m, const struct kvt_pack_shape *s, void *to);
+/* The message at `from`, its pointers into `from`. */
+void kvt_unpack(const void *from, const struct kvt_pack_shape *s, struct kvt_msg *out);
+
+#endif

@@ -1,0 +1,18 @@
+/* The writer's side of the ring: messages into the file. One thread at a time. */
+#ifndef KVT_TRACER_TRACE_STORE_H
+#define KVT_TRACER_TRACE_STORE_H
+
+#include "tracer/trace_objects.h"
+#include "tracer/trace_pack.h"
+
+struct kvt_trace_store;
+
+/* The file at path was made by kvt_trace_make. */
+int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const struct kvt_trace_plan *plan,
+                         const struct kvt_trace_shape *s, struct kvt_err *err);
+int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, struct kvt_err *err);
+/* The last words and closing; frees st. ok false: an earlier write failed, so only the status is tried. */
+int kvt_trace_store_close(struct kvt_trace_store **st, bool ok, const char *status, uint64_t logits_hash, int64_t dropped,
+                          struct kvt_err *err);
+
+#endif
