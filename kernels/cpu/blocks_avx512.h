@@ -28,6 +28,26 @@ KVT_INLINE size_t kvt_block_bytes(enum kvt_dtype type)
     }
 }
 
+KVT_INLINE size_t kvt_block_values(enum kvt_dtype type)
+{
+    switch (type) {
+#define X(name, values, bytes) case KVT_##name: return values;
+    KVT_DTYPE_MAP(X)
+#undef X
+    default: return 1;
+    }
+}
+
+/* Four rows of weights that follow each other are read side by side, 32 values of each in step j: too many short
+ * streams for the hardware to guess. So what is read some steps later is asked for in the order of memory. */
+KVT_INLINE void kvt_prefetch_ahead(enum kvt_dtype type, const uint8_t *rows, int j)
+{
+    enum { AHEAD = 4096 }; /* about memory's delay times its speed for one core, and some */
+    const size_t step = 4 * 32 * kvt_block_bytes(type) / kvt_block_values(type);
+    for (size_t i = 0; i < step; i += 64)
+        _mm_prefetch((const char *)rows + AHEAD + (size_t)j * step + i, _MM_HINT_T0);
+}
+
 KVT_INLINE KVT_AVX512 float kvt_f16_at(const uint8_t *p)
 {
     uint16_t h;

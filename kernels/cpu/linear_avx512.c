@@ -55,6 +55,7 @@ KVT_INLINE KVT_AVX512 void tile_rows(const int rows, const struct kvt_tile *t, c
                 sum[r][c] = _mm512_fmadd_ps(x, w[c], sum[r][c]);
         }
     }
+    #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
         kvt_tile_store(t, r, 0, kvt_reduce4(sum[r]));
 }
@@ -86,6 +87,7 @@ KVT_INLINE KVT_AVX512 void few_rows(const int rows, enum kvt_dtype type, const s
             for (int c = 0; c < KVT_TILE_COLS; c++)
                 sum[r][c] = _mm512_setzero_ps();
         for (int j = 0; j < t->Kp / 32; j++) {
+            kvt_prefetch_ahead(type, w[0], j);
             const float *x = act + (size_t)j * 32;
             for (int c = 0; c < KVT_TILE_COLS; c++) {
                 struct kvt_v32 v = kvt_values32(type, w[c], j, t->K - j * 32);
@@ -95,6 +97,7 @@ KVT_INLINE KVT_AVX512 void few_rows(const int rows, enum kvt_dtype type, const s
                 }
             }
         }
+        #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             kvt_tile_store(t, r, n, kvt_reduce4(sum[r]));
     }

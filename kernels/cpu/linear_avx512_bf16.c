@@ -92,6 +92,7 @@ KVT_INLINE KVT_AVX512_BF16 void tile_rows(const int rows, const struct kvt_tile 
                 sum[r][c] = dot(sum[r][c], x, w[c]);
         }
     }
+    #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
         kvt_tile_store(t, r, 0, kvt_reduce4(sum[r]));
 }
@@ -123,12 +124,14 @@ KVT_INLINE KVT_AVX512_BF16 void few_rows(const int rows, enum kvt_dtype type, co
             for (int c = 0; c < KVT_TILE_COLS; c++)
                 sum[r][c] = _mm512_setzero_ps();
         for (size_t j = 0; j < steps; j++) {
+            kvt_prefetch_ahead(type, w[0], (int)j);
             for (int c = 0; c < KVT_TILE_COLS; c++) {
                 __m512i v = values32(type, w[c], (int)j, t->K - (int)j * 32);
                 for (int r = 0; r < rows; r++)
                     sum[r][c] = dot(sum[r][c], _mm512_load_si512(act + (size_t)r * steps + j), v);
             }
         }
+        #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             kvt_tile_store(t, r, n, kvt_reduce4(sum[r]));
     }
