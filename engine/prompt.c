@@ -1,0 +1,371 @@
+/* Composing a prompt: pieces of text are put together and every piece leaves its span; tokens come last. */
+#include "kvt/prompt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/chat.h"
+#include "engine/spans.h"
+#include "engine/template.h"
+#include "engine/textbuf.h"
+#include "engine/tokenizer.h"
+#include "engine/unicode.h"
+
+#define MAX_TEXT_BYTES (256u << 20)
+
+struct composer {
+    const struct kvt_prompt_opts *o;
+    struct kvt_template form;
+    char *sep;                 /* between shots */
+    size_t *start;             /* (form.n + 1) offsets of a shot's parts */
+    struct kvt_textbuf text;
+    struct kvt_spans spans;
+    int n_shots;
+    cJSON *question;           /* the fields of the question that is asked, or NULL */
+    const char *question_where;
+    size_t prompt_start;       /* byte where the PROMPT span begins; SIZE_MAX: there is none */
+};
+
+static int no_memory(struct kvt_err *err) { return kvt_fail(err, KVT_ENOMEM, "no memory for the prompt"); }
+
+void kvt_prompt_free(struct kvt_prompt *p)
+{
+    free(p->text);
+    free(p->span);
+    kvt_tokens_free(&p->tokens);
+    *p = (struct kvt_prompt){.question_start = -1};
+}
+
+static int check_opts(const struct kvt_prompt_opts *o, struct kvt_err *err)
+{
+    int sources = !!o->text_file + !!o->text + !!o->shots_file;
+    if (sources > 1)
+        return kvt_fail(err, KVT_EUSAGE, "give a prompt file, a prompt text or a file of shots, not several of them");
+    if (o->question && o->question_file)
+        return kvt_fail(err, KVT_EUSAGE, "give a question or a file with one, not both");
+    if (!sources && !o->question && !o->question_file)
+        return kvt_fail(err, KVT_EUSAGE, "nothing to read: give a prompt (-f FILE), shots (--shots FILE) or a question");
+    if (o->n_shots < 0 || (o->n_shots > 0 && !o->shots_file))
+        return kvt_fail(err, KVT_EUSAGE, "a number of shots needs a file of shots");
+    if (o->shot_sep && !*o->shot_sep)
+        return kvt_fail(err, KVT_EUSAGE, "the separator of shots is empty");
+    return 0;
+}
+
+/* ---- shots from JSON ---- */
+
+/* Where the label of a field begins: behind the first line end of the literal text in front of it ("\nAnswer: "), or
+ * at that text if it has none, or at the field. */
+static size_t label_start(const struct composer *c, int field)
+{
+    if (field == 0 || c->form.part[field - 1].field)
+        return c->start[field];
+    size_t at = c->start[field - 1], end = c->start[field];
+    const char *nl = memchr(c->text.p + at, '\n', end - at);
+    if (!nl)
+        return at;
+    size_t i = (size_t)(nl - c->text.p);
+    while (i < end && (c->text.p[i] == '\n' || c->text.p[i] == '\r'))
+        i++;
+    return i;
+}
+
+static void add_shot_span(struct composer *c, size_t start, size_t end)
+{
+    char name[24];
+    snprintf(name, sizeof name, "shot %d", ++c->n_shots);
+    kvt_spans_add(&c->spans, KVT_SPAN_SHOT, name, start, end);
+}
+
+/* Line ends at the end of a field ("...\n") would make the separator longer from shot to shot. */
+static void trim_end(struct kvt_textbuf *b, size_t from, const char *chars)
+{
+    while (b->n > from && strchr(chars, b->p[b->n - 1]))
+        b->p[--b->n] = 0;
+}
+
+static int add_shot(void *arg, const cJSON *object, int line, struct kvt_err *err)
+{
+    struct composer *c = arg;
+    char where[300];
+    if (c->o->n_shots && c->n_shots == c->o->n_shots)
+        return 0;
+    snprintf(where, sizeof where, "%.280s:%d", c->o->shots_file, line);
+    if (c->n_shots)
+        kvt_textbuf_str(&c->text, c->sep);
+    size_t from = c->text.n;
+    int rc = kvt_template_render(&c->form, c->form.n, object, where, &c->text, c->start, err);
+    if (rc)
+        return rc;
+    trim_end(&c->text, from, " \n\r\t");
+    if (c->text.n == from)
+        return kvt_fail(err, KVT_EINPUT, "%s: an empty shot", where);
+    size_t end = c->text.n;
+    add_shot_span(c, from, end);
+    if (c->form.cut >= 0)
+        kvt_spans_shot(&c->spans, c->text.p, from, end, label_start(c, c->form.cut),
+                       c->form.last >= 0 ? label_start(c, c->form.last) : 0);
+    return 0;
+}
+
+static int add_shots(struct composer *c, struct kvt_err *err)
+{
+    char *text;
+    size_t bytes;
+    int rc = kvt_read_text(&text, &bytes, c->o->shots_file, "file of shots", MAX_TEXT_BYTES, err);
+    if (!rc)
+        rc = kvt_json_lines(c->o->shots_file, text, bytes, add_shot, c, err);
+    free(text);
+    if (rc)
+        return rc;
+    if (!c->n_shots)
+        return kvt_fail(err, KVT_EINPUT, "%s: no shots in it", c->o->shots_file);
+    if (c->n_shots < c->o->n_shots)
+        return kvt_fail(err, KVT_EINPUT, "%s: it has %d shots, %d were asked for", c->o->shots_file, c->n_shots, c->o->n_shots);
+    return 0;
+}
+
+/* ---- the question ---- */
+
+static int take_first(void *arg, const cJSON *object, int line, struct kvt_err *err)
+{
+    struct composer *c = arg;
+    (void)line;
+    if (c->question)
+        return 0;
+    c->question = cJSON_Duplicate(object, 1);
+    return c->question ? 0 : no_memory(err);
+}
+
+static int read_question(struct composer *c, struct kvt_err *err)
+{
+    const struct kvt_prompt_opts *o = c->o;
+    if (o->question_file) {
+        char *text;
+        size_t bytes;
+        int rc = kvt_read_text(&text, &bytes, o->question_file, "question", MAX_TEXT_BYTES, err);
+        if (!rc)
+            rc = kvt_json_lines(o->question_file, text, bytes, take_first, c, err);
+        free(text);
+        c->question_where = o->question_file;
+        if (!rc && !c->question)
+            rc = kvt_fail(err, KVT_EINPUT, "%s: no question in it", o->question_file);
+        return rc;
+    }
+    if (!o->question)
+        return 0;
+    if (!*o->question)
+        return kvt_fail(err, KVT_EINPUT, "the question is empty");
+    if (!kvt_template_asks(&c->form, "question"))
+        return kvt_fail(err, KVT_EUSAGE, "the template has no {question} to put the question in; name it so, or give the question "
+                        "as a JSON file");
+    c->question = cJSON_CreateObject();
+    c->question_where = "the question";
+    return c->question && cJSON_AddStringToObject(c->question, "question", o->question) ? 0 : no_memory(err);
+}
+
+static int add_question(struct composer *c, struct kvt_err *err)
+{
+    if (c->text.n && (c->n_shots || c->o->text || c->o->text_file))
+        kvt_textbuf_str(&c->text, c->sep);
+    c->prompt_start = c->text.n;
+    int to = c->form.cut >= 0 ? c->form.cut : c->form.n;
+    int rc = kvt_template_render(&c->form, to, c->question, c->question_where, &c->text, NULL, err);
+    if (!rc && c->text.n == c->prompt_start)
+        rc = kvt_fail(err, KVT_EINPUT, "%s is empty", c->question_where);
+    if (!rc) /* "Answer:", not "Answer: ": the space belongs to the first token of the answer */
+        trim_end(&c->text, c->prompt_start, " \t");
+    return rc;
+}
+
+/* ---- plain text ---- */
+
+static bool blank(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strchr(" \t\r\n", s[i]) || !s[i])
+            return false;
+    return true;
+}
+
+static const char *find(const char *s, const char *end, const char *what, size_t n)
+{
+    for (; s + n <= end; s++)
+        if (memcmp(s, what, n) == 0)
+            return s;
+    return NULL;
+}
+
+/* Pieces between separators: shots, and the last one is the question unless another is asked. */
+static void split_shots(struct composer *c, size_t from)
+{
+    const char *text = c->text.p, *end = text + c->text.n, *at = text + from;
+    size_t n_sep = strlen(c->sep), last_start = SIZE_MAX, last_end = 0;
+    while (at < end) {
+        const char *stop = find(at, end, c->sep, n_sep), *next = stop ? stop + n_sep : end;
+        if (!stop)
+            stop = end;
+        if (!blank(at, (size_t)(stop - at))) {
+            if (last_start != SIZE_MAX) {
+                add_shot_span(c, last_start, last_end);
+                kvt_spans_shot(&c->spans, text, last_start, last_end, kvt_spans_find_answer(text, last_start, last_end), 0);
+            }
+            last_start = (size_t)(at - text);
+            last_end = (size_t)(stop - text);
+        }
+        at = next;
+    }
+    if (last_start == SIZE_MAX)
+        return;
+    if (c->question) {
+        add_shot_span(c, last_start, last_end);
+        kvt_spans_shot(&c->spans, text, last_start, last_end, kvt_spans_find_answer(text, last_start, last_end), 0);
+    } else {
+        c->prompt_start = last_start;
+    }
+}
+
+static int add_text(struct composer *c, struct kvt_err *err)
+{
+    const struct kvt_prompt_opts *o = c->o;
+    size_t from = c->text.n;
+    if (o->text_file) {
+        char *text;
+        size_t bytes;
+        int rc = kvt_read_text(&text, &bytes, o->text_file, "prompt", MAX_TEXT_BYTES, err);
+        if (rc)
+            return rc;
+        kvt_textbuf_add(&c->text, text, bytes);
+        free(text);
+    } else {
+        kvt_textbuf_str(&c->text, o->text);
+    }
+    if (c->text.failed)
+        return no_memory(err);
+    if (blank(c->text.p + from, c->text.n - from))
+        return kvt_fail(err, KVT_EINPUT, "%s%sthe prompt is empty", o->text_file ? o->text_file : "", o->text_file ? ": " : "");
+    if (o->shot_sep)
+        split_shots(c, from);
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static int add_content(struct composer *c, struct kvt_err *err)
+{
+    int rc = read_question(c, err);
+    if (!rc && c->o->shots_file)
+        rc = add_shots(c, err);
+    else if (!rc && (c->o->text || c->o->text_file))
+        rc = add_text(c, err);
+    if (!rc && c->question)
+        rc = add_question(c, err);
+    return rc;
+}
+
+/* Text, structure and marks. */
+static int compose(struct composer *c, const struct kvt_tokenizer *tok, struct kvt_err *err)
+{
+    const struct kvt_prompt_opts *o = c->o;
+    struct kvt_chat chat = {0};
+    size_t system_from = 0, system_to = 0, from, to;
+    int rc = o->chat ? kvt_chat_open(&chat, tok, err) : 0;
+    if (rc)
+        return rc;
+    const char *system = o->system ? o->system : chat.system.p;
+    if (system && *system) {
+        kvt_textbuf_str(&c->text, o->chat ? KVT_CHAT_SYSTEM : "");
+        system_from = c->text.n;
+        kvt_textbuf_str(&c->text, system);
+        system_to = c->text.n;
+        kvt_textbuf_str(&c->text, o->chat ? KVT_CHAT_END : "");
+        if (!c->text.failed)
+            kvt_spans_add(&c->spans, KVT_SPAN_SYSTEM, "system", 0, c->text.n);
+        kvt_textbuf_str(&c->text, o->chat ? "" : c->sep);
+    }
+    kvt_chat_close(&chat);
+    kvt_textbuf_str(&c->text, o->chat ? KVT_CHAT_USER : "");
+    from = c->text.n;
+    rc = add_content(c, err);
+    to = c->text.n;
+    if (!rc && o->chat)
+        kvt_textbuf_str(&c->text, KVT_CHAT_END KVT_CHAT_ASSISTANT);
+    if (!rc && (c->text.failed || c->spans.failed))
+        rc = no_memory(err);
+    if (rc)
+        return rc;
+    if (c->text.n > INT32_MAX - 1)
+        return kvt_fail(err, KVT_EINPUT, "the prompt has %zu bytes, more than can be traced", c->text.n);
+    size_t bad;
+    if (!kvt_utf8_valid(c->text.p, c->text.n, &bad))
+        return kvt_fail(err, KVT_EINPUT, "the prompt is not valid UTF-8 at byte %zu (0x%02x); convert it to UTF-8", bad,
+                        (unsigned char)c->text.p[bad]);
+    if (c->prompt_start != SIZE_MAX)
+        kvt_spans_add(&c->spans, KVT_SPAN_PROMPT, "question", c->prompt_start, c->text.n);
+    if (system_to > system_from)
+        rc = kvt_spans_scan(&c->spans, c->text.p, system_from, system_to, err);
+    if (!rc)
+        rc = kvt_spans_scan(&c->spans, c->text.p, from, to, err);
+    return rc;
+}
+
+static int fill(struct kvt_prompt *out, struct composer *c, const struct kvt_tokenizer *tok, struct kvt_err *err)
+{
+    const struct kvt_prompt_opts *o = c->o;
+    int rc = kvt_template_parse(&c->form, o->template_text ? o->template_text : KVT_DEFAULT_TEMPLATE, err);
+    if (rc)
+        return rc;
+    c->sep = kvt_unescape(o->shot_sep ? o->shot_sep : "\n\n");
+    c->start = calloc((size_t)c->form.n + 1, sizeof *c->start);
+    if (!c->sep || !c->start)
+        return no_memory(err);
+    if ((rc = compose(c, tok, err)))
+        return rc;
+    unsigned flags = KVT_TOK_SPECIAL | (o->no_bos ? 0 : KVT_TOK_BOS);
+    if ((rc = kvt_tokenize(tok, c->text.p, c->text.n, flags, &out->tokens, err)))
+        return rc;
+    kvt_spans_finish(&c->spans, c->text.p, &out->tokens);
+    out->text = c->text.p;
+    out->bytes = c->text.n;
+    out->span = c->spans.v;
+    out->n_spans = c->spans.n;
+    c->text = (struct kvt_textbuf){0};
+    c->spans = (struct kvt_spans){0};
+    for (int i = 0; i < out->n_spans; i++)
+        if (out->span[i].kind == KVT_SPAN_PROMPT)
+            out->question_start = out->span[i].start;
+    return 0;
+}
+
+int kvt_prompt_build(struct kvt_prompt *out, const struct kvt_tokenizer *tok, const struct kvt_prompt_opts *o, struct kvt_err *err)
+{
+    *out = (struct kvt_prompt){.question_start = -1};
+    struct composer c = {.o = o, .prompt_start = SIZE_MAX};
+    int rc = check_opts(o, err);
+    if (!rc)
+        rc = fill(out, &c, tok, err);
+    kvt_template_free(&c.form);
+    kvt_textbuf_free(&c.text);
+    cJSON_Delete(c.question);
+    free(c.spans.v);
+    free(c.sep);
+    free(c.start);
+    if (rc)
+        kvt_prompt_free(out);
+    return rc;
+}
+
+int kvt_prompt_shots(const struct kvt_prompt *p, int n_context, int32_t *range, int cap)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_spans && n < cap; i++) {
+        const struct kvt_span *s = &p->span[i];
+        if (s->kind != KVT_SPAN_SHOT || s->end > n_context || s->start >= s->end)
+            continue;
+        range[2 * n] = s->start;
+        range[2 * n + 1] = s->end;
+        n++;
+    }
+    return n;
+}
