@@ -124,9 +124,19 @@ static bool put(hid_t at, const char *name, hid_t disk, hid_t mem, const void *v
 
 bool kvt_h5_put_str(hid_t at, const char *name, const char *text)
 {
-    size_t n = text ? strlen(text) : 0;
-    hid_t t = str_type(n ? n : 1);
-    bool ok = t >= 0 && put(at, name, t, t, n ? text : "");
+    const char *v = text ? text : "";
+    hid_t t = H5Tcopy(H5T_C_S1);
+    bool ok = t >= 0 && H5Tset_size(t, H5T_VARIABLE) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 && put(at, name, t, t, &v);
+    if (t >= 0)
+        H5Tclose(t);
+    return ok;
+}
+
+/* Ended by a zero, of exactly its length: what the dimension scale specification asks for. */
+static bool put_scale_str(hid_t at, const char *name, const char *text)
+{
+    hid_t t = H5Tcopy(H5T_C_S1);
+    bool ok = t >= 0 && H5Tset_size(t, strlen(text) + 1) >= 0 && put(at, name, t, t, text);
     if (t >= 0)
         H5Tclose(t);
     return ok;
@@ -239,13 +249,9 @@ hid_t kvt_h5_make_scale(hid_t at, enum kvt_dim dim, const int32_t *value, size_t
     hid_t space = H5Screate_simple(1, &dims, NULL), ds = -1;
     if (space >= 0)
         ds = H5Dcreate2(at, d->name, H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    hid_t class_type = H5Tcopy(H5T_C_S1); /* as the dimension scale specification wants it: ended by a zero */
-    bool ok = ds >= 0 && class_type >= 0 && H5Tset_size(class_type, sizeof "DIMENSION_SCALE") >= 0 &&
-              put(ds, "CLASS", class_type, class_type, "DIMENSION_SCALE") && kvt_h5_put_str(ds, "NAME", d->name) &&
+    bool ok = ds >= 0 && put_scale_str(ds, "CLASS", "DIMENSION_SCALE") && put_scale_str(ds, "NAME", d->name) &&
               kvt_h5_put_str(ds, "long_name", d->meaning) && kvt_h5_put_str(ds, "units", d->unit) &&
               kvt_h5_write(ds, H5T_NATIVE_INT32, NULL, NULL, 1, value);
-    if (class_type >= 0)
-        H5Tclose(class_type);
     if (space >= 0)
         H5Sclose(space);
     if (!ok && ds >= 0) {

@@ -34,22 +34,33 @@ static void *own(struct kvt_trace *t, void *p)
 
 static void *own_array(struct kvt_trace *t, size_t n, size_t size) { return own(t, kvt_calloc(n ? n : 1, size)); }
 
-/* A fixed-length string attribute, "" where there is none or it is something else. */
+static char *copy_text(struct kvt_trace *t, const char *text, size_t len)
+{
+    char *s = own_array(t, len + 1, 1);
+    if (s)
+        memcpy(s, text, len);
+    return s;
+}
+
+/* A string attribute of fixed or variable length, "" where there is none or it is something else. */
 static const char *attr_str(struct kvt_trace *t, hid_t at, const char *name)
 {
     if (H5Aexists(at, name) <= 0)
         return "";
     hid_t a = H5Aopen(at, name, H5P_DEFAULT), type = a < 0 ? -1 : H5Aget_type(a), space = a < 0 ? -1 : H5Aget_space(a);
-    char *s = NULL;
+    const char *s = NULL;
     size_t size = type < 0 ? 0 : H5Tget_size(type);
-    bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
-              H5Sget_simple_extent_npoints(space) == 1 && size >= 1 && size <= (1u << 20);
-    if (ok && (s = own_array(t, size + 1, 1))) {
-        hid_t mem = kvt_h5_mem_type(KVT_H5_STR, size);
-        if (mem >= 0 && H5Tset_cset(mem, H5Tget_cset(type)) >= 0 && H5Aread(a, mem, s) < 0)
-            *s = '\0';
-        if (mem >= 0)
-            H5Tclose(mem);
+    bool one = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_STRING && H5Sget_simple_extent_npoints(space) == 1;
+    if (one && H5Tis_variable_str(type) > 0) {
+        char *v = NULL;
+        if (H5Aread(a, type, &v) >= 0 && v)
+            s = copy_text(t, v, strlen(v));
+        H5free_memory(v);
+    } else if (one && size >= 1 && size <= (1u << 20)) {
+        char *v = kvt_calloc(size, 1);
+        if (v && H5Aread(a, type, v) >= 0)
+            s = copy_text(t, v, strnlen(v, size));
+        free(v);
     }
     if (space >= 0)
         H5Sclose(space);
