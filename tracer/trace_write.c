@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -31,6 +32,7 @@ struct kvt_trace_writer {
     atomic_int failed;             /* KVT_E* of the thread; its err is final once this is set */
     struct kvt_err err;
     char *path, *part;
+    int lock;                      /* descriptor with a shared lock on the file: the run lives (kvinfo --repair asks) */
     bool drop;
     int64_t dropped;
 };
@@ -166,18 +168,26 @@ static int check_plan(const struct kvt_trace_plan *p, const char *part, struct k
     assert(p->n_context >= 0 && p->n_context <= p->n_prompt && p->n_new >= 0 && p->n_windows <= KVT_MAX_WINDOWS);
     if (!*p->prompt_id || strlen(p->prompt_id) > 64 || strchr(p->prompt_id, '/') || *p->prompt_id == '.')
         return kvt_fail(err, KVT_EINPUT, "prompt id '%s': 1 to 64 characters, without '/' and no '.' first", p->prompt_id);
+    int fd = open(part, O_RDONLY);
+    bool alive = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        close(fd);
+    if (alive)
+        return kvt_fail(err, KVT_EINPUT, "%s is being written by another run, or read; choose another name", part);
     if (p->force)
         return KVT_OK;
     if (!access(p->path, F_OK))
         return kvt_fail(err, KVT_EINPUT, "%s exists; --force replaces it", p->path);
-    if (!access(part, F_OK))
-        return kvt_fail(err, KVT_EINPUT, "%s exists: a run that is going on or didn't finish (kvinfo shows it); --force replaces it", part);
+    if (fd >= 0)
+        return kvt_fail(err, KVT_EINPUT, "%s exists: a run that didn't finish (kvinfo shows it); --force replaces it", part);
     return KVT_OK;
 }
 
 static void writer_free(struct kvt_trace_writer *w)
 {
     kvt_ring_close(&w->ring);
+    if (w->lock >= 0)
+        close(w->lock);
     free(w->layer);
     free(w->head);
     free(w->path);
@@ -219,6 +229,7 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     kvt_trace_shape_of(plan, &s);
     w->path = joined(plan->path, "");
     w->part = joined(plan->path, ".part");
+    w->lock = -1;
     w->probe = (struct kvt_probe){w, wants, see};
     w->shape = (struct kvt_pack_shape){plan->L, plan->H, plan->G};
     w->drop = plan->drop_when_full;
@@ -241,6 +252,8 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     }
     kvt_h5_quiet(NULL);
     free(fresh);
+    if (!rc && (w->lock = open(w->part, O_RDONLY)) >= 0)
+        flock(w->lock, LOCK_SH | LOCK_NB); /* without it (no locks there) a repair isn't warned, that is all */
     if (rc) {
         writer_free(w);
         return rc;
