@@ -1,1 +1,122 @@
-/* being written */
+/* kvplot: a trace as pictures, through gnuplot. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/args.h"
+#include "plots/plot.h"
+
+static const struct { const char *name; int (*draw)(const struct kvt_plot *p, struct kvt_err *err); } figures[] = {
+    {"heatmap", kvt_plot_heatmap},
+    {"kept", kvt_plot_kept},
+    {"overlap", kvt_plot_overlap},
+};
+enum { FIGURES = sizeof figures / sizeof *figures };
+
+const char *kvt_plot_subject(const struct kvt_trace_info *info, char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%s, prompt of %d tokens, protocol %s", info->model_name, info->n_prompt, info->protocol);
+    return buf;
+}
+
+void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, bool with_names)
+{
+    /* Names in the middle of their span (minor tics carry no label, so the borders are minor, drawn as grid lines). */
+    fprintf(gp, "set %stics (", axis);
+    int n = 0;
+    for (int i = 0; i < info->n_spans; i++) {
+        const struct kvt_trace_span *s = &info->span[i];
+        if (s->parent >= 0 || !strcmp(s->kind, "sentence") || s->start >= n_tok || s->end <= s->start)
+            continue;
+        int end = s->end < n_tok ? s->end : n_tok;
+        const char *name = s->name;
+        char one[2] = {0};
+        if (!with_names && !strcmp(s->kind, "shot") && !strncmp(name, "shot ", 5))
+            name += 5;
+        else if (!with_names) /* "question" -> "Q" */
+            name = (one[0] = (char)(name[0] >= 'a' && name[0] <= 'z' ? name[0] - 32 : name[0]), one);
+        if (n++)
+            fputs(", ", gp);
+        if (s->start > 0)
+            fprintf(gp, "'' %d 1, ", s->start);
+        kvt_gp_text(gp, name);
+        fprintf(gp, " %.1f", 0.5 * (s->start + end));
+        if (end < n_tok)
+            fprintf(gp, ", '' %d 1", end);
+    }
+    fprintf(gp, ")\n");
+    if (n)
+        fprintf(gp, "set grid noxtics noytics nomxtics nomytics no%stics m%stics front linestyle 1, linestyle 1\n", axis, axis);
+}
+
+static int find_figure(const char *name, int *out, struct kvt_err *err)
+{
+    const char *names[FIGURES];
+    for (int i = 0; i < FIGURES; i++) {
+        names[i] = figures[i].name;
+        if (!strcmp(name, figures[i].name)) {
+            *out = i;
+            return 0;
+        }
+    }
+    const char *near = kvt_nearest(name, names, FIGURES);
+    if (near)
+        return kvt_fail(err, KVT_EUSAGE, "unknown figure '%s'; did you mean %s?", name, near);
+    return kvt_fail(err, KVT_EUSAGE, "unknown figure '%s'; there are heatmap, kept and overlap", name);
+}
+
+int main(int argc, char **argv)
+{
+    struct kvt_plot p = {0};
+    const char *prompt = NULL;
+    const struct kvt_opt opt[] = {
+        {.name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &p.figure.out, .value = "FILE",
+         .help = "the picture: .png, .svg or .pdf"},
+        {.help = "heatmap (attention, pooled):"},
+        {.name = "layer", .type = KVT_OPT_STRING, .to = &p.layer, .value = "3,7-9",
+         .help = "these layers (default: the mean and a few telling heads)"},
+        {.name = "head", .type = KVT_OPT_STRING, .to = &p.head, .value = "0,2",
+         .help = "these heads of them, a panel each (default: their mean)"},
+        {.name = "max", .type = KVT_OPT_FLAG, .to = &p.max, .help = "the largest weight of each bin instead of the mean"},
+        {.name = "sinks", .type = KVT_OPT_FLAG, .to = &p.sinks, .help = "sinks count for the colour range too"},
+        {.help = "kept, overlap (what methods hold):"},
+        {.name = "branches", .letter = 'b', .type = KVT_OPT_STRING, .to = &p.branches, .value = "A,B,...",
+         .help = "these: names of kvinfo, or methods (default: all at one budget)"},
+        {.name = "keep", .letter = 'k', .type = KVT_OPT_STRING, .to = &p.keep, .value = "25%",
+         .help = "branches asked to keep this much (default: the middle budget)"},
+        {.name = "at", .type = KVT_OPT_INT, .to = &p.at, .value = "STEP", .def = "0", .max = 1e9,
+         .help = "after this generated token; 0: after eviction at prefill's end"},
+        {.name = "jaccard", .type = KVT_OPT_FLAG, .to = &p.jaccard, .help = "overlap: Jaccard instead of adjusted"},
+        {.help = "all:"},
+        {.name = "prompt", .type = KVT_OPT_STRING, .to = &prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
+        {.name = "keep-data", .type = KVT_OPT_STRING, .to = &p.figure.keep_data, .value = "DIR",
+         .help = "leave the gnuplot script and its data there"},
+        {.name = "style-dir", .type = KVT_OPT_STRING, .to = &p.figure.style_dir, .value = "DIR",
+         .help = "take heatmap.gp, kept.gp and overlap.gp from there"},
+    };
+    const struct kvt_cli cli = {
+        .tool = "kvplot", .operands = "heatmap|kept|overlap run.h5", .min_operands = 2, .max_operands = 2,
+        .about = "Draws a trace: attention heatmaps, what each method kept, how much methods overlap.",
+        .example = "kvplot kept run.h5 --keep 25% -o kept.png", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt),
+    };
+    struct kvt_err err = {0};
+    struct kvt_args args;
+    int which = 0, rc = kvt_args_parse(&cli, argc, argv, &args, &err);
+    if (!rc)
+        rc = find_figure(args.operand[0], &which, &err);
+    if (!rc && !p.figure.out)
+        rc = kvt_fail(&err, KVT_EUSAGE, "missing -o; for example: %s", cli.example);
+    if (!rc)
+        rc = kvt_figure_check(p.figure.out, &err);
+    p.figure.style = figures[which].name;
+    if (!rc)
+        rc = kvt_trace_open(&p.trace, args.operand[1], prompt, &err);
+    if (!rc) {
+        p.info = kvt_trace_info(p.trace);
+        kvt_warn_partial(p.info, "kvplot", args.operand[1], stderr);
+        rc = kvt_check_step(p.info, p.at, &err);
+    }
+    if (!rc)
+        rc = figures[which].draw(&p, &err);
+    kvt_trace_close(&p.trace);
+    return kvt_args_end(&cli, rc, &err);
+}

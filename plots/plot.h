@@ -1,0 +1,37 @@
+/* The figures of kvplot: each takes the open trace and the options, and draws one picture. */
+#ifndef KVT_PLOTS_PLOT_H
+#define KVT_PLOTS_PLOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "analyzers/analyzer.h"
+#include "plots/figure.h"
+
+struct kvt_plot {
+    struct kvt_trace *trace;
+    const struct kvt_trace_info *info;
+    struct kvt_figure_opts figure;
+    const char *branches, *keep;   /* kept, overlap */
+    int at;
+    const char *layer, *head;      /* heatmap: lists, or NULL */
+    bool max, sinks;               /* heatmap: the pooled maximum; sinks inside the colour range */
+    bool jaccard;                  /* overlap */
+};
+
+int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_overlap(const struct kvt_plot *p, struct kvt_err *err);
+
+/* Top-level spans (shots, question ...) as gnuplot tics of an axis ("x2", "y2"), and their starts as `border_x` lines.
+ * Shared by heatmap and kept. */
+void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, bool with_names);
+/* "SmolLM2-135M-Instruct, 1150 tokens, protocol visible" */
+const char *kvt_plot_subject(const struct kvt_trace_info *info, char *buf, size_t cap);
+
+/* A head chosen because it shows something. */
+struct kvt_pick { int layer, head; const char *what; };
+/* Chooses up to cap heads from the pooled mean maps; mean (R, C) receives the mean over all layers and heads. */
+int kvt_pick_heads(struct kvt_trace *t, struct kvt_pick *pick, int cap, int *count, float *mean, struct kvt_err *err);
+
+#endif
