@@ -60,25 +60,67 @@ KVT_INLINE KVT_AVX512 __m512 kvt_iota(void)
     return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-/* A table of the 32 values a block can have: q * d + m for q in 0..31; 16-value types use lo alone. */
-KVT_INLINE KVT_AVX512 struct kvt_v32 kvt_table(enum kvt_dtype type, const uint8_t *block, int run)
+/* Scales are decoded for up to this many runs of 32 values at a time, many per conversion, and are then read back
+ * as broadcasts, which cost no shuffle. */
+enum { KVT_RUNS = 64 };
+
+/* The pair (a, b) of runs [j0, j0 + runs) of a row, j0 a multiple of KVT_RUNS: scale and (signed) minimum; for Q6_K
+ * the scales of a run's two halves. Types without scales leave it alone. */
+KVT_INLINE KVT_AVX512 void kvt_scales(enum kvt_dtype type, const uint8_t *row, int j0, int runs, float *ab)
 {
-    __m512 q = kvt_iota(), d, m;
-    bool fifth = type == KVT_Q5_0 || type == KVT_Q5_1 || type == KVT_Q5_K;
-    if (type == KVT_Q4_K || type == KVT_Q5_K) {
-        const uint8_t *s = block + 4;
-        int scale = run < 4 ? s[run] & 63 : (s[run + 4] & 15) | (s[run - 4] >> 6) << 4;
-        int min = run < 4 ? s[run + 4] & 63 : (s[run + 4] >> 4) | (s[run] >> 6) << 4;
-        d = _mm512_set1_ps(kvt_f16_at(block) * (float)scale);
-        m = _mm512_set1_ps(-(kvt_f16_at(block + 2) * (float)min));
-    } else {
-        d = _mm512_set1_ps(kvt_f16_at(block));
-        m = type == KVT_Q4_1 || type == KVT_Q5_1 ? _mm512_set1_ps(kvt_f16_at(block + 2)) : _mm512_setzero_ps();
-        if (type == KVT_Q4_0 || type == KVT_Q5_0)
-            q = _mm512_sub_ps(q, _mm512_set1_ps(type == KVT_Q4_0 ? 8 : 16));
+    if (type == KVT_F32 || type == KVT_F16 || type == KVT_BF16)
+        return;
+    if (type == KVT_Q4_K || type == KVT_Q5_K || type == KVT_Q6_K) {
+        const uint8_t *block = row + (size_t)(j0 / 8) * kvt_block_bytes(type);
+        for (int i = 0; i < runs; i += 8, block += kvt_block_bytes(type)) {
+            __m512 scale;
+            __m512i q;
+            if (type == KVT_Q6_K) {
+                scale = _mm512_set1_ps(kvt_f16_at(block + 208));
+                q = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(block + 192)));
+            } else {
+                uint32_t dm, u[3]; /* 6-bit numbers: 4 scales, 4 minima, then low nibbles of 4 more of each */
+                memcpy(&dm, block, sizeof dm);
+                memcpy(u, block + 4, sizeof u);
+                __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128((int)dm));
+                d = _mm_xor_ps(d, _mm_castsi128_ps(_mm_setr_epi32(0, INT32_MIN, 0, 0))); /* minima are taken off */
+                scale = _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm_castps_pd(d)));
+                uint32_t s_high = (u[2] & 0x0f0f0f0f) | ((u[0] >> 6) & 0x03030303) << 4;
+                uint32_t m_high = ((u[2] >> 4) & 0x0f0f0f0f) | ((u[1] >> 6) & 0x03030303) << 4;
+                __m128i s = _mm_setr_epi32((int)(u[0] & 0x3f3f3f3f), (int)s_high, 0, 0);
+                __m128i m = _mm_setr_epi32((int)(u[1] & 0x3f3f3f3f), (int)m_high, 0, 0);
+                q = _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(s, m));
+            }
+            _mm512_store_ps(ab + 2 * i, _mm512_mul_ps(_mm512_cvtepi32_ps(q), scale));
+        }
+        return;
     }
-    struct kvt_v32 t = {.lo = _mm512_fmadd_ps(q, d, m)};
-    t.hi = fifth ? _mm512_fmadd_ps(_mm512_add_ps(q, _mm512_set1_ps(16)), d, m) : t.lo;
+    const size_t bytes = kvt_block_bytes(type);
+    const uint8_t *block = row + (size_t)j0 * bytes;
+    const __m128i mask = _mm_set1_epi32(type == KVT_Q4_1 || type == KVT_Q5_1 ? -1 : 0xffff);
+    uint32_t dm[4];
+    int i = 0;
+    for (; i + 4 <= runs; i += 4, block += 4 * bytes) {
+        for (int r = 0; r < 4; r++)
+            memcpy(&dm[r], block + (size_t)r * bytes, sizeof *dm);
+        __m128i four = _mm_setr_epi32((int)dm[0], (int)dm[1], (int)dm[2], (int)dm[3]);
+        _mm256_store_ps(ab + 2 * i, _mm256_cvtph_ps(_mm_and_si128(four, mask)));
+    }
+    for (; i < runs; i++, block += bytes) {
+        memcpy(dm, block, sizeof *dm);
+        _mm_storel_pi((__m64 *)(ab + 2 * i), _mm_cvtph_ps(_mm_and_si128(_mm_cvtsi32_si128((int)dm[0]), mask)));
+    }
+}
+
+/* A table of the 32 values a run can have: q * a + b for q in 0..31; 16-value types use lo alone. */
+KVT_INLINE KVT_AVX512 struct kvt_v32 kvt_table(enum kvt_dtype type, const float *ab)
+{
+    __m512 q = kvt_iota(), d = _mm512_set1_ps(ab[0]), m = _mm512_set1_ps(ab[1]);
+    int first = type == KVT_Q4_0 ? -8 : type == KVT_Q5_0 ? -16 : 0;
+    struct kvt_v32 t;
+    t.lo = t.hi = _mm512_fmadd_ps(_mm512_add_ps(q, _mm512_set1_ps((float)first)), d, m);
+    if (type == KVT_Q5_0 || type == KVT_Q5_1 || type == KVT_Q5_K)
+        t.hi = _mm512_fmadd_ps(_mm512_add_ps(q, _mm512_set1_ps((float)(first + 16))), d, m);
     return t;
 }
 
@@ -120,16 +162,16 @@ KVT_INLINE KVT_AVX512 __m256i kvt_q6_quants(const uint8_t *block, int run)
     return _mm256_sub_epi8(_mm256_or_si256(low, _mm256_slli_epi16(high, 4)), _mm256_set1_epi8(32));
 }
 
-/* Values [32 j, 32 j + 32) of a row of blocks; those at `valid` and beyond are 0 (only types with blocks of one
- * value can have fewer than 32). */
-KVT_INLINE KVT_AVX512 struct kvt_v32 kvt_values32(enum kvt_dtype type, const uint8_t *row, int j, int valid)
+/* Run j of a row of blocks, values [32 j, 32 j + 32), with its scales; values at `valid` and beyond are 0 (only
+ * types with blocks of one value can have fewer than 32). */
+KVT_INLINE KVT_AVX512 struct kvt_v32 kvt_values32(enum kvt_dtype type, const uint8_t *row, int j, int valid, const float *ab)
 {
     struct kvt_v32 v;
     if (kvt_is_looked_up(type)) {
         bool k = type == KVT_Q4_K || type == KVT_Q5_K;
         int run = k ? j % 8 : 0;
         const uint8_t *block = row + (size_t)(k ? j / 8 : j) * kvt_block_bytes(type);
-        struct kvt_v32 table = kvt_table(type, block, run);
+        struct kvt_v32 table = kvt_table(type, ab);
         const uint8_t *q = kvt_nibbles(type, block, run);
         __m512i lo = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)q)), hi;
         if (k) {
@@ -154,14 +196,12 @@ KVT_INLINE KVT_AVX512 struct kvt_v32 kvt_values32(enum kvt_dtype type, const uin
         if (type == KVT_Q8_0) {
             const uint8_t *block = row + (size_t)j * 34;
             q = _mm256_loadu_si256((const __m256i *)(block + 2));
-            dlo = dhi = _mm512_set1_ps(kvt_f16_at(block));
+            dlo = dhi = _mm512_set1_ps(ab[0]);
         } else {
             const uint8_t *block = row + (size_t)(j / 8) * 210;
-            const int8_t *scale = (const int8_t *)block + 192 + j % 8 * 2;
-            float d = kvt_f16_at(block + 208);
             q = kvt_q6_quants(block, j % 8);
-            dlo = _mm512_set1_ps(d * (float)scale[0]);
-            dhi = _mm512_set1_ps(d * (float)scale[1]);
+            dlo = _mm512_set1_ps(ab[0]);
+            dhi = _mm512_set1_ps(ab[1]);
         }
         v.lo = _mm512_mul_ps(dlo, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(q))));
         v.hi = _mm512_mul_ps(dhi, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(q, 1))));

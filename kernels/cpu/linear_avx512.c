@@ -20,10 +20,15 @@ static KVT_AVX512 void pack(const float *in, int K, int Kp, void *act)
 
 KVT_INLINE KVT_AVX512 void unpack_type(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, float *out)
 {
-    for (int j = 0; j < Kp / 32; j++) {
-        struct kvt_v32 v = kvt_values32(type, blocks, j, K - j * 32);
-        _mm512_store_ps(out + j * 32, v.lo);
-        _mm512_store_ps(out + j * 32 + 16, v.hi);
+    _Alignas(64) float ab[2 * KVT_RUNS];
+    for (int j0 = 0; j0 < Kp / 32; j0 += KVT_RUNS) {
+        int runs = Kp / 32 - j0 < KVT_RUNS ? Kp / 32 - j0 : KVT_RUNS;
+        kvt_scales(type, blocks, j0, runs, ab);
+        for (int j = j0; j < j0 + runs; j++) {
+            struct kvt_v32 v = kvt_values32(type, blocks, j, K - j * 32, ab + 2 * (j - j0));
+            _mm512_store_ps(out + j * 32, v.lo);
+            _mm512_store_ps(out + j * 32 + 16, v.hi);
+        }
     }
 }
 
@@ -78,6 +83,7 @@ KVT_INLINE KVT_AVX512 void few_rows(const int rows, enum kvt_dtype type, const s
 {
     const float *act = t->act;
     size_t Kp = (size_t)t->Kp;
+    _Alignas(64) float ab[KVT_TILE_COLS][2 * KVT_RUNS];
     for (int n = 0; n < t->cols; n += KVT_TILE_COLS) {
         const uint8_t *w[KVT_TILE_COLS]; /* past the last output its row is read again, and not stored */
         for (int c = 0; c < KVT_TILE_COLS; c++)
@@ -86,14 +92,19 @@ KVT_INLINE KVT_AVX512 void few_rows(const int rows, enum kvt_dtype type, const s
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < KVT_TILE_COLS; c++)
                 sum[r][c] = _mm512_setzero_ps();
-        for (int j = 0; j < t->Kp / 32; j++) {
-            kvt_prefetch_ahead(type, w[0], j);
-            const float *x = act + (size_t)j * 32;
-            for (int c = 0; c < KVT_TILE_COLS; c++) {
-                struct kvt_v32 v = kvt_values32(type, w[c], j, t->K - j * 32);
-                for (int r = 0; r < rows; r++) {
-                    sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(x + (size_t)r * Kp), v.lo, sum[r][c]);
-                    sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(x + (size_t)r * Kp + 16), v.hi, sum[r][c]);
+        for (int j0 = 0; j0 < t->Kp / 32; j0 += KVT_RUNS) {
+            int runs = t->Kp / 32 - j0 < KVT_RUNS ? t->Kp / 32 - j0 : KVT_RUNS;
+            for (int c = 0; c < KVT_TILE_COLS; c++)
+                kvt_scales(type, w[c], j0, runs, ab[c]);
+            for (int j = j0; j < j0 + runs; j++) {
+                kvt_prefetch_ahead(type, w[0], j);
+                const float *x = act + (size_t)j * 32;
+                for (int c = 0; c < KVT_TILE_COLS; c++) {
+                    struct kvt_v32 v = kvt_values32(type, w[c], j, t->K - j * 32, ab[c] + 2 * (j - j0));
+                    for (int r = 0; r < rows; r++) {
+                        sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(x + (size_t)r * Kp), v.lo, sum[r][c]);
+                        sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(x + (size_t)r * Kp + 16), v.hi, sum[r][c]);
+                    }
                 }
             }
         }

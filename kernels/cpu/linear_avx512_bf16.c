@@ -19,18 +19,18 @@ KVT_INLINE KVT_AVX512_BF16 __m512 dot(__m512 sum, __m512i x, __m512i w)
 }
 
 /* 32 values as bf16. Looked-up types round their table, 16 or 32 values, in place of the 32 that come out. */
-KVT_INLINE KVT_AVX512_BF16 __m512i values32(enum kvt_dtype type, const uint8_t *row, int j, int valid)
+KVT_INLINE KVT_AVX512_BF16 __m512i values32(enum kvt_dtype type, const uint8_t *row, int j, int valid, const float *ab)
 {
     if (type == KVT_BF16)
         return _mm512_maskz_loadu_epi16(valid >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << valid) - 1, row + (size_t)j * 64);
     if (!kvt_is_looked_up(type)) {
-        struct kvt_v32 v = kvt_values32(type, row, j, valid);
+        struct kvt_v32 v = kvt_values32(type, row, j, valid, ab);
         return narrow(v.lo, v.hi);
     }
     bool k = type == KVT_Q4_K || type == KVT_Q5_K, fifth = type == KVT_Q5_0 || type == KVT_Q5_1 || type == KVT_Q5_K;
     int run = k ? j % 8 : 0;
     const uint8_t *block = row + (size_t)(k ? j / 8 : j) * kvt_block_bytes(type);
-    struct kvt_v32 values = kvt_table(type, block, run);
+    struct kvt_v32 values = kvt_table(type, ab);
     const uint8_t *q = kvt_nibbles(type, block, run);
     __m512i index, table;
     if (k) {
@@ -53,15 +53,20 @@ KVT_INLINE KVT_AVX512_BF16 __m512i values32(enum kvt_dtype type, const uint8_t *
 static KVT_AVX512_BF16 void pack(const float *in, int K, int Kp, void *act)
 {
     for (int j = 0; j < Kp / 32; j++) {
-        struct kvt_v32 v = kvt_values32(KVT_F32, (const uint8_t *)in, j, K - j * 32);
+        struct kvt_v32 v = kvt_values32(KVT_F32, (const uint8_t *)in, j, K - j * 32, NULL);
         _mm512_store_si512((__m512i *)act + j, narrow(v.lo, v.hi));
     }
 }
 
 KVT_INLINE KVT_AVX512_BF16 void unpack_type(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, __m512i *out)
 {
-    for (int j = 0; j < Kp / 32; j++)
-        _mm512_store_si512(out + j, values32(type, blocks, j, K - j * 32));
+    _Alignas(64) float ab[2 * KVT_RUNS];
+    for (int j0 = 0; j0 < Kp / 32; j0 += KVT_RUNS) {
+        int runs = Kp / 32 - j0 < KVT_RUNS ? Kp / 32 - j0 : KVT_RUNS;
+        kvt_scales(type, blocks, j0, runs, ab);
+        for (int j = j0; j < j0 + runs; j++)
+            _mm512_store_si512(out + j, values32(type, blocks, j, K - j * 32, ab + 2 * (j - j0)));
+    }
 }
 
 static KVT_AVX512_BF16 void unpack(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, void *panel)
@@ -115,6 +120,7 @@ KVT_INLINE KVT_AVX512_BF16 void few_rows(const int rows, enum kvt_dtype type, co
 {
     const __m512i *act = t->act;
     size_t steps = (size_t)t->Kp / 32;
+    _Alignas(64) float ab[KVT_TILE_COLS][2 * KVT_RUNS];
     for (int n = 0; n < t->cols; n += KVT_TILE_COLS) {
         const uint8_t *w[KVT_TILE_COLS]; /* past the last output its row is read again, and not stored */
         for (int c = 0; c < KVT_TILE_COLS; c++)
@@ -123,12 +129,17 @@ KVT_INLINE KVT_AVX512_BF16 void few_rows(const int rows, enum kvt_dtype type, co
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < KVT_TILE_COLS; c++)
                 sum[r][c] = _mm512_setzero_ps();
-        for (size_t j = 0; j < steps; j++) {
-            kvt_prefetch_ahead(type, w[0], (int)j);
-            for (int c = 0; c < KVT_TILE_COLS; c++) {
-                __m512i v = values32(type, w[c], (int)j, t->K - (int)j * 32);
-                for (int r = 0; r < rows; r++)
-                    sum[r][c] = dot(sum[r][c], _mm512_load_si512(act + (size_t)r * steps + j), v);
+        for (int j0 = 0; j0 < (int)steps; j0 += KVT_RUNS) {
+            int runs = (int)steps - j0 < KVT_RUNS ? (int)steps - j0 : KVT_RUNS;
+            for (int c = 0; c < KVT_TILE_COLS; c++)
+                kvt_scales(type, w[c], j0, runs, ab[c]);
+            for (int j = j0; j < j0 + runs; j++) {
+                kvt_prefetch_ahead(type, w[0], j);
+                for (int c = 0; c < KVT_TILE_COLS; c++) {
+                    __m512i v = values32(type, w[c], j, t->K - j * 32, ab[c] + 2 * (j - j0));
+                    for (int r = 0; r < rows; r++)
+                        sum[r][c] = dot(sum[r][c], _mm512_load_si512(act + (size_t)r * steps + (size_t)j), v);
+                }
             }
         }
         #pragma GCC unroll 4
