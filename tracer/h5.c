@@ -54,6 +54,15 @@ int kvt_h5_fail(struct kvt_err *err, int code, const char *fmt, ...)
     return rc;
 }
 
+static bool set_flag(hid_t fapl, const char *name)
+{
+    hbool_t yes = 1;
+    return H5Pexist(fapl, name) > 0 && H5Pset(fapl, name, &yes) >= 0;
+}
+
+bool kvt_h5_accept_cut(hid_t fapl) { return set_flag(fapl, "skip_eof_check"); }
+bool kvt_h5_clear_mark(hid_t fapl) { return set_flag(fapl, "clear_status_flags"); }
+
 static hid_t f16_type(hid_t f32)
 {
     hid_t t = H5Tcopy(f32);

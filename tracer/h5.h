@@ -16,6 +16,11 @@ void kvt_h5_quiet(struct kvt_h5_why *why);
  * (the system's words where it was the system). */
 int kvt_h5_fail(struct kvt_err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* File access that opens a file shorter than it says, or clears the mark of being written: the library's own names for what
+ * h5clear does. */
+bool kvt_h5_accept_cut(hid_t fapl);
+bool kvt_h5_clear_mark(hid_t fapl);
+
 /* Type on disk; len: bytes of a string. The caller closes it. Negative without memory. */
 hid_t kvt_h5_disk_type(enum kvt_h5_type type, size_t len);
 /* ... in memory: the machine's own byte order. */

@@ -105,7 +105,7 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS };
       "token that the branch itself would have said")                                                                    \
     X(STEP_LOGPROB, "steps/logprob", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat", "ln p(`token`)")             \
     X(STEP_KL, "steps/kl", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat",                                        \
-      "KL(uncompressed || branch) over the whole vocabulary, on the same tokens")                                        \
+      "KL(uncompressed, branch) over the whole vocabulary, on the same tokens")                                        \
     X(STEP_ENTROPY, "steps/entropy", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat",                              \
       "entropy of the branch's next-token distribution")                                                                 \
     X(STEP_ALONE, "steps/alone_bytes", I64, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "byte",                        \

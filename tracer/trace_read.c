@@ -115,14 +115,22 @@ static int open_file(struct kvt_trace *t, const char *path, struct kvt_err *err)
         *t->why.text = '\0';
         return kvt_fail(err, KVT_EFORMAT, "%s is not an HDF5 file", t->path);
     }
-    t->file = H5Fopen(t->path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (t->file < 0) { /* marked as being written */
-        *t->why.text = '\0';
-        t->file = H5Fopen(t->path, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, H5P_DEFAULT);
-        t->growing = true;
+    /* An ordinary file; one that is marked as being written; one whose last growth a full disk refused (what lies before
+     * is whole). */
+    const struct { unsigned flags; bool cut; } way[] = {
+        {H5F_ACC_RDONLY, false}, {H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, false},
+        {H5F_ACC_RDONLY, true}, {H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, true}};
+    for (size_t i = 0; i < sizeof way / sizeof *way && t->file < 0; i++) {
+        hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
+        if (fapl < 0 || (way[i].cut && !kvt_h5_accept_cut(fapl)))
+            break;
+        t->file = H5Fopen(t->path, way[i].flags, fapl);
+        t->growing = way[i].flags & H5F_ACC_SWMR_READ;
+        H5Pclose(fapl);
     }
     if (t->file < 0)
         return kvt_h5_fail(err, KVT_EFORMAT, "%s is damaged or cut short", t->path);
+    *t->why.text = '\0'; /* of the ways that didn't do */
     return KVT_OK;
 }
 

@@ -26,9 +26,8 @@ static int check_free(const char *path, struct kvt_err *err)
 static hid_t open_cleared(const char *path)
 {
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS), file = -1;
-    hbool_t yes = 1;
-    /* the library's own name for it; h5clear uses the same */
-    if (fapl >= 0 && H5Pset_libver_bounds(fapl, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) >= 0 && H5Pset(fapl, "clear_status_flags", &yes) >= 0)
+    if (fapl >= 0 && H5Pset_libver_bounds(fapl, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) >= 0 && kvt_h5_clear_mark(fapl) &&
+        kvt_h5_accept_cut(fapl))
         file = H5Fopen(path, H5F_ACC_RDWR, fapl);
     if (fapl >= 0)
         H5Pclose(fapl);
