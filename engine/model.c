@@ -1,5 +1,5 @@
 /* Opening a model: metadata -> shape, tensors -> weights, vocabulary -> tokenizer; the three must agree. */
-#include "kvt/model.h"
+#include "engine/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,19 +186,27 @@ static int build(struct kvt_model *m, struct kvt_err *err)
     return 0;
 }
 
-int kvt_model_open(struct kvt_model **out, const char *path, struct kvt_err *err)
+/* base NULL: the file is mapped. */
+static int open_from(struct kvt_model **out, const char *path, const void *base, size_t bytes, struct kvt_err *err)
 {
     *out = NULL;
     struct kvt_model *m = kvt_calloc(1, sizeof *m);
     if (!m)
         return kvt_fail(err, KVT_ENOMEM, "no memory to open %s", path);
-    int rc = kvt_gguf_open(&m->gguf, path, err);
+    int rc = base ? kvt_gguf_parse(&m->gguf, path, base, bytes, err) : kvt_gguf_open(&m->gguf, path, err);
     if (!rc)
         rc = build(m, err);
     if (rc)
         kvt_model_close(&m);
     *out = m;
     return rc;
+}
+
+int kvt_model_open(struct kvt_model **out, const char *path, struct kvt_err *err) { return open_from(out, path, NULL, 0, err); }
+
+int kvt_model_from_memory(struct kvt_model **out, const char *name, const void *base, size_t bytes, struct kvt_err *err)
+{
+    return open_from(out, name, base, bytes, err);
 }
 
 void kvt_model_close(struct kvt_model **m)

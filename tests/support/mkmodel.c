@@ -355,6 +355,8 @@ static void put_tensors(struct file *f, const struct kvt_mkmodel_opts *o, int n_
 #undef NAME
     }
     tensor(f, "output_norm.weight", v, 0, o->E, 1, 0.1);
+    if (o->rope_freqs)
+        tensor(f, "rope_freqs.weight", KVT_F32, 0, o->D / 2, 1, 0);
     if (o->untied)
         tensor(f, "output.weight", embed, n_vocab, o->E, 0, 1.5 * e);
 }
@@ -376,6 +378,14 @@ static void put_shape(struct buf *b, const struct kvt_mkmodel_opts *o, int n_voc
     key_u32(b, p, "vocab_size", (uint32_t)n_vocab);
     key_f32(b, p, "rope.freq_base", 10000);
     key_f32(b, p, "attention.layer_norm_rms_epsilon", 1e-5f);
+    if (o->rope_scaling) {
+        key_str(b, p, "rope.scaling.type", o->rope_scaling);
+        key_f32(b, p, "rope.scaling.factor", o->rope_factor);
+    }
+    if (o->experts)
+        key_u32(b, p, "expert_count", (uint32_t)o->experts);
+    if (o->sliding_window)
+        key_u32(b, p, "attention.sliding_window", (uint32_t)o->sliding_window);
 }
 
 static void use(int *v, int otherwise)

@@ -22,6 +22,11 @@ struct kvt_mkmodel_opts {
     bool untied;               /* an output matrix of its own */
     bool add_bos;
     const char *pre;           /* "smollm" */
+    /* things that readers must refuse */
+    const char *rope_scaling;  /* rope.scaling.type, with rope_factor */
+    float rope_factor;
+    bool rope_freqs;           /* a tensor rope_freqs.weight */
+    int experts, sliding_window;
 };
 
 /* Writes the file. The vocabulary: 0 <|endoftext|>, 1 <|im_start|> (BOS), 2 <|im_end|> (EOS), then the bytes, then merges

@@ -1,0 +1,10 @@
+/* What tests and fuzzers need beside kvt/model.h: a model that lies in memory. */
+#ifndef KVT_ENGINE_MODEL_H
+#define KVT_ENGINE_MODEL_H
+
+#include "kvt/model.h"
+
+/* base: 64-byte aligned, kept by the caller as long as the model. name: for messages. */
+int kvt_model_from_memory(struct kvt_model **out, const char *name, const void *base, size_t bytes, struct kvt_err *err);
+
+#endif

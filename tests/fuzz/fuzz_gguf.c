@@ -1,0 +1,46 @@
+/* libFuzzer: any bytes are a model file or one clear error. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/model.h"
+#include "kvt/prompt.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    void *copy; /* its own allocation, so that reading past the end is seen; aligned as a mapping is */
+    if (!size || posix_memalign(&copy, 64, size) != 0)
+        return 0;
+    memcpy(copy, data, size);
+    struct kvt_model *m;
+    struct kvt_err err = {0};
+    int rc = kvt_model_from_memory(&m, "fuzzed", copy, size, &err);
+    if (rc && (rc != err.code || !err.text[0]))
+        abort(); /* an error without a word */
+    if (!rc) {
+        static const char text[] = "The 12 caf\xc3\xa9s <|im_end|>\n\n  \xf0\x9f\x91\x8d";
+        const struct kvt_tokenizer *tok = kvt_model_tokenizer(m);
+        struct kvt_tokens t;
+        size_t total = 0, n;
+        if (!kvt_tokenize(tok, text, sizeof text - 1, KVT_TOK_SPECIAL | KVT_TOK_BOS, &t, &err))
+            kvt_tokens_free(&t);
+        for (int32_t id = -1; id <= kvt_tokenizer_size(tok); id++) {
+            const char *s = kvt_token_bytes(tok, id, &n);
+            total += n ? (unsigned char)s[n - 1] : 0;
+            total += kvt_token_is_end(tok, id);
+        }
+        const struct kvt_weights *w = kvt_model_weights(m);
+        const struct kvt_shape *s = kvt_model_shape(m);
+        for (int l = 0; l < s->L; l++) /* both ends of what the shape promises */
+            total += (unsigned)((const unsigned char *)w->layer[l].q.data)[kvt_row_bytes(w->layer[l].q.type, (size_t)s->E) *
+                                                                           (size_t)(s->H * s->D) - 1] +
+                     (w->layer[l].attn_norm[s->E - 1] > 0);
+        volatile size_t used = total;
+        (void)used;
+        kvt_model_close(&m);
+    }
+    free(copy);
+    return 0;
+}
