@@ -101,7 +101,7 @@ static int compare_set(struct kvt_session *s, const struct decisions *d, int set
     }
     double share = (double)t.different / (double)t.slots;
     *ok = rc >= 0 && !t.unequal_cells && !t.far && share <= MAX_DIFFERENT;
-    printf("  %-30s %-52s %9lld %9lld %6d %9lld %8.4f%% %8.2f  %s\n", v->set[set].name, v->set[set].spec, (long long)t.theirs,
+    printf("  %-30s %-60s %9lld %9lld %6d %9lld %8.4f%% %8.2f  %s\n", v->set[set].name, v->set[set].spec, (long long)t.theirs,
            (long long)t.ours, t.unequal_cells, (long long)t.different, 100 * share, t.farthest, *ok ? "ok" : "FAILED");
     free(pos);
     free(mine);
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
         if (!kept_vector_read(&v, argv[at]) || !made_from(&id, name, v.model_bytes, v.model_crc)) {
             failed++;
         } else {
-            printf("%s, %d tokens, %d cells\n  %-30s %-52s %9s %9s %6s %9s %9s %8s\n", name, v.n, v.L * v.G, "reference", "ours", "kept",
+            printf("%s, %d tokens, %d cells\n  %-30s %-60s %9s %9s %6s %9s %9s %8s\n", name, v.n, v.L * v.G, "reference", "ours", "kept",
                    "kept", "cells", "different", "share", "farthest");
             failed += run(m, ops, &v, &failed) != 0;
         }

@@ -220,7 +220,7 @@ static void row(const char *name, const struct figures *f)
     printf("%-28s %6d %5s %9.2e %9.2e %3d/%-3d %8.1e %8.1e %8.1e %8.1e %9.2e %9.2e  %s\n", name, f->n_tok,
            f->wrong_ids ? "WRONG" : "same", f->max_lp, f->sum_lp / (double)f->n_lp, f->greedy_same, f->n_greedy, f->worst[MASS],
            f->worst[WMASS], f->worst[LAST], f->worst[ENTROPY], f->sum_kl / f->rows, f->max_kl, good(f) ? "ok" : "FAILED");
-    if (f->greedy_same < f->n_greedy)
+    if (f->greedy_margin > 0)
         printf("  greedy text differs at token %d, where the reference's two best logits are %.2e apart\n", f->greedy_same + 1,
                f->greedy_margin);
     fflush(stdout);
