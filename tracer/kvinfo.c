@@ -224,7 +224,8 @@ static void warn(const struct kvt_trace_info *in, const char *asked)
         fprintf(stderr, "kvinfo: the run goes on, or was killed: %d of %d tokens so far (kvinfo --repair %s makes a killed one "
                         "an ordinary file)\n", in->n_steps, in->n_new, in->path);
     else if (strcmp(in->status, "complete"))
-        fprintf(stderr, "kvinfo: the run is %s: %d of %d tokens\n", in->status, in->n_steps, in->n_new);
+        fprintf(stderr, "kvinfo: the run %s after %d of %d tokens\n", strcmp(in->status, "failed") ? "was interrupted" : "failed",
+                in->n_steps, in->n_new);
     if (in->dropped)
         fprintf(stderr, "kvinfo: %lld maps or runs of rows are missing: the writer could not follow (policy drop)\n", (long long)in->dropped);
 }

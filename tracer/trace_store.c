@@ -396,7 +396,7 @@ static void store_free(struct kvt_trace_store *st)
     free(st);
 }
 
-int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const struct kvt_trace_plan *plan,
+int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const char *name, const struct kvt_trace_plan *plan,
                          const struct kvt_trace_shape *s, struct kvt_err *err)
 {
     *out = NULL;
@@ -415,7 +415,7 @@ int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const s
     st->n_tok = plan->n_prompt + plan->n_new;
     st->n_windows = plan->n_windows;
     memcpy(st->window, plan->window, sizeof st->window);
-    st->path = strdup(path);
+    st->path = strdup(name);
     st->shared = kvt_calloc((size_t)st->G * (size_t)(st->n_context + 1), sizeof *st->shared);
     st->shared_threshold = kvt_calloc((size_t)st->G, sizeof *st->shared_threshold);
     bool full = plan->wants && plan->wants->full;

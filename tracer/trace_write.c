@@ -239,21 +239,23 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
         rc = kvt_ring_open(&w->ring, need > (16u << 20) ? need : 16u << 20, err);
     if (!rc) {
         rc = kvt_trace_make(fresh, plan, &s, err);
-        if (!rc && rename(fresh, w->part))
+        if (!rc)
+            rc = kvt_trace_store_open(&w->store, fresh, w->part, plan, &s, err);
+        if (!rc && (w->lock = open(fresh, O_RDONLY)) >= 0)
+            flock(w->lock, LOCK_SH | LOCK_NB); /* where there are no locks, a repair isn't warned, that is all */
+        if (!rc && rename(fresh, w->part)) {
             rc = kvt_fail(err, KVT_EIO, "cannot rename %s: %s", fresh, strerror(errno));
+            kvt_trace_store_close(&w->store, false, "failed", 0, 0, NULL);
+        }
         if (rc)
             unlink(fresh);
     }
-    if (!rc)
-        rc = kvt_trace_store_open(&w->store, w->part, plan, &s, err);
     if (!rc && pthread_create(&w->thread, NULL, writer_thread, w)) {
         kvt_trace_store_close(&w->store, false, "failed", 0, 0, NULL);
         rc = kvt_fail(err, KVT_ENOMEM, "cannot start the writer's thread");
     }
     kvt_h5_quiet(NULL);
     free(fresh);
-    if (!rc && (w->lock = open(w->part, O_RDONLY)) >= 0)
-        flock(w->lock, LOCK_SH | LOCK_NB); /* without it (no locks there) a repair isn't warned, that is all */
     if (rc) {
         writer_free(w);
         return rc;

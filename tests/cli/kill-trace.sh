@@ -1,0 +1,39 @@
+# A kill at any moment leaves a trace that opens, holds every step that a reader had already seen while it ran, and can
+# be made an ordinary file. Nothing but a .part ever lies under a half-made name.
+. "$here/try"
+steps() { kvinfo --view run --format tsv "$1" 2>/dev/null | sed -n 's/.*; \([0-9]*\) generated of.*/\1/p'; }
+killed=0 mid=0
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    rm -f t.h5*
+    mktrace t.h5 no_full=1 step_us=6000 &
+    run=$!
+    sleep "0.$(awk -v i=$i -v pid=$$ 'BEGIN { srand(i * 7919 + pid); printf "%03d", 20 + rand() * 200 }')"
+    seen=
+    [ -e t.h5.part ] && seen=$(steps t.h5.part)
+    kill -9 $run 2>/dev/null
+    wait $run 2>/dev/null
+    [ -e t.h5 ] && continue
+    [ -e t.h5.part ] || continue # killed before the file had a name
+    killed=$((killed + 1))
+    held=$(steps t.h5.part)
+    [ "${held:-0}" -gt 0 ] && mid=$((mid + 1))
+    [ -n "$held" ] || echo "killed run $i: the file doesn't open"
+    [ "${held:--1}" -ge "${seen:-0}" ] || echo "killed run $i: a reader saw $seen steps, the file holds $held"
+    kvinfo --repair --view run --format tsv t.h5.part >repaired 2>/dev/null || echo "killed run $i: no repair"
+    grep -q '^status	interrupted' repaired || echo "killed run $i: not marked as interrupted"
+    [ "$(steps t.h5.part)" = "$held" ] || echo "killed run $i: the repair lost steps"
+done
+[ $killed -ge 5 ] && [ $mid -ge 2 ] || echo "only $killed of 30 runs were killed in time, $mid of them between steps"
+rm -f t.h5*
+mktrace t.h5 step_us=20000 &
+run=$!
+while [ ! -e t.h5.part ]; do sleep 0.02; done
+try "the name of a run that goes on" mktrace t.h5 force=1
+try "repairing it" kvinfo --repair t.h5.part
+kill -9 $run
+wait $run 2>/dev/null
+try "the name of a killed run" mktrace t.h5
+try "replaced" mktrace t.h5 force=1
+try "the name of a whole one" mktrace t.h5
+ls t.h5*
+exit 0
