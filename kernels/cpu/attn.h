@@ -31,7 +31,8 @@ struct kvt_attn_part {
     float *score;            /* (heads, KVT_PART_SLOTS) out: exp(score - max), 0 where not seen */
     float *max, *sum;        /* (heads) out: -inf and 0 where nothing is seen */
     float *acc;              /* (heads, Dp) out: sum of exp(score - max) v */
-    float *work;             /* (heads D + 16 D) */
+    float *work;             /* (heads D + 4 KVT_PART_SLOTS) */
+    const void *next;        /* where the thread reads next: the K of its next part */
 };
 
 /* Up to KVT_TILE_ROWS rows of one query head. Row r sees slots [0, seen[r]). */

@@ -3,6 +3,7 @@
 #include "kernels/cpu/simd.h"
 
 #if defined(KVT_X86)
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ VEC vf v_bf16(const uint16_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
 }
 VEC void v_prefetch(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
+VEC void v_prefetch_l2(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 /* exp of x <= 0, 0 below -87: Cephes' expf (S. Moshier), about one unit in the last place. */
 VEC vf v_exp(vf x)

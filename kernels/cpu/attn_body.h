@@ -3,7 +3,7 @@
  *   vf, NL           the vector of NL floats (4, 8 or 16)
  *   QK_ROWS          rows of a score tile; it is 2 vectors wide
  *   PV_ROWS, PV_VECS rows and vectors of a value tile
- *   v_load v_store v_set1 v_add v_sub v_mul v_fma v_max v_f16 v_bf16 v_exp v_prefetch
+ *   v_load v_store v_set1 v_add v_sub v_mul v_fma v_max v_f16 v_bf16 v_exp v_prefetch v_prefetch_l2
  * A sum over d or over keys is one chain of fma in ascending order at every level and in every tile, so that a row's
  * bits depend on nothing but the row. */
 
@@ -68,6 +68,7 @@ enum { PART_VECS = KVT_PART_SLOTS / NL, PAGE_VECS = KVT_PAGE_SLOTS / NL };
 INLINE void part_dots(enum kvt_dtype type, int heads, int vecs, int D, const float *q, const void *const *key,
                       const char *const *ahead, float *score)
 {
+    size_t v_bytes = (size_t)D * SLOTS * (type == KVT_F32 ? 4 : 2); /* V lies behind K */
     vf acc[4][4];
     UNROLL
     for (int h = 0; h < heads; h++)
@@ -81,6 +82,7 @@ INLINE void part_dots(enum kvt_dtype type, int heads, int vecs, int D, const flo
         for (int v = 0; v < vecs; v++) {
             k[v] = v_decode(type, key[v], (size_t)d * SLOTS);
             v_prefetch(ahead[v] + (size_t)d * step);
+            v_prefetch_l2(ahead[v] + v_bytes + (size_t)d * step);
         }
         UNROLL
         for (int h = 0; h < heads; h++) {
@@ -111,7 +113,7 @@ INLINE void part_values(enum kvt_dtype type, int heads, int vecs, int some, cons
             acc[h][v] = v_set1(0);
     for (int s = p->slot0; s < p->slot1; s += SLOTS) {
         const unsigned char *page = kvt_page_v(c, p->cell->page[s / SLOTS]);
-        const unsigned char *next = s + SLOTS < p->slot1 ? kvt_page_v(c, p->cell->page[s / SLOTS + 1]) : page;
+        const unsigned char *next = s + SLOTS < p->slot1 ? kvt_page_v(c, p->cell->page[s / SLOTS + 1]) : p->next;
         int live = p->slot1 - s < SLOTS ? p->slot1 - s : SLOTS;
         for (int i = 0; i < live; i++) {
             vf x[PV_VECS];
@@ -137,74 +139,50 @@ INLINE void part_values(enum kvt_dtype type, int heads, int vecs, int some, cons
             v_store(out + (size_t)h * Dp + (size_t)(d + v * NL), acc[h][v]);
 }
 
-/* x (rows, D) with element d of row r at x[r * ld + d * step], turned by `by` positions. */
-INLINE void turn_rows(const struct kvt_rope *rope, int by, float *x, int rows, size_t ld, size_t step)
+/* q (heads, D) turned by `by` positions into out. */
+INLINE void turn_query(const struct kvt_rope *rope, int by, int heads, int D, const float *q, float *out)
 {
     const float *row = rope->table + (size_t)(by < 0 ? -by : by) * (size_t)rope->rot;
-    for (int i = 0; i < rope->rot / 2; i++) {
-        size_t a = (size_t)(rope->halves ? i : 2 * i) * step;
-        size_t b = (size_t)(rope->halves ? i + rope->rot / 2 : 2 * i + 1) * step;
-        float cos = row[2 * i], sin = by < 0 ? -row[2 * i + 1] : row[2 * i + 1];
-        for (int r = 0; r < rows; r++) {
-            float xa = x[(size_t)r * ld + a], xb = x[(size_t)r * ld + b];
-            x[(size_t)r * ld + a] = xa * cos - xb * sin;
-            x[(size_t)r * ld + b] = xb * cos + xa * sin;
+    int half = rope->rot / 2, next = rope->halves ? 1 : 2, apart = rope->halves ? half : 1;
+    memcpy(out, q, (size_t)(heads * D) * sizeof *out);
+    for (int h = 0; h < heads; h++, q += D, out += D)
+        for (int i = 0; i < half; i++) {
+            int a = i * next, b = a + apart;
+            float cos = row[2 * i], sin = by < 0 ? -row[2 * i + 1] : row[2 * i + 1];
+            out[a] = q[a] * cos - q[b] * sin;
+            out[b] = q[b] * cos + q[a] * sin;
         }
-    }
 }
 
-/* Scores of a part whose keys are turned, one page at a time. Turning a key by x is turning the query by -x: where all
- * slots of a page turn alike (a window that moved as a whole), the query is turned, else every key by itself. */
-INLINE void part_turned(enum kvt_dtype type, int heads, const struct kvt_attn_part *p, const float *q, float *score)
+/* Scores of `vecs` vectors from vector v0 on whose keys are turned. Turning a key by x is turning the query by -x, so
+ * there is one product for each different turn among the slots: mostly one, as a window moves as a whole. */
+INLINE void part_turned(enum kvt_dtype type, int heads, int vecs, const struct kvt_attn_part *p, const float *q, int v0,
+                        const void *const *key, const char *const *ahead, float *score, int *by)
 {
-    const struct kvt_cache *c = p->c;
-    int D = c->o.D, by = 0;
-    size_t bytes = (size_t)(heads * D) * sizeof(float);
-    float *turned = p->work, *keys = p->work + p->heads * D;
-    memcpy(turned, q, bytes);
-    for (int s = p->slot0; s < p->slot1; s += SLOTS) {
-        const unsigned char *page = kvt_page_k(c, p->cell->page[s / SLOTS]);
-        const int32_t *turn = p->turn + (s - p->slot0), *pos = kvt_page_pos(c, p->cell->page[s / SLOTS]);
-        int live = p->slot1 - s < SLOTS ? p->slot1 - s : SLOTS, first = -1;
-        bool alike = true;
-        for (int i = 0; i < live; i++) {
-            if (pos[i] > p->pos)
-                continue;
-            if (first < 0)
-                first = i;
-            alike = alike && turn[i] == turn[first];
-        }
-        if (first < 0)
+    int D = p->c->o.D, from = v0 * NL, to = (v0 + vecs) * NL < p->slot1 - p->slot0 ? (v0 + vecs) * NL : p->slot1 - p->slot0;
+    float *turned = p->work, *some = p->work + p->heads * D;
+    const int32_t *turn = p->turn;
+    for (int i = from; i < to; i++) {
+        bool before = false, after = false; /* the same turn was met before; another one is among the slots */
+        for (int j = from; j < i && !before; j++)
+            before = turn[j] == turn[i];
+        for (int j = from; j < to && !before && !after; j++)
+            after = turn[j] != turn[i];
+        if (before)
             continue;
-        enum kvt_dtype as = type;
-        if (alike) {
-            if (turn[first] != by) {
-                memcpy(turned, q, bytes);
-                by = turn[first];
-                turn_rows(p->rope, -by, turned, heads, (size_t)D, 1);
-            }
-        } else {
-            for (int i = 0; i < D * SLOTS; i += NL)
-                v_store(keys + i, v_decode(type, page, (size_t)i));
-            for (int i = 0; i < live; i++)
-                if (pos[i] <= p->pos)
-                    turn_rows(p->rope, turn[i], keys + i, 1, 0, SLOTS);
-            page = (const unsigned char *)keys;
-            as = KVT_F32;
+        if (turn[i] != *by) {
+            turn_query(p->rope, -turn[i], heads, D, q, turned);
+            *by = turn[i];
         }
-        for (int v = 0; v < PAGE_VECS; v++) {
-            size_t vb = as == KVT_F32 ? 4 : 2;
-            const void *key = page + (size_t)(v * NL) * vb;
-            const char *ahead = key;
-            float *out = score + (s - p->slot0 + v * NL);
-            const float *with = alike ? turned : q;
-            for (int h = 0; h < heads; h++) {
-                if (as == KVT_F32)
-                    part_dots(KVT_F32, 1, 1, D, with + h * D, &key, &ahead, out + (size_t)h * KVT_PART_SLOTS);
-                else
-                    part_dots(type, 1, 1, D, with + h * D, &key, &ahead, out + (size_t)h * KVT_PART_SLOTS);
-            }
+        if (!after) {
+            part_dots(type, heads, vecs, D, turned, key, ahead, score + from);
+            return;
         }
+        part_dots(type, heads, vecs, D, turned, key, ahead, some);
+        for (int h = 0; h < heads; h++)
+            for (int j = i; j < to; j++)
+                if (turn[j] == turn[i])
+                    score[h * KVT_PART_SLOTS + j] = some[h * KVT_PART_SLOTS + j - from];
     }
 }
 
@@ -213,7 +191,7 @@ INLINE void part_scores(enum kvt_dtype type, int heads, int vecs, const struct k
 {
     const struct kvt_cache *c = p->c;
     size_t vb = type == KVT_F32 ? 4 : 2;
-    int used = (p->slot1 - p->slot0 + NL - 1) / NL;
+    int used = (p->slot1 - p->slot0 + NL - 1) / NL, by = INT_MIN;
     for (int v0 = 0; v0 < used; v0 += vecs) {
         const void *key[4];
         const char *ahead[4];
@@ -223,7 +201,10 @@ INLINE void part_scores(enum kvt_dtype type, int heads, int vecs, const struct k
             key[v] = kvt_page_k(c, p->cell->page[(p->slot0 + now * NL) / SLOTS]) + (size_t)(now * NL % SLOTS) * vb;
             ahead[v] = (const char *)kvt_page_k(c, p->cell->page[(p->slot0 + next * NL) / SLOTS]) + (size_t)(next * NL % SLOTS) * vb;
         }
-        part_dots(type, heads, vecs, c->o.D, q, key, ahead, score + v0 * NL);
+        if (p->turn)
+            part_turned(type, heads, vecs, p, q, v0, key, ahead, score, &by);
+        else
+            part_dots(type, heads, vecs, c->o.D, q, key, ahead, score + v0 * NL);
     }
 }
 
@@ -233,10 +214,7 @@ INLINE void part_heads(enum kvt_dtype type, int heads, int vecs, const struct kv
     int D = c->o.D, Dp = kvt_attn_dp(D), n = p->slot1 - p->slot0, used = (n + NL - 1) / NL;
     const float *q = p->q + (size_t)h0 * (size_t)D;
     float *score = p->score + (size_t)h0 * KVT_PART_SLOTS, *acc = p->acc + (size_t)h0 * (size_t)Dp;
-    if (p->turn)
-        part_turned(type, heads, p, q, score);
-    else
-        part_scores(type, heads, vecs, p, q, score);
+    part_scores(type, heads, vecs, p, q, score);
     for (int s = 0; s < used * NL; s += SLOTS) {
         const int32_t *pos = kvt_page_pos(c, p->cell->page[(p->slot0 + s) / SLOTS]);
         int live = n - s;

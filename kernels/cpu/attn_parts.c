@@ -80,6 +80,16 @@ static void run_parts(const struct plan *p, int from, int to, int thread)
             .pos = a->pos[t], .scale = a->scale, .score = score, .max = p->max + at, .sum = p->sum + at,
             .acc = p->acc + at * (size_t)p->Dp, .work = work,
         };
+        const struct kvt_cell *after = cell;
+        int slot = slot1;
+        if (slot1 == cell->n && i + 1 < to) { /* the next part is of another cell: the first one after that isn't empty */
+            int next = cell_index + 1;
+            while (p->first[next + 1] == p->first[next])
+                next++;
+            after = kvt_cell_at(c, a->branch[next / G], a->layer, next % G);
+            slot = 0;
+        }
+        x.next = kvt_page_k(c, after->page[slot < after->n ? slot / KVT_PAGE_SLOTS : 0]);
         if (a->renumber && a->renumber[t]) {
             turns(p, cell, a->pos[t], slot0, slot1, bits, below, turn);
             x.turn = turn;
@@ -143,7 +153,7 @@ int kvt_attn_by_parts(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
     head_bytes = (head_bytes + 63) & ~(size_t)63;
     size_t part_bytes = (P + 1) * sizeof *p.before + P * heads * (size_t)(2 + p.Dp) * sizeof(float);
     part_bytes = (part_bytes + 63) & ~(size_t)63;
-    p.thread_bytes = (heads * KVT_PART_SLOTS + (heads + KVT_PAGE_SLOTS) * (size_t)p.D + KVT_PART_SLOTS) * sizeof(float) +
+    p.thread_bytes = (heads * KVT_PART_SLOTS + heads * (size_t)p.D + 5 * KVT_PART_SLOTS) * sizeof(float) +
                      (size_t)p.words * (sizeof(uint64_t) + sizeof(int32_t));
     p.thread_bytes = (p.thread_bytes + 63) & ~(size_t)63;
     char *mem = kvt_dev_scratch(dev, head_bytes + part_bytes + (size_t)dev->threads * p.thread_bytes);

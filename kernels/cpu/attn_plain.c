@@ -1,6 +1,7 @@
 /* attn in plain C, four floats at a time: any machine. */
 #include "kernels/cpu/attn.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ VEC vf v_bf16(const uint16_t *p)
     return (vf){kvt_f32_from_bf16(p[0]), kvt_f32_from_bf16(p[1]), kvt_f32_from_bf16(p[2]), kvt_f32_from_bf16(p[3])};
 }
 VEC void v_prefetch(const char *p) { (void)p; }
+VEC void v_prefetch_l2(const char *p) { (void)p; }
 
 /* exp of x <= 0, 0 below -87: Cephes' expf (S. Moshier), about one unit in the last place. */
 VEC vf v_exp(vf x)

@@ -47,7 +47,7 @@ struct job {
 static void pack_row(const struct job *j, int t)
 {
     void *act = j->act + (size_t)t * j->packed_bytes;
-    j->kernel->pack(j->a->in + (size_t)t * (size_t)j->a->w.k, j->a->w.k, j->Kp, act);
+    j->kernel->pack(j->a->w.type, j->a->in + (size_t)t * (size_t)j->a->w.k, j->a->w.k, j->Kp, act);
     if (j->round)
         round_bf16(act, j->Kp);
 }

@@ -27,8 +27,8 @@ struct kvt_linear_kernel {
     size_t value_bytes;  /* of a packed activation or weight: 4 (f32) or 2 (bf16) */
     int tile_rows;       /* most rows of one tile */
     int few_rows;        /* up to this many rows, few() is used; 0 = there is none */
-    /* K values to Kp packed ones */
-    void (*pack)(const float *in, int K, int Kp, void *act);
+    /* K values to Kp packed ones, in the order in which weights of this type are unpacked */
+    void (*pack)(enum kvt_dtype type, const float *in, int K, int Kp, void *act);
     /* one row of blocks to Kp packed values */
     void (*unpack)(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, void *panel);
     /* rows <= tile_rows; cols <= 4, panel (4, Kp) all readable */
@@ -64,7 +64,7 @@ static inline void kvt_tile_store(const struct kvt_tile *t, int r, int c, __m128
 #endif
 
 /* pack and unpack in plain C, for levels without their own. */
-void kvt_linear_pack_plain(const float *in, int K, int Kp, void *act);
+void kvt_linear_pack_plain(enum kvt_dtype type, const float *in, int K, int Kp, void *act);
 void kvt_linear_unpack_plain(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, void *panel);
 
 #endif

@@ -8,8 +8,9 @@
 
 enum { TILE_ROWS = 6, FEW_ROWS = 4 };
 
-static KVT_AVX512 void pack(const float *in, int K, int Kp, void *act)
+static KVT_AVX512 void pack(enum kvt_dtype type, const float *in, int K, int Kp, void *act)
 {
+    (void)type;
     float *out = act;
     for (int k = 0; k < Kp; k += 16) {
         int left = K - k;

@@ -18,43 +18,92 @@ KVT_INLINE KVT_AVX512_BF16 __m512 dot(__m512 sum, __m512i x, __m512i w)
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w);
 }
 
-/* 32 values as bf16. Looked-up types round their table, 16 or 32 values, in place of the 32 that come out. */
-KVT_INLINE KVT_AVX512_BF16 __m512i values32(enum kvt_dtype type, const uint8_t *row, int j, int valid, const float *ab)
+/* The order of the 32 values of a run in a packed vector. Looked-up types get the even values first, then the odd
+ * ones, because that is how nibbles come out of 16-bit shifts of their bytes; the others stay in order. A sum pairs
+ * and spreads its products by this order, so it belongs to the definition of a type's bits. */
+KVT_INLINE KVT_AVX512_BF16 __m512i arranged(enum kvt_dtype type, __m512i v)
 {
-    if (type == KVT_BF16)
-        return _mm512_maskz_loadu_epi16(valid >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << valid) - 1, row + (size_t)j * 64);
-    if (!kvt_is_looked_up(type)) {
-        struct kvt_v32 v = kvt_values32(type, row, j, valid, ab);
-        return narrow(v.lo, v.hi);
-    }
-    bool k = type == KVT_Q4_K || type == KVT_Q5_K, fifth = type == KVT_Q5_0 || type == KVT_Q5_1 || type == KVT_Q5_K;
-    int run = k ? j % 8 : 0;
-    const uint8_t *block = row + (size_t)(k ? j / 8 : j) * kvt_block_bytes(type);
-    struct kvt_v32 values = kvt_table(type, ab);
-    const uint8_t *q = kvt_nibbles(type, block, run);
-    __m512i index, table;
-    if (k) {
-        index = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)q));
-        index = _mm512_srl_epi16(index, _mm_cvtsi32_si128(run % 2 * 4));
-    } else {
-        __m256i low = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)q));
-        index = _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm256_srli_epi16(low, 4), 1);
-    }
-    if (fifth) {
-        index = _mm512_and_si512(index, _mm512_set1_epi16(15));
-        index = _mm512_mask_add_epi16(index, kvt_fifth_bits(type, block, run), index, _mm512_set1_epi16(16));
-        table = narrow(values.lo, values.hi);
-    } else { /* twice the same 16 values: the index's fifth bit, the next nibble's, doesn't matter */
-        table = _mm512_broadcast_i64x4((__m256i)_mm512_cvtneps_pbh(values.lo));
-    }
-    return _mm512_permutexvar_epi16(index, table);
+    if (!kvt_is_looked_up(type))
+        return v;
+    __m256i even = _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                    1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(even), v);
 }
 
-static KVT_AVX512_BF16 void pack(const float *in, int K, int Kp, void *act)
+/* One run of a row of blocks, and its scales. */
+struct run { const uint8_t *row; int j; const float *ab; };
+
+KVT_INLINE const uint8_t *block_of(enum kvt_dtype type, struct run r)
+{
+    bool k = kvt_block_values(type) == 256;
+    return r.row + (size_t)(k ? r.j / 8 : r.j) * kvt_block_bytes(type);
+}
+
+/* Words whose low nibbles are the quants of a looked-up type, arranged; what stands above the nibbles is noise. */
+KVT_INLINE KVT_AVX512_BF16 __m512i nibbles(enum kvt_dtype type, struct run r)
+{
+    bool k = kvt_block_values(type) == 256;
+    int run = k ? r.j % 8 : 0;
+    const uint8_t *q = kvt_nibbles(type, block_of(type, r), run);
+    if (k) { /* 32 bytes; this run is their low (even runs) or high nibbles */
+        __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)q));
+        __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(8), 1);
+        return _mm512_srlv_epi16(twice, _mm512_add_epi16(shift, _mm512_set1_epi16((short)(run % 2 * 4))));
+    }
+    /* 16 bytes: 8 words of nibbles of values 2i, 16 + 2i, 2i + 1, 17 + 2i from the lowest bits up */
+    __m512i four = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)q));
+    return _mm512_srlv_epi16(four, _mm512_cvtepu8_epi16(_mm256_setr_epi64x(0, 0x0404040404040404, 0x0808080808080808, 0x0c0c0c0c0c0c0c0c)));
+}
+
+/* Fifth bits of a run, arranged. */
+KVT_INLINE KVT_AVX512_BF16 __mmask32 fifth_bits(enum kvt_dtype type, struct run r)
+{
+    const uint8_t *block = block_of(type, r);
+    if (type == KVT_Q5_K) {
+        __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(block + 16)));
+        int bit = 1 << (r.j % 8);
+        __m512i which = _mm512_inserti64x4(_mm512_set1_epi16((short)bit), _mm256_set1_epi16((short)(bit << 8)), 1);
+        return _mm512_test_epi16_mask(twice, which);
+    }
+    uint32_t bits;
+    memcpy(&bits, block + (type == KVT_Q5_0 ? 2 : 4), sizeof bits);
+    return _pext_u32(bits, 0x55555555) | _pext_u32(bits, 0xaaaaaaaa) << 16;
+}
+
+/* Two runs as bf16, arranged; values of `a` at a_valid and beyond, and so of b, are 0. Four-bit types round the
+ * tables of both runs, 16 values each, at once: run a looks into the lower half, run b into the upper. */
+KVT_INLINE KVT_AVX512_BF16 void values64(enum kvt_dtype type, struct run a, struct run b, int a_valid, int b_valid,
+                                         __m512i *va, __m512i *vb)
+{
+    const __m512i low = _mm512_set1_epi16(15), bit = _mm512_set1_epi16(16);
+    if (type == KVT_BF16) {
+        *va = _mm512_maskz_loadu_epi16(a_valid >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << a_valid) - 1, a.row + (size_t)a.j * 64);
+        *vb = _mm512_maskz_loadu_epi16(b_valid >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << b_valid) - 1, b.row + (size_t)b.j * 64);
+    } else if (!kvt_is_looked_up(type)) {
+        struct kvt_v32 fa = kvt_values32(type, a.row, a.j, a_valid, a.ab), fb = kvt_values32(type, b.row, b.j, b_valid, b.ab);
+        *va = narrow(fa.lo, fa.hi);
+        *vb = narrow(fb.lo, fb.hi);
+    } else if (type == KVT_Q4_0 || type == KVT_Q4_1 || type == KVT_Q4_K) {
+        __m512i table = narrow(kvt_table(type, a.ab).lo, kvt_table(type, b.ab).lo);
+        __m512i ia = _mm512_and_si512(nibbles(type, a), low);
+        __m512i ib = _mm512_ternarylogic_epi32(nibbles(type, b), low, bit, 0xea); /* and, then or */
+        *va = _mm512_permutexvar_epi16(ia, table);
+        *vb = _mm512_permutexvar_epi16(ib, table);
+    } else {
+        struct kvt_v32 ta = kvt_table(type, a.ab), tb = kvt_table(type, b.ab);
+        __m512i ia = _mm512_and_si512(nibbles(type, a), low), ib = _mm512_and_si512(nibbles(type, b), low);
+        ia = _mm512_mask_add_epi16(ia, fifth_bits(type, a), ia, bit);
+        ib = _mm512_mask_add_epi16(ib, fifth_bits(type, b), ib, bit);
+        *va = _mm512_permutexvar_epi16(ia, narrow(ta.lo, ta.hi));
+        *vb = _mm512_permutexvar_epi16(ib, narrow(tb.lo, tb.hi));
+    }
+}
+
+static KVT_AVX512_BF16 void pack(enum kvt_dtype type, const float *in, int K, int Kp, void *act)
 {
     for (int j = 0; j < Kp / 32; j++) {
         struct kvt_v32 v = kvt_values32(KVT_F32, (const uint8_t *)in, j, K - j * 32, NULL);
-        _mm512_store_si512((__m512i *)act + j, narrow(v.lo, v.hi));
+        _mm512_store_si512((__m512i *)act + j, arranged(type, narrow(v.lo, v.hi)));
     }
 }
 
@@ -64,8 +113,14 @@ KVT_INLINE KVT_AVX512_BF16 void unpack_type(enum kvt_dtype type, const uint8_t *
     for (int j0 = 0; j0 < Kp / 32; j0 += KVT_RUNS) {
         int runs = Kp / 32 - j0 < KVT_RUNS ? Kp / 32 - j0 : KVT_RUNS;
         kvt_scales(type, blocks, j0, runs, ab);
-        for (int j = j0; j < j0 + runs; j++)
-            _mm512_store_si512(out + j, values32(type, blocks, j, K - j * 32, ab + 2 * (j - j0)));
+        for (int j = j0; j < j0 + runs; j += 2) {
+            __m512i a, b;
+            int next = j + 1 < j0 + runs ? j + 1 : j; /* an odd last run is its own neighbour */
+            values64(type, (struct run){blocks, j, ab + 2 * (j - j0)}, (struct run){blocks, next, ab + 2 * (next - j0)},
+                     K - j * 32, K - next * 32, &a, &b);
+            _mm512_store_si512(out + j, a);
+            _mm512_store_si512(out + next, next > j ? b : a);
+        }
     }
 }
 
@@ -135,10 +190,16 @@ KVT_INLINE KVT_AVX512_BF16 void few_rows(const int rows, enum kvt_dtype type, co
                 kvt_scales(type, w[c], j0, runs, ab[c]);
             for (int j = j0; j < j0 + runs; j++) {
                 kvt_prefetch_ahead(type, w[0], j);
-                for (int c = 0; c < KVT_TILE_COLS; c++) {
-                    __m512i v = values32(type, w[c], j, t->K - j * 32, ab[c] + 2 * (j - j0));
-                    for (int r = 0; r < rows; r++)
-                        sum[r][c] = dot(sum[r][c], _mm512_load_si512(act + (size_t)r * steps + (size_t)j), v);
+                int valid = t->K - j * 32;
+                for (int c = 0; c < KVT_TILE_COLS; c += 2) {
+                    __m512i a, b;
+                    values64(type, (struct run){w[c], j, ab[c] + 2 * (j - j0)},
+                             (struct run){w[c + 1], j, ab[c + 1] + 2 * (j - j0)}, valid, valid, &a, &b);
+                    for (int r = 0; r < rows; r++) {
+                        __m512i x = _mm512_load_si512(act + (size_t)r * steps + (size_t)j);
+                        sum[r][c] = dot(sum[r][c], x, a);
+                        sum[r][c + 1] = dot(sum[r][c + 1], x, b);
+                    }
                 }
             }
         }

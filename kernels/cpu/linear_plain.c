@@ -5,8 +5,9 @@
 
 enum { LANES = 16 };
 
-void kvt_linear_pack_plain(const float *in, int K, int Kp, void *act)
+void kvt_linear_pack_plain(enum kvt_dtype type, const float *in, int K, int Kp, void *act)
 {
+    (void)type;
     memcpy(act, in, (size_t)K * sizeof *in);
     memset((float *)act + K, 0, (size_t)(Kp - K) * sizeof *in);
 }

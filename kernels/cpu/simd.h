@@ -11,7 +11,7 @@
 
 #define KVT_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define KVT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
-#define KVT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")))
+#define KVT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,bmi2")))
 #define KVT_INLINE static inline __attribute__((always_inline))
 #endif
 
