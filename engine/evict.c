@@ -165,6 +165,8 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
 
 bool kvt_evictor_steps(const struct kvt_evictor *e) { return e->sliding || e->decode_share; }
 
+bool kvt_evictor_slides(const struct kvt_evictor *e) { return e->sliding; }
+
 bool kvt_evictor_wants_row(const struct kvt_evictor *e)
 {
     return e->decode_share || (e->sliding && e->spec.policy.score == KVT_SCORE_MASS);

@@ -61,9 +61,12 @@ int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *ra
 
 /* Whether `step` must be called, and whether it needs the attention row. */
 bool kvt_evictor_steps(const struct kvt_evictor *e);
+/* Whether it acts on the question's tokens too. Where it doesn't, they may come in one block and without calls: the next
+ * call's pos tells how many came. */
+bool kvt_evictor_slides(const struct kvt_evictor *e);
 bool kvt_evictor_wants_row(const struct kvt_evictor *e);
 /* After layer `layer`'s attention of the step that appended position pos: row (H, row_ld) is that query's probabilities in
- * slot order (backend memory, or NULL); row_ld is env->max_slots. Each position is one call a layer, in order. step >= 1 counts generated tokens; 0 while the question is fed. */
+ * slot order (backend memory, or NULL); row_ld is env->max_slots. Where it slides, each position is one call a layer. step >= 1 counts generated tokens; 0 while the question is fed. */
 int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step, struct kvt_err *err);
 
 #endif
