@@ -375,8 +375,8 @@ static void say_what(const struct run *r)
         printf("%d prompts: 95%% intervals by bootstrap over prompts.", r->n_prompts);
     printf(" J and O leave out what either method\nprotects (J all: every token). O: 0 = chance, 1 = nested; p: circular shifts.\n");
     if (left_out)
-        printf("%lld of %lld cells have no say in O: a side keeps nothing or all of what is left.\n", (long long)left_out,
-               (long long)cells);
+        printf("%lld of %lld cells have no say in O: without protected tokens a side keeps nothing there,\n"
+               "or everything (\"-\": all cells of a pair).\n", (long long)left_out, (long long)cells);
     putchar('\n');
 }
 

@@ -9,14 +9,21 @@
 #include "base/mem.h"
 #include "base/stats.h"
 
-double kvt_overlap_jaccard(const struct kvt_overlap *o) { return o->either ? (double)o->both / (double)o->either : NAN; }
+double kvt_overlap_jaccard(const struct kvt_overlap *o)
+{
+    return o->cells > o->left_out ? (double)o->both / (double)o->either : NAN;
+}
 
 double kvt_overlap_all_jaccard(const struct kvt_overlap *o)
 {
     return o->all_either ? (double)o->all_both / (double)o->all_either : NAN;
 }
 
-double kvt_overlap_chance(const struct kvt_overlap *o) { return o->chance_den > 0 ? o->chance_num / o->chance_den : NAN; }
+double kvt_overlap_chance(const struct kvt_overlap *o)
+{
+    return o->cells > o->left_out ? o->chance_num / o->chance_den : NAN;
+}
+
 double kvt_overlap_adjusted(const struct kvt_overlap *o) { return o->room > 0 ? o->gain / o->room : NAN; }
 
 void kvt_overlap_add(struct kvt_overlap *to, const struct kvt_overlap *from)

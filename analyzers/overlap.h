@@ -17,9 +17,11 @@ struct kvt_overlap {
     int64_t universe;             /* sum of n */
 };
 
-double kvt_overlap_jaccard(const struct kvt_overlap *o);      /* NaN where nothing is in the universe */
-double kvt_overlap_all_jaccard(const struct kvt_overlap *o);
+/* Jaccard and its chance value, NaN where no cell has a say: a side that keeps only protected tokens neither agrees nor
+ * disagrees. */
+double kvt_overlap_jaccard(const struct kvt_overlap *o);
 double kvt_overlap_chance(const struct kvt_overlap *o);
+double kvt_overlap_all_jaccard(const struct kvt_overlap *o);
 /* Adjusted overlap O: 1 = nested, 0 = chance. */
 double kvt_overlap_adjusted(const struct kvt_overlap *o);
 void kvt_overlap_add(struct kvt_overlap *to, const struct kvt_overlap *from);

@@ -114,15 +114,16 @@ static void grid_of(int n, int *cols, int *rows)
     *rows = (n + *cols - 1) / *cols;
 }
 
-static void panel_script(const struct kvt_plot *p, FILE *gp, const struct panels *ps, int i, int cols, int rows)
+static void panel_script(const struct kvt_plot *p, FILE *gp, const struct panels *ps, int i, int cols)
 {
     const struct kvt_trace_info *info = p->info;
-    int n = info->n_prompt, row = i / cols;
+    int n = info->n_prompt;
+    bool left = i % cols == 0, right = i % cols == cols - 1 || i == ps->n - 1, bottom = i + cols >= ps->n;
     fputs("set title ", gp);
     kvt_gp_text(gp, ps->title[i]);
-    fputc('\n', gp);
-    fprintf(gp, "set xlabel '%s'\nset ylabel '%s'\n", i + cols >= ps->n || row == rows - 1 ? "key position (token)" : "",
-            i % cols ? "" : "query position (token)");
+    fprintf(gp, "\nset xlabel '%s'\nset format x '%s'\nset ylabel '%s'\nset format y '%s'\n",
+            bottom ? "key position (token)" : "", bottom ? "%g" : "", left ? "query position (token)" : "", left ? "%g" : "");
+    kvt_plot_span_tics(gp, info, "y2", n, right ? KVT_TICS_SHORT : KVT_TICS_BORDERS);
     /* pixel centres: bin c covers tokens [c n / C, (c + 1) n / C) */
     fprintf(gp, "plot 'panel%d.bin' binary array=(%d,%d) format='%%float' dx=%.9g dy=%.9g origin=(%.9g,%.9g) with image notitle\n",
             i, info->map_c, info->map_r, (double)n / info->map_c, (double)n / info->map_r, 0.5 * n / info->map_c,
@@ -144,15 +145,14 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
     int cols, rows;
     grid_of(ps.n ? ps.n : 1, &cols, &rows);
     int side = ps.n == 1 ? 430 : ps.n <= 4 ? 300 : 250;
+    int w = cols * (side + 16) + 164, h = rows * (side + 36) + 82;
     if (!rc)
-        rc = kvt_figure_begin(&f, &p->figure, cols * (side + 26) + 130, rows * (side + 42) + 92, err);
+        rc = kvt_figure_begin(&f, &p->figure, w, h, err);
     if (!rc) {
-        int w = cols * (side + 26) + 130, h = rows * (side + 42) + 92;
         fprintf(f.gp, "n = %d\nlow = %.6g\nhigh = %.6g\nwidth = %d.0\nheight = %d.0\ncols = %d\nrows = %d\nside = %d.0\n", info->n_prompt,
                 low, high, w, h, cols, rows, side);
         kvt_figure_style(&f);
-        kvt_plot_span_tics(f.gp, info, "x2", info->n_prompt, ps.n == 1);
-        kvt_plot_span_tics(f.gp, info, "y2", info->n_prompt, false);
+        kvt_plot_span_tics(f.gp, info, "x2", info->n_prompt, ps.n == 1 ? KVT_TICS_NAMES : KVT_TICS_SHORT);
         fprintf(f.gp, "set cblabel '%s'\n", p->max ? "largest attention weight in the bin" : "attention weight, mean of the bin");
         fputs("set label 1 ", f.gp);
         char caption[400];
@@ -176,7 +176,7 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
             rc = kvt_fail(err, KVT_EIO, "%s: writing failed (disk full?)", name);
         fprintf(f.gp, "col = %d\nrow = %d\n@PLACE\n%s\n", i % cols, i / cols,
                 i == ps.n - 1 ? "@COLOURBOX" : "unset colorbox");
-        panel_script(p, f.gp, &ps, i, cols, rows);
+        panel_script(p, f.gp, &ps, i, cols);
         if (i == 0)
             fputs("unset label 1\n", f.gp);
     }

@@ -44,7 +44,7 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
     if (!rc && n > MAX_PANELS)
         rc = kvt_fail(err, KVT_EUSAGE, "%d branches are more than %d panels; name fewer with --branches", n, MAX_PANELS);
     int cols = n > 8 ? 2 : 1, rows = n ? (n + cols - 1) / cols : 1, high = rows > 6 ? 78 : 92;
-    int w = cols * 640 + 120, h = rows * (high + 24) + 92;
+    int w = cols * 640 + 120, h = rows * (high + 22) + 96;
     if (!rc)
         rc = kvt_figure_begin(&f, &p->figure, w, h, err);
     if (!rc) {
@@ -52,12 +52,11 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
                 info->n_context, info->L, info->G, w, h, cols, rows, high);
         kvt_figure_style(&f);
         fprintf(f.gp, "set cblabel 'share of the %d kv heads that keep the token'\nset label 1 ", info->G);
-        char caption[400];
-        snprintf(caption, sizeof caption, "%s, %s%s. Each panel: method, share of the context it really holds.",
-                 kvt_plot_subject(info, subject, sizeof subject), p->at ? "after step " : "at prefill's end",
-                 p->at ? "of decoding" : "");
+        char caption[400], when[32] = "at prefill's end";
         if (p->at)
-            snprintf(caption, sizeof caption, "%s, after step %d. Each panel: method, share of the context it holds.", subject, p->at);
+            snprintf(when, sizeof when, "after step %d", p->at);
+        snprintf(caption, sizeof caption, "%s, %s. Each panel: method, share of the context it really holds.",
+                 kvt_plot_subject(info, subject, sizeof subject), when);
         kvt_gp_text(f.gp, caption);
         fputs(" at screen 0.012,screen 12.0/height left front\nset multiplot\n", f.gp);
     }
@@ -77,14 +76,15 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
         snprintf(title, sizeof title, "%.90s    asked %s, holds %.1f%%", b->canonical[0] ? b->canonical : b->name,
                  kvt_budget_text(b, budget, sizeof budget), 100.0 * (double)kept / (double)all);
         bool bottom = i + cols >= n;
-        fprintf(f.gp, "col = %d\nrow = %d\n@PLACE\n%s\nset title ", i % cols, i / cols, i == n - 1 ? "@COLOURBOX" : "unset colorbox");
+        fprintf(f.gp, "col = %d\nrow = %d\n@PLACE\n%s\nset label 2 ", i % cols, i / cols, i == n - 1 ? "@COLOURBOX" : "unset colorbox");
         kvt_gp_text(f.gp, title);
-        fprintf(f.gp, "\nset xlabel '%s'\nset format x '%s'\nset ylabel '%s'\n", bottom ? "token position" : "", bottom ? "%g" : "",
+        fprintf(f.gp, " at graph 0,graph 1 left offset character 0,%s front\n", i < cols ? "1.75" : "0.6");
+        fprintf(f.gp, "set xlabel '%s'\nset format x '%s'\nset ylabel '%s'\n", bottom ? "token position" : "", bottom ? "%g" : "",
                 i % cols ? "" : "layer");
         if (i < cols)
-            kvt_plot_span_tics(f.gp, info, "x2", info->n_context, true);
+            kvt_plot_span_tics(f.gp, info, "x2", info->n_context, KVT_TICS_NAMES);
         else if (i == cols)
-            kvt_plot_span_tics(f.gp, info, "x2", info->n_context, false);
+            kvt_plot_span_tics(f.gp, info, "x2", info->n_context, KVT_TICS_BORDERS);
         fprintf(f.gp, "plot 'panel%d.bin' binary array=(%d,%d) format='%%float' dx=1 dy=1 origin=(0.5,0) with image notitle\n", i,
                 info->n_context, info->L);
         if (i == 0)

@@ -13,10 +13,9 @@ set tics front out nomirror scale 0.4
 set ytics 10
 set x2tics scale 0.2 offset 0,-0.45
 set border 15 linewidth 0.6 linecolor '#444444'
-set title offset 0,-0.45 left
 set xlabel offset 0,0.5
 set ylabel offset 1,0
-set style line 1 linecolor '#d95f02' linewidth 0.5 dashtype (3,3)
+set style line 1 linecolor '#d95f02' linewidth 0.7 dashtype (3,3)
 
-PLACE = 'set lmargin at screen (46 + col * 640) / width; set rmargin at screen (46 + col * 640 + 600) / width; set tmargin at screen 1 - (44 + row * (high + 24)) / height; set bmargin at screen 1 - (44 + row * (high + 24) + high) / height'
+PLACE = 'set lmargin at screen (46 + col * 640) / width; set rmargin at screen (46 + col * 640 + 600) / width; set tmargin at screen 1 - (50 + row * (high + 22)) / height; set bmargin at screen 1 - (50 + row * (high + 22) + high) / height'
 COLOURBOX = 'set colorbox user origin (14 + cols * 640 + 14) / width, 60 / height size 11 / width, (height - 110) / height noborder'

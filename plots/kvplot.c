@@ -1,4 +1,5 @@
 /* kvplot: a trace as pictures, through gnuplot. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ const char *kvt_plot_subject(const struct kvt_trace_info *info, char *buf, size_
     return buf;
 }
 
-void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, bool with_names)
+void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, enum kvt_tics how)
 {
     /* Names in the middle of their span (minor tics carry no label, so the borders are minor, drawn as grid lines). */
     fprintf(gp, "set %stics (", axis);
@@ -28,12 +29,14 @@ void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char 
         if (s->parent >= 0 || !strcmp(s->kind, "sentence") || s->start >= n_tok || s->end <= s->start)
             continue;
         int end = s->end < n_tok ? s->end : n_tok;
-        const char *name = s->name;
-        char one[2] = {0};
-        if (!with_names && !strcmp(s->kind, "shot") && !strncmp(name, "shot ", 5))
+        const char *name = how == KVT_TICS_BORDERS ? "" : s->name;
+        char letter[2] = {0};
+        if (how == KVT_TICS_SHORT && !strcmp(s->kind, "shot") && !strncmp(name, "shot ", 5)) {
             name += 5;
-        else if (!with_names) /* "question" -> "Q" */
-            name = (one[0] = (char)(name[0] >= 'a' && name[0] <= 'z' ? name[0] - 32 : name[0]), one);
+        } else if (how == KVT_TICS_SHORT) {
+            letter[0] = (char)toupper((unsigned char)name[0]);
+            name = letter;
+        }
         if (n++)
             fputs(", ", gp);
         if (s->start > 0)

@@ -77,7 +77,7 @@ int kvt_plot_overlap(const struct kvt_plot *p, struct kvt_err *err)
         int len = (int)strlen(kvt_short_name(info, branch, n, i));
         longest = len > longest ? len : longest;
     }
-    int left = 24 + 6 * longest, w = left + n * cell + 110, h = n * cell + 5 * longest + 128;
+    int left = 24 + 6 * longest, w = left + n * cell + 110, h = n * cell + 4 * longest + 104;
     if (w < 470)
         w = 470; /* room for title and caption */
     if (!rc)
