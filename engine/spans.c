@@ -103,7 +103,7 @@ static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c ==
 /* "Mr.", "e.g.", a single initial: a full stop that ends no sentence. at: the full stop. */
 static bool is_abbreviation(const char *text, size_t from, size_t at)
 {
-    static const char *const list[] = {"Mr", "Mrs", "Ms", "Dr", "St", "Prof", "vs", "e.g", "i.e", "cf", "No", "Fig"};
+    static const char *const list[] = {"Mr", "Mrs", "Ms", "Dr", "St", "Prof", "vs", "e.g", "i.e", "cf", "Fig"};
     size_t s = at;
     while (s > from && !is_space(text[s - 1]) && !strchr("(\"'[", text[s - 1]))
         s--;
