@@ -269,14 +269,14 @@ int kvt_args_parse(const struct kvt_cli *cli, int argc, char **argv, struct kvt_
     return 0;
 }
 
-/* Words from column `at` on, wrapped under HELP_COLUMN. */
-static void wrap(FILE *f, const char *text, int at)
+/* Words from column `at` on, wrapped to begin again at column `indent`. */
+static void wrap(FILE *f, const char *text, int at, int indent)
 {
     while (*text) {
         int word = (int)strcspn(text, " ");
-        if (at > HELP_COLUMN && at + word > HELP_WIDTH) {
-            fprintf(f, "\n%*s", HELP_COLUMN, "");
-            at = HELP_COLUMN;
+        if (at > indent && at + word > HELP_WIDTH) {
+            fprintf(f, "\n%*s", indent, "");
+            at = indent;
         }
         fprintf(f, "%.*s", word, text);
         at += word;
@@ -287,8 +287,8 @@ static void wrap(FILE *f, const char *text, int at)
                 fputc(' ', f);
                 at++;
             } else if (*text) {
-                fprintf(f, "\n%*s", HELP_COLUMN, "");
-                at = HELP_COLUMN;
+                fprintf(f, "\n%*s", indent, "");
+                at = indent;
             }
         }
     }
@@ -306,12 +306,14 @@ static void help_line(FILE *f, char letter, const char *name, const char *value,
         n = 0;
     }
     fprintf(f, "%*s", HELP_COLUMN - n, "");
-    wrap(f, help, HELP_COLUMN);
+    wrap(f, help, HELP_COLUMN, HELP_COLUMN);
 }
 
 static void help(const struct kvt_cli *cli, FILE *f)
 {
-    fprintf(f, "usage: %s [options]%s%s\n%s\n\n", cli->tool, cli->operands[0] ? " " : "", cli->operands, cli->about);
+    fprintf(f, "usage: %s [options]%s%s\n", cli->tool, cli->operands[0] ? " " : "", cli->operands);
+    wrap(f, cli->about, 0, 0);
+    fputc('\n', f);
     for (int i = 0; i < cli->n_opts; i++) {
         const struct kvt_opt *o = &cli->opt[i];
         if (!o->name) {
