@@ -10,6 +10,7 @@
 
 enum {
     LANES = 16,
+    RUN = 256,              /* logits handled at once */
     WORTH_THREADS = 1 << 15 /* values; below it waking a thread costs more than it saves */
 };
 
@@ -17,10 +18,14 @@ enum {
 
 /* ---- exponential ---- */
 
+/* x where `holds`, else 0: as bits, because a compiler that fears traps makes a branch of ?: and no vector. */
+BODY float where(bool holds, float x) { return kvt_f32_from_bits(kvt_bits_from_f32(x) & (0u - (uint32_t)holds)); }
+
 /* e^x for x <= 88, relative error below 2e-7; exactly 0 below -87. Cephes' polynomial on |r| <= ln 2 / 2. */
 BODY float exp_body(float x)
 {
-    float low = x < -87.0f ? -87.0f : x;
+    bool reachable = !(x < -87.0f); /* NaN stays NaN */
+    float low = where(reachable, x);
     float shifted = low * 1.44269504f + 12582912.0f; /* 1.5 x 2^23: the sum's last bits are the rounded integer */
     float n = shifted - 12582912.0f;
     float r = low - n * 0.693359375f + n * 2.12194440e-4f; /* first product exact: 9 bits by 8 */
@@ -32,7 +37,7 @@ BODY float exp_body(float x)
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
     float scale = kvt_f32_from_bits((kvt_bits_from_f32(shifted) + 127u) << 23); /* 2^n; the shift drops the 1.5 x 2^23 */
-    return x < -87.0f ? 0.0f : p * scale;
+    return where(reachable, p * scale);
 }
 
 /* ---- bodies ---- */
@@ -77,8 +82,8 @@ BODY void swiglu_body(const float *gate, const float *up, float *out, size_t n)
     for (size_t i = 0; i < n; i++) {
         float g = gate[i];
         /* e^-|g| never overflows; silu(g) = g / (1 + e^-g), and for g < 0 the same as g e^g / (1 + e^g) */
-        float e = exp_body(g < 0 ? g : -g);
-        out[i] = g * (g < 0 ? e : 1.0f) / (1.0f + e) * up[i];
+        float e = exp_body(-fabsf(g));
+        out[i] = g * (where(g < 0, e) + where(g >= 0, 1.0f)) / (1.0f + e) * up[i];
     }
 }
 
@@ -95,9 +100,9 @@ struct row_stats {
     double moment;  /* of e^(x - max) (x - max) */
 };
 
-BODY void stats_body(const float *x, int V, struct row_stats *out)
+/* Largest value and its first place. */
+BODY int top_body(const float *x, int V, float *max)
 {
-    enum { RUN = 256 };
     float top[LANES];
     for (int j = 0; j < LANES; j++)
         top[j] = -INFINITY;
@@ -107,62 +112,75 @@ BODY void stats_body(const float *x, int V, struct row_stats *out)
             top[j] = x[v + j] > top[j] ? x[v + j] : top[j];
     for (; v < V; v++)
         top[v % LANES] = x[v] > top[v % LANES] ? x[v] : top[v % LANES];
-    float max = top[0];
+    *max = top[0];
     for (int j = 1; j < LANES; j++)
-        max = top[j] > max ? top[j] : max;
-    int at = 0, found = 0;
+        *max = top[j] > *max ? top[j] : *max;
+    int at = 0;
     for (; at + RUN <= V; at += RUN) { /* the first run that holds it; then the place in the run */
+        int found = 0;
         for (int j = 0; j < RUN; j++)
-            found |= x[at + j] == max;
+            found |= x[at + j] == *max;
         if (found)
             break;
     }
-    while (at < V && x[at] != max)
+    while (at < V && x[at] != *max)
         at++;
-    out->argmax = at < V ? at : 0; /* all NaN */
-    out->max = max;
+    return at < V ? at : 0; /* all NaN */
+}
+
+/* sum of n <= RUN values, value i to lane i % LANES */
+BODY void add_lanes(double *lane, const float *value, int n)
+{
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += (double)value[i + j];
+    for (; i < n; i++)
+        lane[i % LANES] += (double)value[i];
+}
+
+BODY double sum_lanes(double *lane)
+{
+    for (int width = LANES / 2; width; width /= 2)
+        for (int j = 0; j < width; j++)
+            lane[j] += lane[j + width];
+    return lane[0];
+}
+
+BODY void stats_body(const float *x, int V, struct row_stats *out)
+{
     double sum[LANES] = {0}, moment[LANES] = {0};
-    for (v = 0; v + LANES <= V; v += LANES) {
-        for (int j = 0; j < LANES; j++) {
-            float d = x[v + j] - max, e = exp_body(d);
-            sum[j] += (double)e;
-            moment[j] += (double)(e > 0 ? e * d : 0.0f); /* 0 x -inf is 0 here */
+    float max, e[RUN], m[RUN]; /* a run at a time, so that every loop is a plain one over an array */
+    out->argmax = top_body(x, V, &max);
+    out->max = max;
+    for (int v = 0; v < V; v += RUN) {
+        int n = V - v < RUN ? V - v : RUN;
+        for (int i = 0; i < n; i++) {
+            float d = x[v + i] - max;
+            e[i] = exp_body(d);
+            m[i] = where(e[i] > 0, e[i] * d); /* 0 x -inf is 0 here */
         }
+        add_lanes(sum, e, n);
+        add_lanes(moment, m, n);
     }
-    for (; v < V; v++) {
-        float d = x[v] - max, e = exp_body(d);
-        sum[v % LANES] += (double)e;
-        moment[v % LANES] += (double)(e > 0 ? e * d : 0.0f);
-    }
-    for (int width = LANES / 2; width; width /= 2) {
-        for (int j = 0; j < width; j++) {
-            sum[j] += sum[j + width];
-            moment[j] += moment[j + width];
-        }
-    }
-    out->sum = sum[0];
-    out->moment = moment[0];
+    out->sum = sum_lanes(sum);
+    out->moment = sum_lanes(moment);
 }
 
 /* Sum of e^(b - max) (b - x): where b is out of reach of f32's exponential nothing is added. */
 BODY double cross_body(const float *b, const float *x, float max, int V)
 {
     double sum[LANES] = {0};
-    int v = 0;
-    for (; v + LANES <= V; v += LANES) {
-        for (int j = 0; j < LANES; j++) {
-            float e = exp_body(b[v + j] - max), d = b[v + j] - x[v + j];
-            sum[j] += e > 0 ? (double)e * (double)d : 0.0;
+    float m[RUN];
+    for (int v = 0; v < V; v += RUN) {
+        int n = V - v < RUN ? V - v : RUN;
+        for (int i = 0; i < n; i++) {
+            float e = exp_body(b[v + i] - max);
+            m[i] = where(e > 0, e * (b[v + i] - x[v + i]));
         }
+        add_lanes(sum, m, n);
     }
-    for (; v < V; v++) {
-        float e = exp_body(b[v] - max), d = b[v] - x[v];
-        sum[v % LANES] += e > 0 ? (double)e * (double)d : 0.0;
-    }
-    for (int width = LANES / 2; width; width /= 2)
-        for (int j = 0; j < width; j++)
-            sum[j] += sum[j + width];
-    return sum[0];
+    return sum_lanes(sum);
 }
 
 /* ---- levels ---- */
