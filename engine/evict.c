@@ -51,23 +51,12 @@ int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budge
     /* kvpress's ChunkKV protects nothing: its window wins by its score */
     bool window = p->keep_window && !(p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS);
     for (int j = 0; j < n; j++) {
-        map[j] = j < p->sinks ? KVT_KEPT_PROTECTED
-               : (window && j >= n_prompt - p->window) || j >= n - recent ? KVT_KEPT_WINDOW : 0;
-        count += map[j] != 0;
+        int why = j < p->sinks ? KVT_KEPT_PROTECTED : (window && j >= n_prompt - p->window) || j >= n - recent ? KVT_KEPT_WINDOW : 0;
+        if (map)
+            map[j] = (uint8_t)why;
+        count += why != 0;
     }
     return count;
-}
-
-/* How many slots a policy protects, without a map. */
-static int protected_of(const struct kvt_policy *p, int n_prompt, int n, int budget)
-{
-    int recent = p->recent < 0 ? (budget + 1) / 2 : p->recent;
-    bool window = p->keep_window && !(p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS);
-    int from = n - recent, first = p->sinks < n ? p->sinks : n;
-    if (window && n_prompt - p->window < from)
-        from = n_prompt - p->window;
-    from = from < first ? first : from > n ? n : from;
-    return first + n - from;
 }
 
 int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context, int n_shots,
@@ -86,7 +75,7 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
                         p->window, n_prompt, n_prompt > 1 ? n_prompt - 1 : 1);
     if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT)
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
-    int tok = kvt_budget_tokens(budget, n_context), kept = protected_of(p, n_prompt, n_context, tok);
+    int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, n_prompt, n_context, tok, NULL);
     int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
     if (tok >= least || tok >= n_context)
         return 0;
@@ -265,7 +254,7 @@ static void allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
     if (e->keep_all || tok >= n || p->alloc == KVT_ALLOC_UNIFORM || !e->spec.method->layer_budget)
         return;
     struct kvt_layer_ask ask = {
-        .L = L, .n = n, .total_tok = tok, .protect_tok = protected_of(p, e->env->n_prompt, n, tok),
+        .L = L, .n = n, .total_tok = tok, .protect_tok = kvt_evict_protect(p, e->env->n_prompt, n, tok, NULL),
         .total_real = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm * n / 1e6 : tok,
     };
     w->fallback = e->spec.method->layer_budget(p, &ask, w->layer_tok, w->note, sizeof w->note) == 1;

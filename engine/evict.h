@@ -66,7 +66,8 @@ bool kvt_evictor_steps(const struct kvt_evictor *e);
 bool kvt_evictor_slides(const struct kvt_evictor *e);
 bool kvt_evictor_wants_row(const struct kvt_evictor *e);
 /* After layer `layer`'s attention of the step that appended position pos: row (H, row_ld) is that query's probabilities in
- * slot order (backend memory, or NULL); row_ld is env->max_slots. Where it slides, each position is one call a layer. step >= 1 counts generated tokens; 0 while the question is fed. */
+ * slot order (backend memory, or NULL); row_ld is env->max_slots. Where it slides, each position is one call a layer.
+ * step >= 1 counts generated tokens; 0 while the question is fed. */
 int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step, struct kvt_err *err);
 
 #endif

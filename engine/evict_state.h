@@ -86,7 +86,8 @@ struct kvt_evict_work {
 const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int layer);
 /* Token scores of a layer, as ranked: *out (R, ld) backend memory, one of w's. */
 int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float **out);
-/* Protected slots of the context under a budget, as enum kvt_reason, into map (n); returns how many. */
+/* Protected slots of the context under a budget, as enum kvt_reason, into map (n) or nowhere; returns how
+ * many. */
 int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budget, uint8_t *map);
 
 /* Units of the context into w->h_seg and w->h_candidate; returns how many. With w NULL only counts. */

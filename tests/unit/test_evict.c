@@ -54,21 +54,26 @@ Test(evict, share_follows_tokens_seen)
     }
 }
 
-/* H2O by hand: H 2 over G 1, context 6, budget 4: recent 2, heavy 2.
- * Mean mass: 5, 1, 3, 2, .5, .5: heavy are 0 and 2, recent 4 and 5.
- * Step 1 (position 6): row means on slots 0 2 4 5 6: .1 .1 .4 .1 .3: sums 5.1 3.1 .9 .6 .3; recent 5, 6; of 0, 2, 4 the
- * least is 4. Its slot takes 6. Step 2 (position 7), slot order 0 2 6 5 7: rows 0 0 0 .6 .4 -> 5 has 1.2 and leaves
- * (recent are 6 and 7). Step 3 (position 8), slots 0 2 6 7 8: row .1 .1 4 .1 .1: 6 now holds 4.3, 2 has 3.2 and leaves.
+/* H2O by hand: H 2 over G 1, context 6, budget 4: recent 2, heavy 2. Slots are written in their order.
+ * prefill  mean mass 5 1 3 2 2.5 .5: heavy are 0 and 2, recent 4 and 5.
+ * step 1   slots 0 2 4 5 6 have 5.1 3.1 2.9 .6 .3; 5 and 6 are recent; 4 leaves, 6 takes its slot.
+ * step 2   slots 0 2 6 5 7 have 5.1 3.1 .3 1.2 4; 5 leaves, 7 takes its slot.
+ * step 3   slots 0 2 6 7 8 have 5.2 3.2 .8 4.2 .1; 6 leaves (with the sum of 4, whose slot it has, it would stay).
+ * step 4   slots 0 2 8 7 9 have 5.3 3.3 .6 4.3 .1; 2 leaves.
+ * step 5   slots 0 9 8 7 10 have 5.4 .2 .7 4.4 .1; 8 leaves (with what 7 left behind in its first slot it would stay).
  * Would catch: state that doesn't move with its slot, a new slot that inherits an old sum, the current row left out. */
 Test(evict, h2o_by_hand)
 {
-    static const float mass[2][6] = {{6, 1, 2, 2, 1, 0}, {4, 1, 4, 2, 0, 1}};
-    static const float row1[2][5] = {{.2f, 0, .4f, .1f, .3f}, {0, .2f, .4f, .1f, .3f}};
-    static const float row2[2][5] = {{0, 0, 0, .6f, .4f}, {0, 0, 0, .6f, .4f}};
-    static const float row3[2][5] = {{.1f, .1f, 4, .1f, .1f}, {.1f, .1f, 4, .1f, .1f}};
+    static const float mass[2][6] = {{6, 1, 2, 2, 3, 0}, {4, 1, 4, 2, 2, 1}};
+    static const float row[5][2][5] = {{{.2f, 0, .4f, .1f, .3f}, {0, .2f, .4f, .1f, .3f}},
+                                       {{0, 0, 0, .6f, 4}, {0, 0, 0, .6f, 4}},
+                                       {{.1f, .1f, .5f, .2f, .1f}, {.1f, .1f, .5f, .2f, .1f}},
+                                       {{.1f, .1f, .5f, .1f, .1f}, {.1f, .1f, .5f, .1f, .1f}},
+                                       {{.1f, .1f, .1f, .1f, .1f}, {.1f, .1f, .1f, .1f, .1f}}};
+    static const int lost[5] = {4, 5, 6, 2, 8};
     EACH_BACKEND(ops) {
         struct rig r;
-        rig_open(&r, ops, 1, 1, 2, 1, 6, 6, 4, 3, no_window, 0);
+        rig_open(&r, ops, 1, 1, 2, 1, 6, 6, 5, 3, no_window, 0);
         rig_scores(&r, 0, mass[0]);
         struct kvt_evictor *e = rig_evict(&r, 1, "h2o", rig_tokens(4)), *f = NULL;
         RIG_EXPECT(&r, 1, 0, 0, "prefill", 0, 2, 4, 5);
@@ -77,42 +82,48 @@ Test(evict, h2o_by_hand)
         cr_assert_eq(r.reason[5], KVT_KEPT_WINDOW);
         cr_assert_eq(r.threshold[0], 3.0f);
         cr_assert(isnan(r.decided[4]), "what is protected isn't ranked");
-        rig_step(&r, e, 1, 0, 6, 1, row1[0], 5);
-        RIG_EXPECT(&r, 1, 0, 0, "step 1", 0, 2, 5, 6);
-        struct kvt_err err;
-        cr_assert_eq(ops->cache_fork(r.dev, r.cache, 1, 2), 0);
-        cr_assert_eq(kvt_evictor_fork(&f, e, 2, &err), 0);
-        rig_step(&r, e, 1, 0, 7, 2, row2[0], 5);
-        RIG_EXPECT(&r, 1, 0, 0, "step 2", 0, 2, 6, 7);
-        rig_step(&r, e, 1, 0, 8, 3, row3[0], 5);
-        RIG_EXPECT(&r, 1, 0, 0, "step 3", 0, 6, 7, 8);
-        cr_assert_eq(r.n_lost, 3);
-        cr_assert_eq(r.lost[2].pos, 2);
-        /* the fork goes its own way from step 1 on, and says nothing */
-        rig_step(&r, f, 2, 0, 7, 2, row2[0], 5);
-        rig_step(&r, f, 2, 0, 8, 3, row3[0], 5);
-        RIG_EXPECT(&r, 2, 0, 0, "fork", 0, 6, 7, 8);
-        cr_assert_eq(r.n_lost, 3);
+        for (int s = 1; s <= 5; s++) {
+            rig_step(&r, e, 1, 0, 5 + s, s, row[s - 1][0], 5);
+            cr_assert_eq(r.n_lost, s);
+            cr_assert_eq(r.lost[s - 1].pos, lost[s - 1], "step %d: %d left", s, r.lost[s - 1].pos);
+            struct kvt_err err;
+            if (s == 1) { /* from here on a fork goes its own way */
+                cr_assert_eq(ops->cache_fork(r.dev, r.cache, 1, 2), 0);
+                cr_assert_eq(kvt_evictor_fork(&f, e, 2, &err), 0);
+            }
+        }
+        RIG_EXPECT(&r, 1, 0, 0, "step 5", 0, 7, 9, 10);
+        for (int s = 2; s <= 5; s++)
+            rig_step(&r, f, 2, 0, 5 + s, s, row[s - 1][0], 5);
+        RIG_EXPECT(&r, 2, 0, 0, "fork", 0, 7, 9, 10);
+        cr_assert_eq(r.n_lost, 5, "a fork says nothing");
         kvt_evictor_close(&e);
         kvt_evictor_close(&f);
         rig_close(&r);
     }
 }
 
-/* With norm=visible the sum is divided by the rows that saw the slot: mass 6 of 6 rows is less than 3 of 2 rows.
- * Would catch: rows counted from the wrong end, or only at prefill. */
+/* With norm=visible the sum is divided by the rows that saw the slot. Prefill of 6: means .58 .2 .25 .33 1.5 1.1: 0, 4
+ * and 5 stay. Position 6: 3.5 / 7, 3 / 3 and 1.1 / 2: 0 leaves. Would catch: rows counted one off, or only at prefill. */
 Test(evict, h2o_visible_mean)
 {
-    static const float mass[1][6] = {{6, 1, 1, 1, 3, 1}}; /* means 1 .2 .25 .33 1.5 1 */
-    static const float row[1][4] = {{0, 0, 0, 1}};        /* slots 4 5 6 of budget 3, then the row of position 6 */
+    static const float mass[1][6] = {{3.5f, 1, 1, 1, 3, 1.1f}}, row[1][4] = {{0, 0, 0, 1}};
+    /* 6 slots of a prefill of 8: 8 / 8 is more than 2.4 / 3; counted from the context's end it would be less */
+    static const float question[1][8] = {{8, 0, 0, 0, 0, 2.4f, 9, 9}};
     EACH_BACKEND(ops) {
         struct rig r;
         rig_open(&r, ops, 1, 1, 1, 1, 6, 6, 4, 2, no_window, 0);
         rig_scores(&r, 0, mass[0]);
         struct kvt_evictor *e = rig_evict(&r, 1, "h2o[norm=visible,recent=1]", rig_tokens(3));
         RIG_EXPECT(&r, 1, 0, 0, "prefill", 0, 4, 5);
-        rig_step(&r, e, 1, 0, 6, 1, row[0], 4); /* means 6/7, 3/3, 1/2: position 5 leaves */
-        RIG_EXPECT(&r, 1, 0, 0, "step", 0, 4, 6);
+        rig_step(&r, e, 1, 0, 6, 1, row[0], 4);
+        RIG_EXPECT(&r, 1, 0, 0, "step", 4, 5, 6);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+        rig_open(&r, ops, 1, 1, 1, 1, 8, 6, 0, 2, no_window, 0);
+        rig_scores(&r, 0, question[0]);
+        e = rig_evict(&r, 1, "h2o[norm=visible,recent=0,schedule=prefill]", rig_tokens(1));
+        RIG_EXPECT(&r, 1, 0, 0, "rows of the question count", 0);
         kvt_evictor_close(&e);
         rig_close(&r);
     }
@@ -190,6 +201,28 @@ Test(evict, shotkv_decode_by_hand)
         RIG_EXPECT(&r, 1, 0, 0, "m 4 keeps 2", 0, 6, 9, 12, 13);
         rig_step(&r, e, 1, 0, 14, 5, row5, 6);
         RIG_EXPECT(&r, 1, 0, 0, "m 5 keeps 2: of 12 and 13 the one with more now", 0, 6, 9, 13, 14);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* The question may come in one block without calls; its tokens stay. Would catch: a count of live slots that is wrong then,
+ * the question taken for generated text. */
+Test(evict, shotkv_decode_after_a_block)
+{
+    static const float mass[12] = {0}, row1[] = {0, 0, 0, 0, 0, .9f}, row2[] = {0, 0, 0, 0, 0, .9f, .1f};
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 1, 1, 12, 10, 8, 2, no_window, 0);
+        r.env.shot = three_shots;
+        r.env.n_shots = 3;
+        rig_scores(&r, 0, mass);
+        struct kvt_evictor *e = rig_evict(&r, 1, "shotkv[decode=40%]", rig_keep(300000));
+        cr_assert(kvt_evictor_steps(e) && !kvt_evictor_slides(e));
+        rig_append(&r, 1, 0, 10, 12);
+        rig_step(&r, e, 1, 0, 12, 1, row1, 6);
+        rig_step(&r, e, 1, 0, 13, 2, row2, 7);
+        RIG_EXPECT(&r, 1, 0, 0, "one of two generated tokens", 0, 6, 9, 10, 11, 13);
         kvt_evictor_close(&e);
         rig_close(&r);
     }

@@ -88,5 +88,7 @@ for n, c, r in ((100, 20, 0.5), (105, 20, 0.5), (150, 7, 0.9), (130, 10, 0.6)):
          f"chunkkv[w=16,pool=avg5,chunk={c},count=kvpress,heads=shared]", 4, 2, n, 16, budget=chunk_budget(n, c, r))
 case("chunkkv below one chunk", lambda: ChunkKVPress(GivenAttention(0.5, window_size=4, kernel_size=5), chunk_length=64),
      "chunkkv[w=4,pool=avg5,chunk=64,count=kvpress]", 4, 2, 50, 4)
+case("chunkkv, one token of the window in a chunk", lambda: ChunkKVPress(GivenAttention(0.6, window_size=5, kernel_size=5), chunk_length=20),
+     "chunkkv[w=5,pool=avg5,chunk=20,count=kvpress,heads=shared]", 4, 2, 104, 5, budget=chunk_budget(104, 20, 0.6))
 print("end")
 sys.stdout.flush()
