@@ -11,6 +11,7 @@
 #include "base/rng.h"
 
 #define MAX_VOCAB 4096
+#define MAX_WORDS 4095 /* bytes of text to learn from */
 
 /* ---- a growing buffer; after a failed allocation it stays empty and `failed` ---- */
 
@@ -128,21 +129,26 @@ static const char paragraph[] =
     "total they still have 74 - 35 = 39 chocolates.\n#### 39\n\nQuestion: Michael had 58 golf balls. On tuesday, he lost 23 "
     "golf balls. On wednesday, he lost 2 more. How many golf balls did he have at the end of wednesday?\n";
 
-/* Learns merges by counting: the commonest pair of neighbours inside words becomes a token, again and again. */
-static void learn(struct vocab *v, int n_merges)
+static bool is_letter(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
+
+static bool has_token(const struct vocab *v, int a, int b) /* one with the bytes of a and b */
 {
-    enum { N = sizeof paragraph - 1 };
-    int id[N], word[N];
-    for (int i = 0, w = 0; i < N; i++) {
-        char c = paragraph[i];
-        bool letter = (c | 32) >= 'a' && (c | 32) <= 'z', before = i && ((paragraph[i - 1] | 32) >= 'a') &&
-                      ((paragraph[i - 1] | 32) <= 'z');
-        bool after_space = i && paragraph[i - 1] == ' ';
-        w += !(letter && (before || after_space)); /* a word is letters with one space in front */
-        id[i] = 3 + (unsigned char)c;
-        word[i] = w;
+    for (int t = 0; t < v->n; t++)
+        if (v->len[t] == v->len[a] + v->len[b] && memcmp(v->text[t], v->text[a], v->len[a]) == 0 &&
+            memcmp(v->text[t] + v->len[a], v->text[b], v->len[b]) == 0)
+            return true;
+    return false;
+}
+
+/* Learns merges by counting: the commonest pair of neighbours inside words becomes a token, again and again. */
+static void learn(struct vocab *v, int n_merges, const char *text)
+{
+    int id[MAX_WORDS], word[MAX_WORDS], n = 0;
+    for (int w = 0; text[n] && n < MAX_WORDS; n++) {
+        w += !(is_letter(text[n]) && n && (is_letter(text[n - 1]) || text[n - 1] == ' ')); /* letters, one space in front */
+        id[n] = 3 + (unsigned char)text[n];
+        word[n] = w;
     }
-    int n = N;
     while (v->n_merges < n_merges && v->n < MAX_VOCAB) {
         int best = 0, best_i = -1;
         for (int i = 0; i + 1 < n; i++) {
@@ -151,7 +157,7 @@ static void learn(struct vocab *v, int n_merges)
                 continue;
             for (int j = i; j + 1 < n; j++)
                 count += word[j] == word[j + 1] && id[j] == id[i] && id[j + 1] == id[i + 1];
-            if (count > best) {
+            if (count > best && !has_token(v, id[i], id[i + 1])) {
                 best = count;
                 best_i = i;
             }
@@ -175,7 +181,7 @@ static void learn(struct vocab *v, int n_merges)
     }
 }
 
-static void make_vocab(struct vocab *v, int n_merges)
+static void make_vocab(struct vocab *v, int n_merges, const char *words)
 {
     static const char *const special[3] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     for (; v->n < 3; v->n++) {
@@ -186,7 +192,7 @@ static void make_vocab(struct vocab *v, int n_merges)
         v->len[v->n] = 1;
         v->text[v->n][0] = (char)b;
     }
-    learn(v, n_merges);
+    learn(v, n_merges, words ? words : paragraph);
 }
 
 /* Bytes in GPT-2's alphabet. */
@@ -413,7 +419,7 @@ int kvt_mkmodel_bytes(unsigned char **out, size_t *bytes, const struct kvt_mkmod
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for a vocabulary");
         goto done;
     }
-    make_vocab(v, o.n_merges);
+    make_vocab(v, o.n_merges, o.words);
     put_tensors(&f, &o, v->n);
     if (f.bad_block) {
         rc = kvt_fail(err, KVT_EUSAGE, "%s needs rows that are a multiple of %d", kvt_dtypes[o.type].name,

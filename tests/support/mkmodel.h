@@ -22,6 +22,7 @@ struct kvt_mkmodel_opts {
     bool untied;               /* an output matrix of its own */
     bool add_bos;
     const char *pre;           /* "smollm" */
+    const char *words;         /* text to learn the merges from, at most 4095 bytes; NULL: a paragraph of plain English */
     /* things that readers must refuse */
     const char *rope_scaling;  /* rope.scaling.type, with rope_factor */
     float rope_factor;
