@@ -21,7 +21,7 @@
 enum { BLOCK = 64 };            /* rows of logits at a time */
 #define MAX_LOGPROB 2e-3        /* |difference| of natural log-probabilities */
 #define MAX_ATTENTION 1e-4      /* of the largest value of the row */
-#define MAX_MEAN_KL 5e-4        /* nats, bf16 products against f32 */
+#define MAX_MEAN_KL 5e-4        /* nats, bf16 products against f32, over all positions of all prompts */
 
 enum attention { MASS, WMASS, LAST, ENTROPY, N_ATTENTION };
 
@@ -209,7 +209,7 @@ static int run(const struct kvt_model *m, const struct kvt_ops *ops, const struc
 
 static bool good(const struct figures *f)
 {
-    bool ok = f->wrong_ids == 0 && f->max_lp <= MAX_LOGPROB && f->greedy_same == f->n_greedy && f->sum_kl <= MAX_MEAN_KL * f->rows;
+    bool ok = f->wrong_ids == 0 && f->max_lp <= MAX_LOGPROB && f->greedy_same == f->n_greedy;
     for (int a = 0; a < N_ATTENTION; a++)
         ok = ok && f->worst[a] <= MAX_ATTENTION;
     return ok;
@@ -276,6 +276,10 @@ int main(int argc, char **argv)
     }
     if (all.rows)
         row("all", &all);
+    if (all.rows && !(all.sum_kl <= MAX_MEAN_KL * all.rows)) {
+        printf("FAILED: the default arithmetic's mean KL\n");
+        failed++;
+    }
     printf("%-28s %6s %5s %9.0e %9s %7s %8.0e %8.0e %8.0e %8.0e %9.0e\n", "allowed", "", "same", MAX_LOGPROB, "", "all", MAX_ATTENTION,
            MAX_ATTENTION, MAX_ATTENTION, MAX_ATTENTION, MAX_MEAN_KL);
     kvt_model_close(&m);
