@@ -10,6 +10,8 @@
 
 enum {
     PANEL_OUTPUTS = 32, /* decoded at once: 32 x 576 bf16 is 37 KB, read from L2 while a tile's rows stay in L1 */
+    TILE_BYTES = 20 << 10,   /* of a tile's rows that L1 (32 KB) can keep */
+    BLOCK_BYTES = 384 << 10, /* of rows that L2 (1 MB, beside the panel) can keep */
     FEW_OUTPUTS = 48    /* of one piece of work with few rows: 4 pieces of the narrowest matrix here */
 };
 
@@ -41,7 +43,8 @@ struct job {
     int Kp;
     size_t row_bytes;    /* of weights */
     size_t packed_bytes; /* of a row of Kp packed values */
-    char *act;           /* (T, Kp) packed */
+    char *act;           /* (T, Kp) to be packed, or NULL: the input already is */
+    const char *in;      /* (T, Kp) packed */
 };
 
 static void pack_row(const struct job *j, int t)
@@ -56,7 +59,7 @@ static struct kvt_tile tile_at(const struct job *j, int t, int rows, int n, int 
 {
     const struct kvt_linear_args *a = j->a;
     return (struct kvt_tile){
-        .act = j->act + (size_t)t * j->packed_bytes,
+        .act = j->in + (size_t)t * j->packed_bytes,
         .rows = rows, .K = a->w.k, .Kp = j->Kp, .cols = cols,
         .out = a->out + (size_t)t * (size_t)a->w.n + n, .ld = (size_t)a->w.n,
         .bias = a->bias ? a->bias + n : NULL,
@@ -64,7 +67,24 @@ static struct kvt_tile tile_at(const struct job *j, int t, int rows, int n, int 
     };
 }
 
-/* Outputs [n, n + count) of every row, through a decoded panel (count <= PANEL_OUTPUTS). */
+/* Rows [t, t + rows) times outputs [n + from, n + to) of the panel, a tile's rows with all of them in turn. */
+static void tiles(const struct job *j, int t, int rows, int n, int from, int to, const char *panel)
+{
+    int most = j->kernel->tile_rows;
+    for (int left = (rows + most - 1) / most; left; left--) { /* spread evenly: a last tile of one row would be slow */
+        int some = (rows + left - 1) / left;
+        for (int c = from; c < to; c += KVT_TILE_COLS) {
+            struct kvt_tile tile = tile_at(j, t, some, n + c, to - c < KVT_TILE_COLS ? to - c : KVT_TILE_COLS);
+            j->kernel->tile(&tile, panel + (size_t)c * j->packed_bytes);
+        }
+        t += some;
+        rows -= some;
+    }
+}
+
+/* Outputs [n, n + count) of every row, through a decoded panel (count <= PANEL_OUTPUTS). A tile's rows
+ * stay in L1 while the panel passes by; where they are too wide for that, four outputs stay there and a block of rows
+ * that fits L2 passes by. */
 static void panel_part(const struct job *j, int n, int count, char *panel)
 {
     const struct kvt_mat *w = &j->a->w;
@@ -74,14 +94,14 @@ static void panel_part(const struct job *j, int n, int count, char *panel)
         if (j->round)
             round_bf16(row, j->Kp);
     }
-    int T = j->a->T, tiles = (T + j->kernel->tile_rows - 1) / j->kernel->tile_rows;
-    for (int i = 0, t = 0; i < tiles; i++) { /* rows spread evenly: a last tile of one row would be slow */
-        int rows = (T - t + tiles - i - 1) / (tiles - i);
-        for (int c = 0; c < count; c += KVT_TILE_COLS) {
-            struct kvt_tile tile = tile_at(j, t, rows, n + c, count - c < KVT_TILE_COLS ? count - c : KVT_TILE_COLS);
-            j->kernel->tile(&tile, panel + (size_t)c * j->packed_bytes);
-        }
-        t += rows;
+    bool wide = (size_t)j->kernel->tile_rows * j->packed_bytes > TILE_BYTES;
+    int block = wide ? (int)(BLOCK_BYTES / j->packed_bytes) + 1 : j->a->T;
+    for (int t = 0; t < j->a->T; t += block) {
+        int rows = j->a->T - t < block ? j->a->T - t : block;
+        for (int c = 0; wide && c < count; c += KVT_TILE_COLS)
+            tiles(j, t, rows, n, c, c + KVT_TILE_COLS < count ? c + KVT_TILE_COLS : count, panel);
+        if (!wide)
+            tiles(j, t, rows, n, 0, count, panel);
     }
 }
 
@@ -101,13 +121,17 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     j.round = a->compute == KVT_COMPUTE_BF16 && j.kernel->value_bytes == sizeof(float);
     j.row_bytes = kvt_row_bytes(a->w.type, (size_t)K);
     j.packed_bytes = ((size_t)j.Kp * j.kernel->value_bytes + 63) & ~(size_t)63;
-    size_t act_bytes = (size_t)T * j.packed_bytes, panel_bytes = PANEL_OUTPUTS * j.packed_bytes;
+    /* f32 rows that already are as a kernel wants them are used where they lie */
+    bool packed = j.kernel->value_bytes == sizeof(float) && !j.round && j.Kp == K && (uintptr_t)a->in % 64 == 0;
+    size_t act_bytes = packed ? 0 : (size_t)T * j.packed_bytes, panel_bytes = PANEL_OUTPUTS * j.packed_bytes;
     bool few = T <= j.kernel->few_rows && !j.round;
-    j.act = kvt_dev_scratch(dev, act_bytes + (few ? 0 : (size_t)dev->threads * panel_bytes));
-    if (!j.act)
+    char *scratch = kvt_dev_scratch(dev, act_bytes + (few ? 0 : (size_t)dev->threads * panel_bytes) + 1);
+    if (!scratch)
         return KVT_ENOMEM;
+    j.act = packed ? NULL : scratch;
+    j.in = packed ? (const char *)a->in : scratch;
     if (few) {
-        for (int t = 0; t < T; t++)
+        for (int t = 0; j.act && t < T; t++)
             pack_row(&j, t);
         int parts = (N + FEW_OUTPUTS - 1) / FEW_OUTPUTS;
         #pragma omp parallel for num_threads(dev->threads) schedule(static)
@@ -118,10 +142,12 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     int parts = (N + PANEL_OUTPUTS - 1) / PANEL_OUTPUTS;
     #pragma omp parallel num_threads(dev->threads)
     {
-        char *panel = j.act + act_bytes + (size_t)omp_get_thread_num() * panel_bytes;
-        #pragma omp for schedule(static)
-        for (int t = 0; t < T; t++)
-            pack_row(&j, t);
+        char *panel = scratch + act_bytes + (size_t)omp_get_thread_num() * panel_bytes;
+        if (j.act) { /* the same for all threads, so the barrier in it is met by all or none */
+            #pragma omp for schedule(static)
+            for (int t = 0; t < T; t++)
+                pack_row(&j, t);
+        }
         #pragma omp for schedule(dynamic)
         for (int i = 0; i < parts; i++)
             panel_part(&j, i * PANEL_OUTPUTS, N - i * PANEL_OUTPUTS < PANEL_OUTPUTS ? N - i * PANEL_OUTPUTS : PANEL_OUTPUTS, panel);
