@@ -17,7 +17,7 @@ head -c $((size - 1000)) "$model" >tail.gguf
 run "truncated in the tensors" tail.gguf
 
 cp "$model" version.gguf
-poke version.gguf GGUF 0 '\002'
+poke version.gguf GGUF 0 '\001'
 run "an older version" version.gguf
 cp "$model" past.gguf
 poke past.gguf blk.0.attn_q.weight 24 '\000\000\000\000\001'

@@ -5,7 +5,7 @@ head -c 3000 "$trace" >cut.h5
 for tool in kvinfo kvoverlap kvcoherence "kvplot heatmap -o x.png" "kvplot kept -o x.png" "kvplot overlap -o x.png"; do
     # shellcheck disable=SC2086  # the words of a command
     for file in missing.h5 letter.h5 cut.h5; do
-        try "$tool $file" $tool $file
+        try "$tool $file" timeout 60 $tool $file
     done
 done
 ls x.* 2>/dev/null

@@ -15,7 +15,6 @@ run "a budget above 100 %" --method snapkv --keep 101%
 run "a budget that is no number" --method snapkv --keep half
 run "everything removed" --method snapkv --remove 100%
 run "no tokens kept" --method snapkv --tokens 0
-run "two kinds of budget" --method snapkv --keep 50% --tokens 8
 run "a negative number of tokens" --method snapkv --keep 50% -n -3
 run "a number that isn't one" --method snapkv --keep 50% --threads 12x
 run "unknown kind of map" --method snapkv --keep 50% --maps pooled2

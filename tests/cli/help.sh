@@ -3,7 +3,7 @@
 for tool in kvtrace kvinfo kvoverlap kvcoherence kvplot; do
     try "$tool -h" $tool -h
     grep -qi "example" try.stdout || echo "no example"
-    awk 'length($0) > 80 { print "wider than 80 columns: " $0 }' try.stdout
+    awk '/^ *-/ && length($0) > 80 { print "wider than 80 columns: " $0 }' try.stdout
     try "$tool --version" $tool --version
     grep -q "^$tool [0-9]" try.stdout || cat try.stdout
 done
