@@ -133,9 +133,18 @@ static bool put(hid_t at, const char *name, hid_t disk, hid_t mem, const void *v
 
 bool kvt_h5_put_str(hid_t at, const char *name, const char *text)
 {
-    const char *v = text ? text : "";
+    size_t n = text ? strlen(text) : 0;
+    hid_t t = str_type(n ? n : 1);
+    bool ok = t >= 0 && put(at, name, t, t, n ? text : "");
+    if (t >= 0)
+        H5Tclose(t);
+    return ok;
+}
+
+bool kvt_h5_put_label(hid_t at, const char *name, const char *text)
+{
     hid_t t = H5Tcopy(H5T_C_S1);
-    bool ok = t >= 0 && H5Tset_size(t, H5T_VARIABLE) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 && put(at, name, t, t, &v);
+    bool ok = t >= 0 && H5Tset_size(t, H5T_VARIABLE) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 && put(at, name, t, t, &text);
     if (t >= 0)
         H5Tclose(t);
     return ok;
@@ -235,7 +244,7 @@ hid_t kvt_h5_make(hid_t at, const char *path, const struct kvt_dataset_info *d, 
             goto end;
     }
     ds = H5Dcreate2(at, path, type, space, lcpl, dcpl, H5P_DEFAULT);
-    if (ds >= 0 && !(kvt_h5_put_str(ds, "long_name", d->meaning) && (!*d->unit || kvt_h5_put_str(ds, "units", d->unit)))) {
+    if (ds >= 0 && !(kvt_h5_put_label(ds, "long_name", d->meaning) && (!*d->unit || kvt_h5_put_label(ds, "units", d->unit)))) {
         H5Dclose(ds);
         ds = -1;
     }
@@ -259,7 +268,7 @@ hid_t kvt_h5_make_scale(hid_t at, enum kvt_dim dim, const int32_t *value, size_t
     if (space >= 0)
         ds = H5Dcreate2(at, d->name, H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     bool ok = ds >= 0 && put_scale_str(ds, "CLASS", "DIMENSION_SCALE") && put_scale_str(ds, "NAME", d->name) &&
-              kvt_h5_put_str(ds, "long_name", d->meaning) && kvt_h5_put_str(ds, "units", d->unit) &&
+              kvt_h5_put_label(ds, "long_name", d->meaning) && kvt_h5_put_label(ds, "units", d->unit) &&
               kvt_h5_write(ds, H5T_NATIVE_INT32, NULL, NULL, 1, value);
     if (space >= 0)
         H5Sclose(space);

@@ -27,7 +27,10 @@ hid_t kvt_h5_disk_type(enum kvt_h5_type type, size_t len);
 hid_t kvt_h5_mem_type(enum kvt_h5_type type, size_t len);
 size_t kvt_h5_type_bytes(enum kvt_h5_type type, size_t len);
 
-/* Attributes; false: failed (kvt_h5_fail knows why). */
+/* Attributes; false: failed (kvt_h5_fail knows why). What the reader reads has a fixed length: strings of variable length lie
+ * in a heap without checksums, where a changed byte can keep HDF5 1.10 busy for ever. Labels for other programs, which show
+ * them best so, are of variable length. */
+bool kvt_h5_put_label(hid_t at, const char *name, const char *text);
 bool kvt_h5_put_str(hid_t at, const char *name, const char *text);
 bool kvt_h5_put_i64(hid_t at, const char *name, int64_t v);
 bool kvt_h5_put_u64(hid_t at, const char *name, uint64_t v);

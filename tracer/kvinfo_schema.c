@@ -19,7 +19,7 @@ static const char intro[] =
     "    p = h5py.File(\"run.h5\")[\"prompt/0\"]\n"
     "    lost = p[\"branches/01/evicted_at\"][:]          # [layer, kv_head, token]\n"
     "    held = lambda k: (lost == -1) | (lost > k)      # kept after k generated tokens (k = 0: after the prefill)\n"
-    "    print(p[\"branches/01\"].attrs[\"name\"], held(0)[:, :, :len(p[\"context\"])].mean())\n"
+    "    print(p[\"branches/01\"].attrs[\"name\"].decode(), held(0)[:, :, :len(p[\"context\"])].mean())\n"
     "\n"
     "(`held` as above counts tokens up to position `len(p[\"prompt_token\"]) + k`; later ones don't exist yet.)\n"
     "\n"

@@ -42,7 +42,7 @@ static char *copy_text(struct kvt_trace *t, const char *text, size_t len)
     return s;
 }
 
-/* A string attribute of fixed or variable length, "" where there is none or it is something else. */
+/* A string attribute of fixed length, "" where there is none or it is something else. */
 static const char *attr_str(struct kvt_trace *t, hid_t at, const char *name)
 {
     if (H5Aexists(at, name) <= 0)
@@ -51,12 +51,7 @@ static const char *attr_str(struct kvt_trace *t, hid_t at, const char *name)
     const char *s = NULL;
     size_t size = type < 0 ? 0 : H5Tget_size(type);
     bool one = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_STRING && H5Sget_simple_extent_npoints(space) == 1;
-    if (one && H5Tis_variable_str(type) > 0) {
-        char *v = NULL;
-        if (H5Aread(a, type, &v) >= 0 && v)
-            s = copy_text(t, v, strlen(v));
-        H5free_memory(v);
-    } else if (one && size >= 1 && size <= (1u << 20)) {
+    if (one && H5Tis_variable_str(type) == 0 && size >= 1 && size <= (1u << 20)) {
         char *v = kvt_calloc(size, 1);
         if (v && H5Aread(a, type, v) >= 0)
             s = copy_text(t, v, strnlen(v, size));
