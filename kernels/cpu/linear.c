@@ -124,7 +124,7 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     /* f32 rows that already are as a kernel wants them are used where they lie */
     bool packed = j.kernel->value_bytes == sizeof(float) && !j.round && j.Kp == K && (uintptr_t)a->in % 64 == 0;
     size_t act_bytes = packed ? 0 : (size_t)T * j.packed_bytes, panel_bytes = PANEL_OUTPUTS * j.packed_bytes;
-    bool few = T <= j.kernel->few_rows && !j.round;
+    bool few = T <= j.kernel->few_rows && !j.round && !(j.kernel->few_blocks && kvt_dtypes[a->w.type].block_values == 1);
     char *scratch = kvt_dev_scratch(dev, act_bytes + (few ? 0 : (size_t)dev->threads * panel_bytes) + 1);
     if (!scratch)
         return KVT_ENOMEM;

@@ -27,6 +27,7 @@ struct kvt_linear_kernel {
     size_t value_bytes;  /* of a packed activation or weight: 4 (f32) or 2 (bf16) */
     int tile_rows;       /* most rows of one tile */
     int few_rows;        /* up to this many rows, few() is used; 0 = there is none */
+    bool few_blocks;     /* few() is for types with blocks of several values only */
     /* K values to Kp packed ones, in the order in which weights of this type are unpacked */
     void (*pack)(enum kvt_dtype type, const float *in, int K, int Kp, void *act);
     /* one row of blocks to Kp packed values */
