@@ -121,6 +121,15 @@ int kvt_shots(const struct kvt_trace_info *info, struct kvt_shot **out, int *cou
     return 0;
 }
 
+bool kvt_is_section(const struct kvt_trace_span *s)
+{
+    static const char *const kinds[] = {"system", "shot", "prompt", "question"};
+    for (int i = 0; i < 4; i++)
+        if (s->parent < 0 && s->end > s->start && !strcmp(s->kind, kinds[i]))
+            return true;
+    return false;
+}
+
 /* ---- branches ---- */
 
 static bool add(int *list, int *n, int b)

@@ -31,6 +31,9 @@ struct kvt_shot { int span, start, end, question, answer; };
 /* *out is malloc'ed (NULL where there are none). */
 int kvt_shots(const struct kvt_trace_info *info, struct kvt_shot **out, int *count, struct kvt_err *err);
 
+/* Is it one of the prompt's large parts (system text, shot, the question asked), as people would head or border them? */
+bool kvt_is_section(const struct kvt_trace_span *s);
+
 /* The branches a user names: "snapkv 25%" (its name), "snapkv" (every budget of that method), a number, in a list split at
  * commas outside brackets; NULL: all but the full one. *out (count) is malloc'ed. */
 int kvt_pick_branches(const struct kvt_trace_info *info, const char *list, int **out, int *count, struct kvt_err *err);

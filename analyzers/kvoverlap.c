@@ -297,8 +297,7 @@ static int token_table(const struct run *r, const struct viewed *v, struct kvt_e
     for (int j = 0; j < info->n_context; j++) {
         const char *span = NULL;
         for (int s = 0; s < info->n_spans; s++)
-            if (info->span[s].parent < 0 && info->span[s].start <= j && j < info->span[s].end &&
-                strcmp(info->span[s].kind, "sentence"))
+            if (info->span[s].start <= j && j < info->span[s].end && kvt_is_section(&info->span[s]))
                 span = info->span[s].name;
         char who[MAX_VIEWED + 1] = "";
         int count = 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/analyzer.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 
@@ -159,8 +160,7 @@ static void put_heading(const struct kvt_tokenview *v, FILE *out, const struct k
 static const struct kvt_trace_span *span_starting_at(const struct kvt_trace_info *info, int token)
 {
     for (int i = 0; i < info->n_spans; i++)
-        if (info->span[i].parent < 0 && info->span[i].start == token && info->span[i].end > token &&
-            strcmp(info->span[i].kind, "sentence"))
+        if (info->span[i].start == token && kvt_is_section(&info->span[i]))
             return &info->span[i];
     return NULL;
 }

@@ -26,7 +26,7 @@ void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char 
     int n = 0;
     for (int i = 0; i < info->n_spans; i++) {
         const struct kvt_trace_span *s = &info->span[i];
-        if (s->parent >= 0 || !strcmp(s->kind, "sentence") || s->start >= n_tok || s->end <= s->start)
+        if (!kvt_is_section(s) || s->start >= n_tok)
             continue;
         int end = s->end < n_tok ? s->end : n_tok;
         const char *name = how == KVT_TICS_BORDERS ? "" : s->name;
