@@ -201,9 +201,9 @@ static void row_holds(struct kc *k, struct kc_cand *c, const struct decode *d, s
 
 static void check_rows(struct kc *k)
 {
-    static const int lengths[] = {1, 15, 16, 17, 33, 100, 300, 530};
+    static const int lengths[] = {1, 15, 16, 17, 33, 100, 270, 300}; /* above 256 a row has two parts */
     for (int turn = 0; turn < 24; turn++) {
-        struct decode d = {.s = shapes[turn % N_SHAPE], .n = lengths[turn % 8], .B = turn % 5 ? kc_int(k, 1, 6) : MAX_B,
+        struct decode d = {.s = shapes[turn % N_SHAPE], .n = lengths[turn % 8], .B = lengths[turn % 8] == 33 ? MAX_B : kc_int(k, 1, 4),
                            .seed = kc_u64(k) | 1, .renumber = turn % 3 == 1, .halves = turn % 2};
         int kind = turn % N_KIND, G = d.s.G, D = d.s.D;
         d.T = 2 * d.B; /* two rows of each branch, as when a question is fed */
@@ -368,7 +368,7 @@ static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p
 
 static void check_prefill(struct kc *k)
 {
-    static const int lengths[] = {1, 15, 16, 17, 33, 49, 100, 210};
+    static const int lengths[] = {1, 15, 16, 17, 33, 49, 100, 130};
     for (int turn = 0; turn < 16; turn++) {
         struct prefill p = {.s = shapes[turn % N_SHAPE], .T = lengths[turn % 8], .R = turn % 2 ? 16 : 7, .C = turn % 3 ? 16 : 64};
         int T = p.T, H = p.s.H, D = p.s.D, kind = turn % N_KIND;

@@ -380,9 +380,11 @@ static int wrong_remove(struct kvt_dev *dev, const struct kvt_remove_args *a)
     return kvt_ops_cpu.cache_remove(dev, &b);
 }
 
-static int wrong_drop(struct kvt_dev *dev, struct kvt_cache *cache, int branch)
+static int wrong_bytes(struct kvt_dev *dev, struct kvt_cache *cache, int branch, struct kvt_cache_bytes *out)
 {
-    return branch ? kvt_ops_cpu.cache_drop(dev, cache, branch) : 0;
+    int rc = kvt_ops_cpu.cache_bytes(dev, cache, branch, out);
+    out->own = out->alone;
+    return rc;
 }
 
 static int wrong_ties(struct kvt_dev *dev, const struct kvt_topk_args *a)
@@ -433,7 +435,7 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     switch (i) {
     case 0: ops->cache_append = wrong_append; return "cache_append: keys as values";
     case 1: ops->cache_remove = wrong_remove; return "cache_remove: the state stays behind";
-    case 2: ops->cache_drop = wrong_drop; return "cache_drop: a branch keeps its pages";
+    case 2: ops->cache_bytes = wrong_bytes; return "cache_bytes: shared pages counted as own";
     case 3: ops->topk = wrong_ties; return "topk: ties fall by slot, not by position";
     case 4: ops->pick_units = wrong_overflow; return "pick_units: goes on after the first that doesn't fit";
     case 5: ops->pool = wrong_pool; return "pool: narrower";
