@@ -117,7 +117,7 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
         kvt_progress_end(&shown.progress);
     struct kvt_err end = { 0 };
     int closed = kvtrace_close_trace(&w, run, s, rc, &end);
-    if (!rc && closed) {
+    if (closed && (!rc || rc == closed)) { /* the writer knows what stopped the session: a full disk, say */
         rc = closed;
         *err = end;
     }

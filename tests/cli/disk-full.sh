@@ -22,7 +22,7 @@ small() {
 }
 after() {
     for file in disk/out.h5.part disk/out.h5; do
-        [ ! -e $file ] || kvinfo $file >info.txt || echo "kvinfo $file: exit $?"
+        [ ! -e $file ] || kvinfo $file >info.txt 2>&1 || echo "kvinfo $file: exit $?"
     done
     umount disk 2>/dev/null
     rm -r disk

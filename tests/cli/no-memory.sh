@@ -18,22 +18,33 @@ until limited $kib kvtrace --version >/dev/null 2>&1; do
     kib=$((kib + 4096))
     [ $kib -lt 1000000 ] || skip "kvtrace doesn't start within 1 GB of address space"
 done
-failed=0
-code=4
-while [ $code -ne 0 ] && [ $kib -lt 4000000 ]; do
-    code=0
-    rm -f out.h5*
-    limited $kib kvtrace -q --threads 1 -m "$model" -f prompt.txt --method snapkv,h2o --keep 50% -n 8 -o out.h5 \
-        >try.stdout 2>try.stderr || code=$?
-    case $code,$(wc -l <try.stderr) in
-    0,0) ;;
-    4,1) failed=$((failed + 1)) ;;
-    *)
-        echo "$kib KiB: exit $code, and on stderr:"
-        cat try.stderr
-        ;;
-    esac
-    kib=$((kib + 2048))
-done
-[ $failed -gt 0 ] && echo "it failed for want of memory, in one line each time"
-[ $code -eq 0 ] && echo "with enough memory it ran"
+
+# scan WHAT OPTION...: runs with more and more memory until it is enough; says what was not as it should be
+scan() {
+    what=$1
+    shift
+    failed=0
+    code=4
+    size=$kib
+    while [ $code -ne 0 ] && [ "$size" -lt 4000000 ]; do
+        code=0
+        rm -f out.h5*
+        limited "$size" kvtrace -q --threads 1 -m "$model" -f prompt.txt --method snapkv,h2o --keep 50% -n 8 "$@" \
+            >try.stdout 2>try.stderr || code=$?
+        case $what,$code,$(wc -l <try.stderr) in
+        *,0,0) ;;
+        *,4,1) failed=$((failed + 1)) ;;
+        traced,1,1) grep -q memory try.stderr || cat try.stderr ;; # HDF5 says what it wanted, we can't tell its kind
+        traced,139,*) ;; # libhdf5 1.10 doesn't look at every allocation of its own
+        *)
+            echo "$what, $size KiB: exit $code, and on stderr:"
+            cat try.stderr
+            ;;
+        esac
+        size=$((size + 2048))
+    done
+    [ $failed -gt 0 ] && echo "$what: for want of memory it failed in one line each time"
+    [ $code -eq 0 ] && echo "$what: with enough memory it ran"
+}
+scan plain
+scan traced -o out.h5
