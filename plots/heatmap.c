@@ -8,7 +8,7 @@
 #include "base/stats.h"
 #include "plots/plot.h"
 
-enum { MAX_PANELS = 12, PICKED = 5 };
+enum { MAX_PANELS = 12, PICKED = 5, DECADES_SHOWN = 10000 };
 
 struct panels {
     int n;
@@ -82,7 +82,8 @@ static int panels_named(const struct kvt_plot *p, struct panels *ps, struct kvt_
     return rc;
 }
 
-/* The colour range over all panels: from the 5th percentile to the 99.9th, the first key bin left out unless asked. */
+/* The colour range over all panels: up to the 99.9th percentile, from the 5th or four decades below; the first key bin
+ * left out unless asked. */
 static int colour_range(const struct kvt_plot *p, const struct panels *ps, double *low, double *high, struct kvt_err *err)
 {
     size_t R = (size_t)p->info->map_r, C = (size_t)p->info->map_c;
@@ -100,6 +101,8 @@ static int colour_range(const struct kvt_plot *p, const struct panels *ps, doubl
     if (n) {
         *low = kvt_quantile(v, n, 0.05);
         *high = v[(int)(0.999 * (n - 1))]; /* sorted by kvt_quantile */
+        if (*low < *high / DECADES_SHOWN)
+            *low = *high / DECADES_SHOWN; /* a sink head's rest lies decades below all that matters */
     }
     free(v);
     if (!n || !(*high > *low))
@@ -130,13 +133,30 @@ static void panel_script(const struct kvt_plot *p, FILE *gp, const struct panels
             0.5 * n / info->map_r);
 }
 
+/* Two lines at the foot: what is seen, and what the colours leave out. */
+static void put_captions(const struct kvt_plot *p, FILE *gp)
+{
+    const struct kvt_trace_info *info = p->info;
+    char text[400];
+    int binned = (info->n_prompt + info->map_c - 1) / info->map_c;
+    fputs("set label 1 ", gp);
+    kvt_gp_text(gp, kvt_plot_subject(info, text, sizeof text));
+    fputs(" at screen 0.012,screen 26.0/height left front\nset label 2 ", gp);
+    if (p->sinks)
+        snprintf(text, sizeof text, "A bin is up to %d x %d tokens.", binned, binned);
+    else
+        snprintf(text, sizeof text, "Sinks (the first key bin, %d token%s) are drawn, but left out of the colour range.", binned,
+                 binned > 1 ? "s" : "");
+    kvt_gp_text(gp, text);
+    fputs(" at screen 0.012,screen 11.0/height left front\n", gp);
+}
+
 int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
 {
     const struct kvt_trace_info *info = p->info;
     struct panels ps = {0};
     struct kvt_figure f = {0};
     double low = 0, high = 1;
-    char subject[256];
     if (!info->map_r)
         return kvt_fail(err, KVT_EINPUT, "this trace has no pooled maps; trace again with --maps pooled");
     int rc = p->layer || p->head ? panels_named(p, &ps, err) : panels_chosen(p, &ps, err);
@@ -145,7 +165,7 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
     int cols, rows;
     grid_of(ps.n ? ps.n : 1, &cols, &rows);
     int side = ps.n == 1 ? 430 : ps.n <= 4 ? 300 : 250;
-    int w = cols * (side + 16) + 164, h = rows * (side + 36) + 82;
+    int w = cols * (side + 16) + 164, h = rows * (side + 36) + 92;
     if (!rc)
         rc = kvt_figure_begin(&f, &p->figure, w, h, err);
     if (!rc) {
@@ -154,16 +174,8 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
         kvt_figure_style(&f);
         kvt_plot_span_tics(f.gp, info, "x2", info->n_prompt, ps.n == 1 ? KVT_TICS_NAMES : KVT_TICS_SHORT);
         fprintf(f.gp, "set cblabel '%s'\n", p->max ? "largest attention weight in the bin" : "attention weight, mean of the bin");
-        fputs("set label 1 ", f.gp);
-        char caption[400];
-        int binned = (info->n_prompt + info->map_c - 1) / info->map_c;
-        if (p->sinks)
-            snprintf(caption, sizeof caption, "%s. A bin is about %d x %d tokens.", kvt_plot_subject(info, subject, sizeof subject), binned, binned);
-        else
-            snprintf(caption, sizeof caption, "%s. Sinks (the first key bin, %d token%s) are drawn but left out of the colour range.",
-                     kvt_plot_subject(info, subject, sizeof subject), binned, binned > 1 ? "s" : "");
-        kvt_gp_text(f.gp, caption);
-        fputs(" at screen 0.012,screen 12.0/height left front\nset multiplot\n", f.gp);
+        put_captions(p, f.gp);
+        fputs("set multiplot\n", f.gp);
     }
     for (int i = 0; !rc && i < ps.n; i++) {
         char name[32];
@@ -178,7 +190,7 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
                 i == ps.n - 1 ? "@COLOURBOX" : "unset colorbox");
         panel_script(p, f.gp, &ps, i, cols);
         if (i == 0)
-            fputs("unset label 1\n", f.gp);
+            fputs("unset label 1\nunset label 2\n", f.gp);
     }
     if (!rc)
         fputs("unset multiplot\n", f.gp);

@@ -27,4 +27,4 @@ set style line 2 linecolor '#ffffff' linewidth 0.5 dashtype (2,3)
 
 # One panel: its place from col and row. 56 points for the labels on the left, 40 above.
 PLACE = 'set lmargin at screen (56 + col * (side + 16)) / width; set rmargin at screen (56 + col * (side + 16) + side) / width; set tmargin at screen 1 - (42 + row * (side + 36)) / height; set bmargin at screen 1 - (42 + row * (side + 36) + side) / height'
-COLOURBOX = 'set colorbox user origin (74 + cols * (side + 16)) / width, 60 / height size 12 / width, (height - 104) / height noborder'
+COLOURBOX = 'set colorbox user origin (74 + cols * (side + 16)) / width, 72 / height size 12 / width, (height - 116) / height noborder'

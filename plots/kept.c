@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "plots/plot.h"
 
-enum { MAX_PANELS = 24 };
+enum { MAX_PANELS = 24, TITLE = 100 /* characters that fit over a panel */ };
 
 static int write_panel(struct kvt_figure *f, int i, const struct kvt_held *h, struct kvt_err *err)
 {
@@ -55,7 +55,7 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
         char caption[400], when[32] = "at prefill's end";
         if (p->at)
             snprintf(when, sizeof when, "after step %d", p->at);
-        snprintf(caption, sizeof caption, "%s, %s. Each panel: method, share of the context it really holds.",
+        snprintf(caption, sizeof caption, "%s, %s. Shares are of the context.",
                  kvt_plot_subject(info, subject, sizeof subject), when);
         kvt_gp_text(f.gp, caption);
         fputs(" at screen 0.012,screen 12.0/height left front\nset multiplot\n", f.gp);
@@ -72,9 +72,12 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
         kvt_held_free(&held);
         if (rc)
             break;
-        char title[300];
-        snprintf(title, sizeof title, "%.90s    asked %s, holds %.1f%%", b->canonical[0] ? b->canonical : b->name,
-                 kvt_budget_text(b, budget, sizeof budget), 100.0 * (double)kept / (double)all);
+        char title[TITLE + 1];
+        const char *how = strchr(b->canonical, '[');
+        int used = snprintf(title, sizeof title, "%s: holds %.1f%%, asked %s   %s", kvt_short_name(info, branch, n, i),
+                            100.0 * (double)kept / (double)all, kvt_budget_text(b, budget, sizeof budget), how ? how : "");
+        if (used > TITLE)
+            memcpy(title + TITLE - 3, "...", 4);
         bool bottom = i + cols >= n;
         fprintf(f.gp, "col = %d\nrow = %d\n@PLACE\n%s\nset label 2 ", i % cols, i / cols, i == n - 1 ? "@COLOURBOX" : "unset colorbox");
         kvt_gp_text(f.gp, title);

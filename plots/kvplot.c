@@ -31,9 +31,10 @@ void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char 
         int end = s->end < n_tok ? s->end : n_tok;
         const char *name = how == KVT_TICS_BORDERS ? "" : s->name;
         char letter[2] = {0};
-        if (how == KVT_TICS_SHORT && !strcmp(s->kind, "shot") && !strncmp(name, "shot ", 5)) {
+        bool brief = how == KVT_TICS_SHORT || (how == KVT_TICS_NAMES && 12 * (end - s->start) < n_tok);
+        if (brief && !strcmp(s->kind, "shot") && !strncmp(name, "shot ", 5)) {
             name += 5;
-        } else if (how == KVT_TICS_SHORT) {
+        } else if (brief) {
             letter[0] = (char)toupper((unsigned char)name[0]);
             name = letter;
         }
@@ -43,8 +44,6 @@ void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char 
             fprintf(gp, "'' %d 1, ", s->start);
         kvt_gp_text(gp, name);
         fprintf(gp, " %.1f", 0.5 * (s->start + end));
-        if (end < n_tok)
-            fprintf(gp, ", '' %d 1", end);
     }
     fprintf(gp, ")\n");
     if (n)

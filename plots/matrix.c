@@ -89,8 +89,8 @@ int kvt_plot_overlap(const struct kvt_plot *p, struct kvt_err *err)
         kvt_figure_style(&f);
         name_tics(f.gp, info, branch, n, "x");
         name_tics(f.gp, info, branch, n, "y");
-        snprintf(text, sizeof text, "%s of the tokens kept, %s", p->jaccard ? "Jaccard overlap" : "Adjusted overlap",
-                 p->branches && !p->keep ? "branches named" : kvt_budget_text(&info->branch[branch[0]], budget, sizeof budget));
+        snprintf(text, sizeof text, "%s of the tokens kept at %s", p->jaccard ? "Jaccard overlap" : "Adjusted overlap",
+                 p->branches && !p->keep ? "the budgets named" : kvt_budget_text(&info->branch[branch[0]], budget, sizeof budget));
         fputs("set label 2 ", f.gp);
         kvt_gp_text(f.gp, text);
         fputs(" at screen 12.0/width,screen 1-18.0/height left front font ',11'\nset label 3 ", f.gp);

@@ -23,7 +23,7 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_overlap(const struct kvt_plot *p, struct kvt_err *err);
 
-/* Top-level spans (shots, question ...) on an axis ("x2", "y2"): their borders as lines, their names in the middle; "1"
+/* Top-level spans (shots, question ...) on an axis ("x2", "y2"): lines where they start, their names in the middle; "1"
  * and "Q" where they are short. */
 enum kvt_tics { KVT_TICS_BORDERS, KVT_TICS_SHORT, KVT_TICS_NAMES };
 void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, enum kvt_tics how);
