@@ -416,7 +416,7 @@ Test(trace, full_disk, .timeout = 60)
 Test(trace, drops_are_counted_and_spare_the_rest, .timeout = 60)
 {
     struct kvt_err err;
-    struct mktrace_opts o = {.path = file, .n_shots = 30, .L = 4, .H = 6, .G = 2, .n_new = 2, .drop = true};
+    struct mktrace_opts o = {.path = file, .n_shots = 60, .L = 2, .H = 6, .G = 2, .n_new = 2, .drop = true};
     cr_assert_eq(mktrace(&o, &err), 0, "%s", err.text);
     struct kvt_trace *t = read_back(file);
     const struct kvt_trace_info *in = kvt_trace_info(t);
@@ -439,6 +439,7 @@ Test(trace, drops_are_counted_and_spare_the_rest, .timeout = 60)
             for (int q = 0; q < in->n_prompt; q++)
                 missing += isnan(full[(size_t)q * (size_t)in->n_prompt]);
         }
+    cr_expect(in->dropped > 0, "the rows no longer fill the ring");
     cr_expect_eq(in->dropped > 0, missing > 0, "%lld dropped, %lld rows missing", (long long)in->dropped, (long long)missing);
     free(full);
     free(v);
