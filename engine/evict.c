@@ -51,7 +51,8 @@ int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budge
     /* kvpress's ChunkKV protects nothing: its window wins by its score */
     bool window = p->keep_window && !(p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS);
     for (int j = 0; j < n; j++) {
-        int why = j < p->sinks ? KVT_KEPT_PROTECTED : (window && j >= n_prompt - p->window) || j >= n - recent ? KVT_KEPT_WINDOW : 0;
+        bool newest = (window && j >= n_prompt - p->window) || j >= n - recent;
+        int why = j < p->sinks ? KVT_KEPT_PROTECTED : newest ? KVT_KEPT_WINDOW : 0;
         if (map)
             map[j] = (uint8_t)why;
         count += why != 0;
@@ -59,19 +60,22 @@ int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budge
     return count;
 }
 
-int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context, int n_shots,
-                    struct kvt_err *err)
+int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context,
+                    int n_shots, struct kvt_err *err)
 {
     const struct kvt_policy *p = &spec->policy;
     const char *name = spec->method->name;
     assert(n_context <= n_prompt);
     if (n_context < 1)
-        return kvt_fail(err, KVT_EINPUT, "%s: the prompt has no context that could be compressed; put text before the question", name);
+        return kvt_fail(err, KVT_EINPUT,
+                        "%s: the prompt has no context that could be compressed; put text before the question", name);
     if (p->unit == KVT_UNIT_SHOT && n_shots < 1)
-        return kvt_fail(err, KVT_EINPUT, "%s keeps whole shots, and this prompt has none before its question; mark them with --shots or --shot-sep", name);
+        return kvt_fail(err, KVT_EINPUT, "%s keeps whole shots, and this prompt has none before its question; "
+                        "mark them with --shots or --shot-sep", name);
     bool looks = p->score == KVT_SCORE_WMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
-        return kvt_fail(err, KVT_EINPUT, "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,
+        return kvt_fail(err, KVT_EINPUT,
+                        "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,
                         p->window, n_prompt, n_prompt > 1 ? n_prompt - 1 : 1);
     if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT)
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
@@ -80,9 +84,10 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
     if (tok >= least || tok >= n_context)
         return 0;
     double share = least < n_context ? ceil(100.0 * least / n_context) : 100;
-    return kvt_fail(err, KVT_EINPUT, "%s: a budget of %d of %d context tokens is below the %d that it needs (%d protected: sinks %d, window %d); "
-                    "keep %.0f %% or --tokens %d, or protect less", name, tok, n_context, least, kept, p->sinks,
-                    p->keep_window ? p->window : 0, share, least);
+    return kvt_fail(err, KVT_EINPUT,
+                    "%s: a budget of %d of %d context tokens is below the %d that it needs (%d protected: sinks %d, "
+                    "window %d); keep %.0f %% or --tokens %d, or protect less",
+                    name, tok, n_context, least, kept, p->sinks, p->keep_window ? p->window : 0, share, least);
 }
 
 /* ---- open and close ---- */
@@ -205,7 +210,8 @@ static void work_close(const struct kvt_evictor *e, struct kvt_evict_work *w)
     free(w->host_block);
 }
 
-static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, struct kvt_err *err)
+static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
+                     struct kvt_err *err)
 {
     const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
@@ -306,7 +312,8 @@ static int read_decision(struct kvt_evictor *e, struct kvt_evict_work *w, const 
     return rc;
 }
 
-static int report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, const float *score, int layer, bool all, struct kvt_err *err)
+static int report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, const float *score, int layer, bool all,
+                           struct kvt_err *err)
 {
     if (!e->decisions || e->quiet)
         return 0;
@@ -327,9 +334,15 @@ static int report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct
         kept += w->kept_tok[i];
     struct kvt_event ev = {
         .kind = KVT_EV_BUDGET,
-        .budget = {.branch = e->branch, .asked_keep = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
-                   .effective_keep = (double)kept / (double)(cells * w->n), .kept_slots = kept, .context_slots = cells * w->n,
-                   .budget_tok = w->budget_tok, .kept_tok = w->kept_tok, .fallback = w->fallback, .note = w->note}};
+        .budget = {.branch = e->branch,
+                   .asked_keep = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
+                   .effective_keep = (double)kept / (double)(cells * w->n),
+                   .kept_slots = kept,
+                   .context_slots = cells * w->n,
+                   .budget_tok = w->budget_tok,
+                   .kept_tok = w->kept_tok,
+                   .fallback = w->fallback,
+                   .note = w->note}};
     int rc = see(e, &ev);
     return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
 }
@@ -337,8 +350,8 @@ static int report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct
 /* ---- prefill's end ---- */
 
 /* One layer: score, select, compact, note what is held. *score is what was ranked, for the report. */
-static int evict_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float *shared,
-                       float **score, bool *all)
+static int evict_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
+                       float *shared, float **score, bool *all)
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
@@ -346,8 +359,12 @@ static int evict_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
     *score = shared;
     int rc = shared ? 0 : kvt_evict_score(e, w, raw, layer, score);
     *all = w->layer_tok[layer] >= w->n;
+    struct kvt_segment_mean_args units = {.in = *score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld,
+                                          .S = w->S};
+    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = w->kept,
+                                 .count = w->n_kept, .ld = w->ld};
     if (!rc && w->S && *all) /* the report shows what units were worth */
-        rc = ops->segment_mean(dev, &(struct kvt_segment_mean_args){.in = *score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld, .S = w->S});
+        rc = ops->segment_mean(dev, &units);
     if (!rc && !*all) {
         rc = kvt_evict_select(e, w, *score, layer);
         for (size_t g = (size_t)w->R; !rc && g < G; g++) { /* heads that share a set */
@@ -356,8 +373,7 @@ static int evict_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
                 rc = ops->copy(dev, w->n_kept + g, w->n_kept, sizeof(int32_t));
         }
         if (!rc)
-            rc = ops->cache_keep(dev, &(struct kvt_keep_args){.cache = e->env->cache, .branch = e->branch, .layer = layer,
-                                                             .slot = w->kept, .count = w->n_kept, .ld = w->ld});
+            rc = ops->cache_keep(dev, &keep);
         if (!rc)
             rc = ops->read(dev, w->h_n_kept, w->n_kept, G * sizeof(int32_t));
     }
@@ -377,15 +393,17 @@ static void note_held(struct kvt_evictor *e, const struct kvt_evict_work *w, int
 }
 
 /* The scores of all layers added up: heads share a set already, and now layers do. */
-static int sum_layers(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, float **out)
+static int sum_layers(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
+                      float **out)
 {
     int rc = 0;
     for (int l = 0; !rc && l < e->env->L; l++) {
         float *score = NULL;
         rc = kvt_evict_score(e, w, raw, l, &score);
+        struct kvt_combine_args add = {.in = score, .out = w->layers, .R = w->R, .ld = w->ld, .n = w->n, .scale = 1,
+                                       .accumulate = l > 0};
         if (!rc)
-            rc = e->env->ops->combine(e->env->dev, &(struct kvt_combine_args){.in = score, .out = w->layers, .R = w->R, .ld = w->ld,
-                                                                             .n = w->n, .scale = 1, .accumulate = l > 0});
+            rc = e->env->ops->combine(e->env->dev, &add);
     }
     *out = w->layers;
     return rc;
@@ -410,7 +428,8 @@ static int check_raw(const struct kvt_evictor *e, const struct kvt_prefill_score
     if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, 0)))
         return 0;
     assert(p->score == KVT_SCORE_WMASS && "the session didn't ask for what kvt_spec_needs said");
-    return kvt_fail(err, KVT_EUSAGE, "%s: more than %d different windows in one run; let methods share w, or make two runs",
+    return kvt_fail(err, KVT_EUSAGE,
+                    "%s: more than %d different windows in one run; let methods share w, or make two runs",
                     e->spec.method->name, KVT_MAX_WINDOWS);
 }
 

@@ -46,13 +46,13 @@ void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);
 
 /* EINPUT where the spec can't work on this prompt (shotkv without shots, a window longer than the prompt, a budget
  * below what is protected), with what to change; before anything runs. */
-int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context, int n_shots,
-                    struct kvt_err *err);
+int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context,
+                    int n_shots, struct kvt_err *err);
 
 int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec,
                      const struct kvt_budget *budget, struct kvt_err *err);
 void kvt_evictor_close(struct kvt_evictor **e);
-/* A copy for another branch (whose cells were forked from this one's), state included. Its evictions aren't reported. */
+/* A copy for another branch (whose cells were forked from this one's), state included. Its evictions go unreported. */
 int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int branch, struct kvt_err *err);
 
 /* Prefill's end, all layers: reports DECISION for each layer and BUDGET. The branch holds slots 0 .. n_context - 1 of
@@ -61,13 +61,14 @@ int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *ra
 
 /* Whether `step` must be called, and whether it needs the attention row. */
 bool kvt_evictor_steps(const struct kvt_evictor *e);
-/* Whether it acts on the question's tokens too. Where it doesn't, they may come in one block and without calls: the next
- * call's pos tells how many came. */
+/* Whether it acts on the question's tokens too. Where it doesn't, they may come in one block and without calls: the
+ * next call's pos tells how many came. */
 bool kvt_evictor_slides(const struct kvt_evictor *e);
 bool kvt_evictor_wants_row(const struct kvt_evictor *e);
-/* After layer `layer`'s attention of the step that appended position pos: row (H, row_ld) is that query's probabilities in
- * slot order (backend memory, or NULL); row_ld is env->max_slots. Where it slides, each position is one call a layer.
- * step >= 1 counts generated tokens; 0 while the question is fed. */
-int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step, struct kvt_err *err);
+/* After layer `layer`'s attention of the step that appended position pos: row (H, row_ld) is that query's probabilities
+ * in slot order (backend memory, or NULL); row_ld is env->max_slots. Where it slides, each position is one call a
+ * layer. step >= 1 counts generated tokens; 0 while the question is fed. */
+int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step,
+                   struct kvt_err *err);
 
 #endif

@@ -71,12 +71,14 @@ static int raise_window(struct kvt_evictor *e, struct kvt_evict_work *w, float *
     }
     for (size_t j = fence; j < n; j++)
         w->h_score[j] = best + 1;
+    size_t bytes = (n - fence) * sizeof(float);
     for (int g = 0; !rc && g < e->env->G && fence < n; g++)
-        rc = ops->write(dev, score + (size_t)g * (size_t)w->ld + fence, w->h_score + fence, (n - fence) * sizeof(float));
+        rc = ops->write(dev, score + (size_t)g * (size_t)w->ld + fence, w->h_score + fence, bytes);
     return rc;
 }
 
-int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float **out)
+int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
+                    float **out)
 {
     const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
@@ -85,30 +87,35 @@ int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struc
     if (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY)
         return made_here(e, w, layer, out);
     const float *in = kvt_evict_raw(p, raw, H, layer);
+    float *score = w->grp[0];
     assert(in && raw->ld == ld);
     if (p->visible_mean) {
-        rc = ops->combine(dev, &(struct kvt_combine_args){.in = in, .out = w->head[0], .R = H, .ld = ld, .n = e->env->n_prompt,
-                                                          .scale = 1, .visible_mean = true});
+        struct kvt_combine_args a = {.in = in, .out = w->head[0], .R = H, .ld = ld, .n = e->env->n_prompt, .scale = 1,
+                                     .visible_mean = true};
+        rc = ops->combine(dev, &a);
         in = w->head[0];
     }
     bool pools = p->pool != KVT_POOL_NONE && p->pool_width > 1;
+    struct kvt_pool_args pool = {.ld = ld, .from = 0, .to = w->fence, .width = p->pool_width, .how = p->pool};
     if (!rc && pools && !p->group_first) {
-        rc = ops->pool(dev, &(struct kvt_pool_args){.in = in, .out = w->head[1], .R = H, .ld = ld, .from = 0, .to = w->fence,
-                                                    .width = p->pool_width, .how = p->pool});
+        pool.R = H, pool.in = in, pool.out = w->head[1];
+        rc = ops->pool(dev, &pool);
         in = w->head[1];
     }
-    float *score = w->grp[0];
+    struct kvt_group_args group = {.in = in, .out = score, .H = H, .G = G, .n = w->n, .ld = ld, .how = p->group};
     if (!rc)
-        rc = ops->group(dev, &(struct kvt_group_args){.in = in, .out = score, .H = H, .G = G, .n = w->n, .ld = ld, .how = p->group});
+        rc = ops->group(dev, &group);
     if (!rc && pools && p->group_first) {
-        rc = ops->pool(dev, &(struct kvt_pool_args){.in = score, .out = w->grp[1], .R = G, .ld = ld, .from = 0, .to = w->fence,
-                                                    .width = p->pool_width, .how = p->pool});
+        pool.R = G, pool.in = score, pool.out = w->grp[1];
+        rc = ops->pool(dev, &pool);
         score = w->grp[1];
     }
     if (!rc && p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS && p->keep_window)
         rc = raise_window(e, w, score);
     if (!rc && w->R == 1 && G > 1) {
-        rc = ops->combine(dev, &(struct kvt_combine_args){.in = score, .out = w->sum, .R = G, .ld = ld, .n = w->n, .scale = 1, .sum_rows = true});
+        struct kvt_combine_args a = {.in = score, .out = w->sum, .R = G, .ld = ld, .n = w->n, .scale = 1,
+                                     .sum_rows = true};
+        rc = ops->combine(dev, &a);
         score = w->sum;
     }
     *out = score;

@@ -52,8 +52,9 @@ static int chunks_of(const struct kvt_evictor *e, struct kvt_evict_work *w, int 
     k = (tok - w->n_protect) / p->chunk_tok;
     if (k < 1) {
         w->fallback = true;
-        snprintf(w->note, sizeof w->note, "a budget of %d tokens (%d protected) is below one chunk of %d: one chunk kept", tok,
-                 w->n_protect, p->chunk_tok);
+        snprintf(w->note, sizeof w->note,
+                 "a budget of %d tokens (%d protected) is below one chunk of %d: one chunk kept", tok, w->n_protect,
+                 p->chunk_tok);
         return 1;
     }
     return k < w->S ? (int)k : w->S;
@@ -87,13 +88,16 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const floa
     if (!w->S) {
         if (p->unit == KVT_UNIT_CHUNK) {
             w->fallback = true;
-            snprintf(w->note, sizeof w->note, "%d tokens are fewer than one chunk of %d: single tokens were chosen", w->fence, p->chunk_tok);
+            snprintf(w->note, sizeof w->note, "%d tokens are fewer than one chunk of %d: single tokens were chosen",
+                     w->fence, p->chunk_tok);
         }
-        return ops->topk(dev, &(struct kvt_topk_args){.score = score, .protect = w->protect, .budget = w->budget, .n = w->n_live,
-                                                      .R = w->R, .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept,
-                                                      .reason = w->reason, .threshold = w->threshold});
+        struct kvt_topk_args a = {.score = score, .protect = w->protect, .budget = w->budget, .n = w->n_live, .R = w->R,
+                                  .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason,
+                                  .threshold = w->threshold};
+        return ops->topk(dev, &a);
     }
-    rc = ops->segment_mean(dev, &(struct kvt_segment_mean_args){.in = score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld, .S = w->S});
+    struct kvt_segment_mean_args mean = {.in = score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld, .S = w->S};
+    rc = ops->segment_mean(dev, &mean);
     if (rc)
         return rc;
     return ops->pick_units(dev, &(struct kvt_pick_units_args){

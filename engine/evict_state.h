@@ -85,7 +85,8 @@ struct kvt_evict_work {
 /* The raw reduction that a policy ranks by, of one layer: (H, ld); NULL where it needs none. */
 const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int layer);
 /* Token scores of a layer, as ranked: *out (R, ld) backend memory, one of w's. */
-int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float **out);
+int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
+                    float **out);
 /* Protected slots of the context under a budget, as enum kvt_reason, into map (n) or nowhere; returns how
  * many. */
 int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budget, uint8_t *map);
@@ -101,7 +102,8 @@ void kvt_evict_step_close(struct kvt_evictor *e);
 int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from);
 /* The state of a layer at prefill's end: the mass of the slots that stayed. Needs w->kept and n_kept of this layer, or
  * all: true where nothing left. */
-int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, bool all);
+int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
+                         int layer, bool all);
 
 /* Status of an operation as an error of the run. */
 int kvt_evict_device_fail(const struct kvt_evictor *e, int rc, const char *what, struct kvt_err *err);

@@ -35,8 +35,8 @@ int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err)
     e->host_block = kvt_calloc(host.used, 1);
     e->block = e->env->ops->alloc(e->env->dev, dev.used);
     if (!e->host_block || !e->block)
-        return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the state of %d slots (%zu bytes)", e->spec.method->name, e->ld,
-                        dev.used + host.used);
+        return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the state of %d slots (%zu bytes)", e->spec.method->name,
+                        e->ld, dev.used + host.used);
     dev = (struct kvt_carve){e->block, 0};
     host = (struct kvt_carve){e->host_block, 0};
     layout(e, &dev, &host);
@@ -57,15 +57,17 @@ int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from)
     return from->state ? to->env->ops->copy(to->env->dev, to->state, from->state, count * sizeof(float)) : 0;
 }
 
-int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, bool all)
+int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
+                         int layer, bool all)
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
     if (!e->state)
         return 0;
     /* plain sums, whatever the ranking divides by; head[1] of an unpooled method is free */
-    struct kvt_group_args a = {.in = kvt_evict_raw(&e->spec.policy, raw, e->env->H, layer), .out = w->head[1], .H = e->env->H,
-                               .G = e->env->G, .n = w->n, .ld = w->ld, .how = e->spec.policy.group};
+    const float *mass = kvt_evict_raw(&e->spec.policy, raw, e->env->H, layer);
+    struct kvt_group_args a = {.in = mass, .out = w->head[1], .H = e->env->H, .G = e->env->G, .n = w->n, .ld = w->ld,
+                               .how = e->spec.policy.group};
     int rc = ops->group(dev, &a);
     for (int g = 0; !rc && g < e->env->G; g++) {
         float *state = e->state + ((size_t)layer * (size_t)e->env->G + (size_t)g) * (size_t)e->ld;
@@ -76,7 +78,8 @@ int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const 
         }
         rc = ops->read(dev, w->h_score, sum, (size_t)w->n * sizeof *state);
         if (!rc)
-            rc = ops->read(dev, w->h_kept, w->kept + (size_t)g * (size_t)w->ld, (size_t)w->h_n_kept[g] * sizeof *w->h_kept);
+            rc = ops->read(dev, w->h_kept, w->kept + (size_t)g * (size_t)w->ld,
+                           (size_t)w->h_n_kept[g] * sizeof *w->h_kept);
         for (int i = 0; !rc && i < w->h_n_kept[g]; i++)
             e->host_rank[i] = w->h_score[w->h_kept[i]];
         if (!rc)
@@ -85,16 +88,23 @@ int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const 
     return rc;
 }
 
+static int longest(const int32_t *n, int G)
+{
+    int most = 0;
+    for (int g = 0; g < G; g++)
+        most = n[g] > most ? n[g] : most;
+    return most;
+}
+
 /* Adds the current row to the state: (H, ld) reduced to (G, ld), new slots starting at zero. */
 static int accumulate(struct kvt_evictor *e, int layer, const float *row, const int32_t *n)
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
-    int G = e->env->G, most = 0, rc;
-    for (int g = 0; g < G; g++)
-        most = n[g] > most ? n[g] : most;
-    rc = ops->group(dev, &(struct kvt_group_args){.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = most, .ld = e->ld,
-                                                  .how = e->spec.policy.group});
+    int G = e->env->G, rc;
+    struct kvt_group_args a = {.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = longest(n, G), .ld = e->ld,
+                               .how = e->spec.policy.group};
+    rc = ops->group(dev, &a);
     for (int g = 0; !rc && g < G; g++) {
         size_t at = (size_t)g * (size_t)e->ld, held = (size_t)e->held[layer * G + g];
         float *state = e->state + (size_t)layer * (size_t)G * (size_t)e->ld + at;
@@ -106,7 +116,8 @@ static int accumulate(struct kvt_evictor *e, int layer, const float *row, const 
 }
 
 /* What slots compete by, (R, ld) in e->rank or the state itself. Host positions are those of this layer. */
-static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_t *n, int pos, int R, const float **score)
+static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_t *n, int pos, int R,
+                const float **score)
 {
     const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
@@ -114,15 +125,17 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
     int G = e->env->G, rc = 0;
     size_t ld = (size_t)e->ld;
     *score = e->rank;
-    if (!e->sliding) { /* the current row alone, summed over heads or reduced over groups */
-        if (R > 1)
-            return ops->group(dev, &(struct kvt_group_args){.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = n[0], .ld = e->ld, .how = p->group});
-        return ops->combine(dev, &(struct kvt_combine_args){.in = row, .out = e->rank, .R = e->env->H, .ld = e->ld, .n = n[0], .scale = 1, .sum_rows = true});
-    }
+    struct kvt_group_args group = {.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = longest(n, G),
+                                   .ld = e->ld, .how = p->group};
+    struct kvt_combine_args sum = {.in = row, .out = e->rank, .R = e->env->H, .ld = e->ld, .n = longest(n, G),
+                                   .scale = 1, .sum_rows = true};
+    if (!e->sliding) /* the current row alone, reduced over groups or summed over heads */
+        return R > 1 ? ops->group(dev, &group) : ops->combine(dev, &sum);
     if (e->state)
         *score = e->state + (size_t)layer * (size_t)G * ld;
     if (e->state && R < G) {
-        rc = ops->combine(dev, &(struct kvt_combine_args){.in = *score, .out = e->rank, .R = G, .ld = e->ld, .n = n[0], .scale = 1, .sum_rows = true});
+        sum.in = *score, sum.R = G;
+        rc = ops->combine(dev, &sum);
         *score = e->rank;
     }
     if (e->state && !p->visible_mean)
@@ -180,10 +193,11 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
     }
     if (!rc && R < G)
         rc = ops->write(dev, e->n_left, e->host_n, (size_t)G * sizeof(int32_t));
+    struct kvt_remove_args gone = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = e->left,
+                                   .count = e->n_left, .ld = e->ld, .state_ld = e->ld};
+    gone.state = e->state ? e->state + (size_t)layer * (size_t)G * ld : NULL;
     if (!rc && any)
-        rc = ops->cache_remove(dev, &(struct kvt_remove_args){
-            .cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = e->left, .count = e->n_left, .ld = e->ld,
-            .state = e->state ? e->state + (size_t)layer * (size_t)G * ld : NULL, .state_ld = e->ld});
+        rc = ops->cache_remove(dev, &gone);
     if (rc)
         return kvt_evict_device_fail(e, rc, "eviction in a step", err);
     for (int g = 0; g < G; g++) {
@@ -194,8 +208,9 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
             continue;
         for (int i = 0; i < n; i++)
             e->host_lost[i] = at[left[i]];
-        struct kvt_event ev = {.kind = KVT_EV_EVICT,
-                               .evict = {.branch = e->branch, .layer = layer, .g = g, .step = step, .n = n, .pos = e->host_lost}};
+        struct kvt_event ev = {
+            .kind = KVT_EV_EVICT,
+            .evict = {.branch = e->branch, .layer = layer, .g = g, .step = step, .n = n, .pos = e->host_lost}};
         rc = e->env->probe->see(e->env->probe->self, &ev);
         if (rc)
             return kvt_fail(err, rc, "the run was stopped by what records it");
@@ -203,7 +218,8 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
     return 0;
 }
 
-int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step, struct kvt_err *err)
+int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step,
+                   struct kvt_err *err)
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
@@ -237,7 +253,8 @@ int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_l
     if (!over)
         return 0;
 
-    struct kvt_positions_args where = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .pos = e->pos, .count = e->n_live, .ld = e->ld};
+    struct kvt_positions_args where = {
+        .cache = e->env->cache, .branch = e->branch, .layer = layer, .pos = e->pos, .count = e->n_live, .ld = e->ld};
     rc = ops->cache_positions(dev, &where);
     const float *score = NULL;
     for (int g = 0; !rc && g < G; g++)
@@ -250,8 +267,9 @@ int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_l
     }
     if (!rc)
         rc = rank(e, layer, row, n, pos, R, &score);
+    struct kvt_topk_args worst = {.score = score, .protect = e->protect, .pos = e->pos, .budget = e->budget_tok,
+                                  .n = e->n_live, .R = R, .ld = e->ld, .left = e->left, .n_left = e->n_left};
     if (!rc)
-        rc = ops->topk(dev, &(struct kvt_topk_args){.score = score, .protect = e->protect, .pos = e->pos, .budget = e->budget_tok,
-                                                    .n = e->n_live, .R = R, .ld = e->ld, .left = e->left, .n_left = e->n_left});
+        rc = ops->topk(dev, &worst);
     return rc ? kvt_evict_device_fail(e, rc, "choosing what leaves", err) : remove_left(e, layer, R, step, err);
 }

@@ -45,7 +45,8 @@ int kvt_budget_parse(struct kvt_budget *out, const char *text, bool remove, stru
     if (remove)
         ppm = PPM - ppm;
     if (ppm < 1)
-        return kvt_fail(err, KVT_EUSAGE, "share to %s '%.40s' keeps nothing; keep more than 0 %% and at most 100 %%", what, text);
+        return kvt_fail(err, KVT_EUSAGE, "share to %s '%.40s' keeps nothing; keep more than 0 %% and at most 100 %%",
+                        what, text);
     *out = (struct kvt_budget){.kind = KVT_BUDGET_KEEP, .keep_ppm = ppm};
     return 0;
 }

@@ -26,39 +26,43 @@ struct option {
     const char *values;        /* for people */
 };
 
-_Static_assert(sizeof(enum kvt_score) == sizeof(int) && sizeof(enum kvt_pool) == sizeof(int), "choices are stored as int");
+_Static_assert(sizeof(enum kvt_score) == sizeof(int) && sizeof(enum kvt_pool) == sizeof(int),
+               "choices are stored as int");
 #define AT(field) offsetof(struct kvt_policy, field)
 
 enum { MOST_TOK = 1 << 24, TEXT = 64 };
 
+#define INT(name, field, min, max, text) {name, KIND_INT, AT(field), min, max, {{0}}, text}
+#define ODD(name, kind, field, text) {name, kind, AT(field), 0, MOST_TOK, {{0}}, text}
+#define CHOICE(name, field, text, ...) {name, KIND_CHOICE, AT(field), 0, 0, {__VA_ARGS__}, text}
+
 static const struct option options[] = {
-    {"w", KIND_INT, AT(window), 1, MOST_TOK, {{0}}, "rows of the observation window, 1 or more"},
-    {"keep_window", KIND_BOOL, AT(keep_window), 0, 0, {{0}}, "0 or 1"},
-    {"rows", KIND_CHOICE, AT(score), 0, 0, {{"all", KVT_SCORE_MASS}, {"window", KVT_SCORE_WMASS}, {"last", KVT_SCORE_LAST}},
-     "all, window or last"},
-    {"norm", KIND_CHOICE, AT(visible_mean), 0, 0, {{"sum", 0}, {"visible", 1}}, "sum or visible"},
-    {"pool", KIND_POOL, AT(pool), 0, 0, {{0}}, "none, avgN or maxN with N odd"},
-    {"group", KIND_CHOICE, AT(group), 0, 0, {{"mean", KVT_GROUP_MEAN}, {"max", KVT_GROUP_MAX}, {"sum", KVT_GROUP_SUM}},
-     "mean, max or sum"},
-    {"order", KIND_CHOICE, AT(group_first), 0, 0, {{"pool-first", 0}, {"group-first", 1}}, "pool-first or group-first"},
-    {"heads", KIND_CHOICE, AT(heads), 0, 0, {{"each", KVT_HEADS_EACH}, {"shared", KVT_HEADS_SHARED}}, "each or shared"},
-    {"chunk", KIND_INT, AT(chunk_tok), 1, MOST_TOK, {{0}}, "tokens of a chunk, 1 or more"},
-    {"count", KIND_CHOICE, AT(chunk_count), 0, 0, {{"paper", KVT_COUNT_PAPER}, {"kvpress", KVT_COUNT_KVPRESS}}, "paper or kvpress"},
-    {"overflow", KIND_CHOICE, AT(overflow), 0, 0, {{"stop", KVT_OVERFLOW_STOP}, {"skip", KVT_OVERFLOW_SKIP}}, "stop or skip"},
-    {"force", KIND_BOOL, AT(force), 0, 0, {{0}}, "0 or 1"},
-    {"scope", KIND_CHOICE, AT(scope), 0, 0, {{"per_layer", KVT_SCOPE_PER_LAYER}, {"all_layers", KVT_SCOPE_ALL_LAYERS}},
-     "per_layer or all_layers"},
-    {"beta", KIND_INT, AT(beta), 1, 1000000, {{0}}, "1 or more"},
-    {"rule", KIND_CHOICE, AT(rule), 0, 0,
-     {{"exact", KVT_RULE_EXACT}, {"official", KVT_RULE_OFFICIAL}, {"kvpress", KVT_RULE_KVPRESS}}, "exact, official or kvpress"},
-    {"schedule", KIND_CHOICE, AT(schedule), 0, 0, {{"prefill", KVT_SCHEDULE_PREFILL}, {"step", KVT_SCHEDULE_STEP}},
-     "prefill or step"},
-    {"sinks", KIND_INT, AT(sinks), 0, MOST_TOK, {{0}}, "first tokens that stay, 0 or more"},
-    {"recent", KIND_HALF, AT(recent), 0, MOST_TOK, {{0}}, "newest tokens that stay: a number, or half (of the budget)"},
-    {"decode", KIND_SHARE, AT(decode_share), 0, 0, {{0}}, "share of generated tokens kept, or same (as the prefill's)"},
-    {"decode_recent", KIND_INT, AT(decode_recent), 0, MOST_TOK, {{0}}, "newest generated tokens that stay, 0 or more"},
-    {"seed", KIND_SEED, AT(seed), 0, 0, {{0}}, "a whole number"},
-    {"renumber", KIND_BOOL, AT(renumber), 0, 0, {{0}}, "0 or 1"},
+    INT("w", window, 1, MOST_TOK, "rows of the observation window, 1 or more"),
+    ODD("keep_window", KIND_BOOL, keep_window, "0 or 1"),
+    CHOICE("rows", score, "all, window or last",
+           {"all", KVT_SCORE_MASS}, {"window", KVT_SCORE_WMASS}, {"last", KVT_SCORE_LAST}),
+    CHOICE("norm", visible_mean, "sum or visible", {"sum", 0}, {"visible", 1}),
+    ODD("pool", KIND_POOL, pool, "none, avgN or maxN with N odd"),
+    CHOICE("group", group, "mean, max or sum",
+           {"mean", KVT_GROUP_MEAN}, {"max", KVT_GROUP_MAX}, {"sum", KVT_GROUP_SUM}),
+    CHOICE("order", group_first, "pool-first or group-first", {"pool-first", 0}, {"group-first", 1}),
+    CHOICE("heads", heads, "each or shared", {"each", KVT_HEADS_EACH}, {"shared", KVT_HEADS_SHARED}),
+    INT("chunk", chunk_tok, 1, MOST_TOK, "tokens of a chunk, 1 or more"),
+    CHOICE("count", chunk_count, "paper or kvpress", {"paper", KVT_COUNT_PAPER}, {"kvpress", KVT_COUNT_KVPRESS}),
+    CHOICE("overflow", overflow, "stop or skip", {"stop", KVT_OVERFLOW_STOP}, {"skip", KVT_OVERFLOW_SKIP}),
+    ODD("force", KIND_BOOL, force, "0 or 1"),
+    CHOICE("scope", scope, "per_layer or all_layers",
+           {"per_layer", KVT_SCOPE_PER_LAYER}, {"all_layers", KVT_SCOPE_ALL_LAYERS}),
+    INT("beta", beta, 1, 1000000, "1 or more"),
+    CHOICE("rule", rule, "exact, official or kvpress",
+           {"exact", KVT_RULE_EXACT}, {"official", KVT_RULE_OFFICIAL}, {"kvpress", KVT_RULE_KVPRESS}),
+    CHOICE("schedule", schedule, "prefill or step", {"prefill", KVT_SCHEDULE_PREFILL}, {"step", KVT_SCHEDULE_STEP}),
+    INT("sinks", sinks, 0, MOST_TOK, "first tokens that stay, 0 or more"),
+    ODD("recent", KIND_HALF, recent, "newest tokens that stay: a number, or half (of the budget)"),
+    ODD("decode", KIND_SHARE, decode_share, "share of generated tokens kept, or same (as the prefill's)"),
+    INT("decode_recent", decode_recent, 0, MOST_TOK, "newest generated tokens that stay, 0 or more"),
+    ODD("seed", KIND_SEED, seed, "a whole number"),
+    ODD("renumber", KIND_BOOL, renumber, "0 or 1"),
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
 
@@ -262,8 +266,8 @@ static int unknown_option(const struct kvt_method *m, const char *name, struct k
     }
     list_options(m, list, sizeof list);
     const char *near = kvt_nearest(name, known, n);
-    return kvt_fail(err, KVT_EUSAGE, "%s has no option '%.40s'%s%s%s; its options: %s", m->name, name, near ? ": did you mean '" : "",
-                    near ? near : "", near ? "'?" : "", list);
+    return kvt_fail(err, KVT_EUSAGE, "%s has no option '%.40s'%s%s%s; its options: %s", m->name, name,
+                    near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "", list);
 }
 
 static int unknown_method(const char *name, struct kvt_err *err)
@@ -279,8 +283,8 @@ static int unknown_method(const char *name, struct kvt_err *err)
         known[i] = all[i]->name;
     }
     const char *near = kvt_nearest(name, known, count);
-    return kvt_fail(err, KVT_EUSAGE, "unknown method '%.40s'%s%s%s; methods: %s", name, near ? ": did you mean '" : "", near ? near : "",
-                    near ? "'?" : "", list);
+    return kvt_fail(err, KVT_EUSAGE, "unknown method '%.40s'%s%s%s; methods: %s", name, near ? ": did you mean '" : "",
+                    near ? near : "", near ? "'?" : "", list);
 }
 
 /* text[0 .. bytes) without spaces at its ends into out; false where it doesn't fit. */
@@ -304,7 +308,8 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
     char name[TEXT], value[TEXT];
     const char *eq = memchr(text, '=', bytes);
     if (!eq)
-        return kvt_fail(err, KVT_EUSAGE, "%s: option '%.*s' has no value; write name=value", s->method->name, (int)bytes, text);
+        return kvt_fail(err, KVT_EUSAGE, "%s: option '%.*s' has no value; write name=value", s->method->name,
+                        (int)bytes, text);
     if (!trimmed(name, sizeof name, text, (size_t)(eq - text)) ||
         !trimmed(value, sizeof value, eq + 1, bytes - (size_t)(eq + 1 - text)))
         return kvt_fail(err, KVT_EUSAGE, "%s: option '%.40s' is longer than any that exists", s->method->name, text);
@@ -316,7 +321,8 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
     if (set(&s->policy, o, value, &even))
         return 0;
     if (even)
-        return kvt_fail(err, KVT_EUSAGE, "%s: pool=%s: an even width has no middle and gives a longer row; use %.3s%d or %.3s%d",
+        return kvt_fail(err, KVT_EUSAGE,
+                        "%s: pool=%s: an even width has no middle and gives a longer row; use %.3s%d or %.3s%d",
                         s->method->name, value, value, s->policy.pool_width - 1, value, s->policy.pool_width + 1);
     return kvt_fail(err, KVT_EUSAGE, "%s: %s='%s' can't be used; it takes %s", s->method->name, name, value, o->values);
 }
@@ -338,8 +344,8 @@ int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct 
     if (open) {
         const char *p = open + 1;
         if (end <= p || end[-1] != ']' || memchr(p, ']', (size_t)(end - 1 - p)) || memchr(p, '[', (size_t)(end - p)))
-            return kvt_fail(err, KVT_EUSAGE, "%s: brackets don't match in '%.*s'; write %s[option=value,option=value]", name,
-                            (int)(bytes < 80 ? bytes : 80), text, name);
+            return kvt_fail(err, KVT_EUSAGE, "%s: brackets don't match in '%.*s'; write %s[option=value,option=value]",
+                            name, (int)(bytes < 80 ? bytes : 80), text, name);
         end--;
         while (p < end) {
             const char *comma = memchr(p, ',', (size_t)(end - p));
@@ -351,7 +357,8 @@ int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct 
         }
     }
     if (s.policy.visible_mean && s.policy.score != KVT_SCORE_MASS)
-        return kvt_fail(err, KVT_EUSAGE, "%s: norm=visible is about the rows that could see a token; it needs rows=all", name);
+        return kvt_fail(err, KVT_EUSAGE, "%s: norm=visible is about the rows that could see a token; it needs rows=all",
+                        name);
     canonical(&s);
     *out = s;
     return 0;

@@ -16,11 +16,13 @@ static int uniform(const struct kvt_layer_ask *ask, int tok, int32_t *layer_tok)
  * the mean without the protected slots. hi is clipped to what there is and lo to one token, each keeping the mean.
  * All numbers are integers over den = beta (L - 1); the floors' rest goes to the largest remainders, the earlier
  * layer first. */
-static int exact(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len)
+static int exact(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
+                 size_t note_len)
 {
     int64_t L = ask->L, n = ask->n - ask->protect_tok, base = ask->total_tok - ask->protect_tok, beta = p->beta;
     if (L < 2 || base < 1 || base >= n) {
-        snprintf(note, note_len, "uniform: %s", L < 2 ? "one layer" : base < 1 ? "the budget is the protected slots" : "nothing has to go");
+        const char *why = L < 2 ? "one layer" : base < 1 ? "the budget is the protected slots" : "nothing has to go";
+        snprintf(note, note_len, "uniform: %s", why);
         uniform(ask, ask->total_tok, layer_tok);
         return L >= 2 && base < 1;
     }
@@ -52,11 +54,13 @@ static int exact(const struct kvt_policy *p, const struct kvt_layer_ask *ask, in
 }
 
 /* KVCache-Factory's integers: the step is floored, so the last layers and the mean come out above the budget. */
-static int official(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len)
+static int official(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
+                    size_t note_len)
 {
     int n = ask->n, w = ask->protect_tok, base = ask->total_tok - w;
     if (ask->L < 2 || base < 1 || n < 2 * base) {
-        snprintf(note, note_len, "uniform: %d slots are fewer than twice the budget of %d without its %d protected", n, base, w);
+        snprintf(note, note_len, "uniform: %d slots are fewer than twice the budget of %d without its %d protected", n,
+                 base, w);
         uniform(ask, ask->total_tok, layer_tok);
         return 1;
     }
@@ -72,7 +76,8 @@ static int official(const struct kvt_policy *p, const struct kvt_layer_ask *ask,
 }
 
 /* kvpress's floats: the window is inside the line, and the last layer must hold a whole window. */
-static int kvpress(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len)
+static int kvpress(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
+                   size_t note_len)
 {
     double base = ask->total_real, lo = base / p->beta, hi = 2 * base - lo;
     int most = ask->n - p->window;
@@ -81,7 +86,8 @@ static int kvpress(const struct kvt_policy *p, const struct kvt_layer_ask *ask, 
         lo = 2 * base - hi;
     }
     if (!(ask->n >= hi && hi >= lo && lo >= p->window)) {
-        snprintf(note, note_len, "uniform: the last layer's %.1f tokens would not hold the window of %d", lo, p->window);
+        snprintf(note, note_len, "uniform: the last layer's %.1f tokens would not hold the window of %d", lo,
+                 p->window);
         int tok = (int)rint(base);
         uniform(ask, tok < 1 ? 1 : tok, layer_tok);
         return 1;
@@ -92,7 +98,8 @@ static int kvpress(const struct kvt_policy *p, const struct kvt_layer_ask *ask, 
     return 0;
 }
 
-static int layer_budget(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len)
+static int layer_budget(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
+                        size_t note_len)
 {
     note[0] = 0;
     switch (p->rule) {

@@ -4,7 +4,7 @@
  * A shot is worth the mean over its tokens of the mass they received, summed over heads; shots are taken from the best
  * down while they fit the budget. Text outside the shots always stays and counts in the budget. While decoding, the
  * generated tokens with the most attention in the current row stay, floor(share x generated) of them and at least one:
- * the printed formula, a share of the current cache, would empty it. docs/methods.md lists what the paper leaves open. */
+ * the printed formula, a share of the current cache, would empty it. docs/methods.md lists what is left open. */
 #include "methods/methods.h"
 
 const struct kvt_method kvt_method_shotkv = {

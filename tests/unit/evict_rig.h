@@ -76,7 +76,8 @@ static inline int rig_see(void *self, const struct kvt_event *ev)
         memcpy(r->kept_tok, ev->budget.kept_tok, cells * sizeof(int32_t));
     } else if (ev->kind == KVT_EV_EVICT) {
         for (int i = 0; i < ev->evict.n && r->n_lost < RIG_EVENTS; i++)
-            r->lost[r->n_lost++] = (struct rig_lost){ev->evict.branch, ev->evict.layer, ev->evict.g, ev->evict.step, ev->evict.pos[i]};
+            r->lost[r->n_lost++] =
+                (struct rig_lost){ev->evict.branch, ev->evict.layer, ev->evict.g, ev->evict.step, ev->evict.pos[i]};
     }
     return 0;
 }
@@ -97,22 +98,24 @@ static inline void rig_append(struct rig *r, int branch, int layer, int from, in
                 host[(t * G + g) * RIG_D + d] = rig_key(layer, (int)g, from + (int)t);
     }
     cr_assert_eq(r->ops->write(r->dev, r->kv, host, T * G * RIG_D * sizeof *host), 0);
-    struct kvt_append_args a = {.cache = r->cache, .layer = layer, .T = (int)T, .k = r->kv, .v = r->kv, .branch = at, .pos = at + T};
+    struct kvt_append_args a = {
+        .cache = r->cache, .layer = layer, .T = (int)T, .k = r->kv, .v = r->kv, .branch = at, .pos = at + T};
     cr_assert_eq(r->ops->cache_append(r->dev, &a), 0);
     free(host);
     free(at);
 }
 
 /* Raw scores are zero; branch 0 of max_branch holds the context. windows: n_windows of them. */
-static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int threads, int L, int H, int G, int n_prompt, int n_context,
-                            int n_new, int max_branch, const int *window, int n_windows)
+static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int threads, int L, int H, int G, int n_prompt,
+                            int n_context, int n_new, int max_branch, const int *window, int n_windows)
 {
     struct kvt_err err = {0};
     memset(r, 0, sizeof *r);
     r->ops = ops;
     cr_assert_eq(ops->open(&r->dev, &(struct kvt_dev_opts){.threads = threads}, &err), 0, "%s", err.text);
     int slots = n_prompt + n_new;
-    struct kvt_cache_opts co = {.L = L, .G = G, .D = RIG_D, .max_branch = max_branch, .max_slots = slots, .type = KVT_F32};
+    struct kvt_cache_opts co = {
+        .L = L, .G = G, .D = RIG_D, .max_branch = max_branch, .max_slots = slots, .type = KVT_F32};
     cr_assert_eq(ops->cache_open(r->dev, &r->cache, &co, &err), 0, "%s", err.text);
     size_t scores = (size_t)L * (size_t)H * (size_t)n_prompt, cells = (size_t)L * (size_t)G, n = (size_t)n_context;
     r->score = ops->alloc(r->dev, (size_t)(2 + n_windows) * scores * sizeof(float));
@@ -126,8 +129,16 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
     r->kept_tok = calloc(cells, sizeof(int32_t));
     r->lost = calloc(RIG_EVENTS, sizeof *r->lost);
     r->probe = (struct kvt_probe){r, rig_wants, rig_see};
-    r->env = (struct kvt_evict_env){.ops = ops, .dev = r->dev, .cache = r->cache, .L = L, .H = H, .G = G, .max_slots = slots,
-                                    .probe = &r->probe, .n_prompt = n_prompt, .n_context = n_context};
+    r->env = (struct kvt_evict_env){.ops = ops,
+                                    .dev = r->dev,
+                                    .cache = r->cache,
+                                    .L = L,
+                                    .H = H,
+                                    .G = G,
+                                    .max_slots = slots,
+                                    .probe = &r->probe,
+                                    .n_prompt = n_prompt,
+                                    .n_context = n_context};
     r->raw = (struct kvt_prefill_scores){.ld = n_prompt, .mass = r->score, .n_windows = n_windows};
     for (int i = 0; i < n_windows; i++) {
         r->raw.window[i] = window[i];
@@ -179,7 +190,8 @@ static inline void rig_random_scores(struct rig *r, uint64_t seed)
 static inline int rig_positions(struct rig *r, int branch, int layer, int g, int32_t *out)
 {
     int32_t *count = calloc((size_t)r->env.L * (size_t)r->env.G, sizeof *count);
-    struct kvt_positions_args a = {.cache = r->cache, .branch = branch, .layer = layer, .pos = r->pos, .ld = r->env.max_slots};
+    struct kvt_positions_args a = {
+        .cache = r->cache, .branch = branch, .layer = layer, .pos = r->pos, .ld = r->env.max_slots};
     cr_assert_eq(r->ops->cache_positions(r->dev, &a), 0);
     cr_assert_eq(r->ops->cache_lengths(r->dev, r->cache, branch, count), 0);
     int n = count[layer * r->env.G + g];
@@ -200,8 +212,14 @@ static inline void rig_spec(struct kvt_spec *spec, const char *text)
     cr_assert_eq(kvt_spec_parse(spec, text, strlen(text), &err), 0, "%s", err.text);
 }
 
-static inline struct kvt_budget rig_tokens(int tokens) { return (struct kvt_budget){.kind = KVT_BUDGET_TOKENS, .tokens = tokens}; }
-static inline struct kvt_budget rig_keep(int64_t ppm) { return (struct kvt_budget){.kind = KVT_BUDGET_KEEP, .keep_ppm = ppm}; }
+static inline struct kvt_budget rig_tokens(int tokens)
+{
+    return (struct kvt_budget){.kind = KVT_BUDGET_TOKENS, .tokens = tokens};
+}
+static inline struct kvt_budget rig_keep(int64_t ppm)
+{
+    return (struct kvt_budget){.kind = KVT_BUDGET_KEEP, .keep_ppm = ppm};
+}
 
 /* Forks branch 0 into `branch`, opens an evictor there and runs prefill's end. */
 static inline struct kvt_evictor *rig_evict(struct rig *r, int branch, const char *method, struct kvt_budget budget)
@@ -210,7 +228,8 @@ static inline struct kvt_evictor *rig_evict(struct rig *r, int branch, const cha
     struct kvt_spec spec;
     struct kvt_evictor *e = NULL;
     rig_spec(&spec, method);
-    cr_assert_eq(kvt_evict_check(&spec, &budget, r->env.n_prompt, r->env.n_context, r->env.n_shots, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_evict_check(&spec, &budget, r->env.n_prompt, r->env.n_context, r->env.n_shots, &err), 0, "%s",
+                 err.text);
     cr_assert_eq(r->ops->cache_fork(r->dev, r->cache, 0, branch), 0);
     cr_assert_eq(kvt_evictor_open(&e, &r->env, branch, &spec, &budget, &err), 0, "%s", err.text);
     r->n_decisions = 0;
@@ -219,37 +238,45 @@ static inline struct kvt_evictor *rig_evict(struct rig *r, int branch, const cha
 }
 
 /* Appends position pos to a layer of a branch and lets the evictor act; row (H, live slots) on the host or NULL. */
-static inline void rig_step(struct rig *r, struct kvt_evictor *e, int branch, int layer, int pos, int step, const float *row, int n)
+static inline void rig_step(struct rig *r, struct kvt_evictor *e, int branch, int layer, int pos, int step,
+                            const float *row, int n)
 {
     struct kvt_err err = {0};
     rig_append(r, branch, layer, pos, pos + 1);
     for (int h = 0; row && h < r->env.H; h++)
-        cr_assert_eq(r->ops->write(r->dev, r->row + (size_t)h * (size_t)r->env.max_slots, row + h * n, (size_t)n * sizeof *row), 0);
+        cr_assert_eq(
+            r->ops->write(r->dev, r->row + (size_t)h * (size_t)r->env.max_slots, row + h * n, (size_t)n * sizeof *row),
+            0);
     if (kvt_evictor_steps(e))
-        cr_assert_eq(kvt_evict_step(e, layer, row ? r->row : NULL, r->env.max_slots, pos, step, &err), 0, "%s", err.text);
+        cr_assert_eq(kvt_evict_step(e, layer, row ? r->row : NULL, r->env.max_slots, pos, step, &err), 0, "%s",
+                     err.text);
 }
 
-/* Asserts that a cell holds exactly these positions, in any slot order, and that each slot has its own key and value. */
-static inline void rig_expect(struct rig *r, int branch, int layer, int g, const int32_t *want, int n_want, const char *when)
+/* Asserts that a cell holds exactly these positions, in any slot order, each slot with its own key and value. */
+static inline void rig_expect(struct rig *r, int branch, int layer, int g, const int32_t *want, int n_want,
+                              const char *when)
 {
     int32_t *got = calloc((size_t)r->env.max_slots, sizeof *got);
     float *k = calloc((size_t)r->env.max_slots * RIG_D * 2, sizeof *k), *v = k + r->env.max_slots * RIG_D;
     int n = rig_positions(r, branch, layer, g, got);
     cr_assert_eq(r->ops->cache_peek(r->dev, r->cache, branch, layer, g, k, v), 0);
     for (int i = 0; i < n; i++) {
-        cr_assert_eq(k[i * RIG_D], rig_key(layer, g, got[i]), "%s: slot %d of layer %d head %d has another's key", when, i, layer, g);
+        cr_assert_eq(k[i * RIG_D], rig_key(layer, g, got[i]), "%s: slot %d of layer %d head %d has another's key", when,
+                     i, layer, g);
         cr_assert_eq(v[i * RIG_D + RIG_D - 1], rig_key(layer, g, got[i]), "%s: slot %d has another's value", when, i);
     }
     qsort(got, (size_t)n, sizeof *got, rig_ascending);
     char text[512] = "";
     for (int i = 0; i < n && strlen(text) < 490; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), " %d", got[i]);
-    cr_assert(n == n_want && !memcmp(got, want, (size_t)n * sizeof *got), "%s: layer %d head %d holds%s", when, layer, g, text);
+    cr_assert(n == n_want && !memcmp(got, want, (size_t)n * sizeof *got), "%s: layer %d head %d holds%s", when, layer,
+              g, text);
     free(got);
     free(k);
 }
 
-#define RIG_EXPECT(r, branch, layer, g, when, ...)                                                     \
-    rig_expect(r, branch, layer, g, (const int32_t[]){__VA_ARGS__}, (int)(sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)), when)
+#define RIG_EXPECT(r, branch, layer, g, when, ...) \
+    rig_expect(r, branch, layer, g, (const int32_t[]){__VA_ARGS__}, \
+               (int)(sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)), when)
 
 #endif

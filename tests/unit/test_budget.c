@@ -31,7 +31,8 @@ Test(budget, shares_are_exact)
 
 Test(budget, bad_shares)
 {
-    static const char *const keep[] = {"0", "0%", "101%", "1.01", "25", "-5%", "", "%", "x", "1e-1", "25%%", "nan", "0.00001%", "99999999999999999999%"};
+    static const char *const keep[] = {"0", "0%", "101%", "1.01", "25",  "-5%",      "",
+                                       "%", "x",  "1e-1", "25%%", "nan", "0.00001%", "99999999999999999999%"};
     struct kvt_budget b;
     struct kvt_err err;
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
@@ -47,7 +48,8 @@ Test(budget, tokens_of_a_share)
     static const struct {
         const char *remove;
         int n, want;
-    } c[] = {{"90%", 10, 1}, {"80%", 10, 2}, {"80%", 100, 20}, {"90%", 100, 10}, {"90%", 1000, 100}, {"99%", 10, 1}, {"0%", 7, 7}};
+    } c[] = {{"90%", 10, 1},     {"80%", 10, 2}, {"80%", 100, 20}, {"90%", 100, 10},
+             {"90%", 1000, 100}, {"99%", 10, 1}, {"0%", 7, 7}};
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         struct kvt_budget b = {.keep_ppm = ppm(c[i].remove, true)};
         cr_assert_eq(kvt_budget_tokens(&b, c[i].n), c[i].want, "%s of %d", c[i].remove, c[i].n);
@@ -78,14 +80,19 @@ Test(budget, pyramid_official)
     static const struct {
         int C, n, first, last;
         double mean;
-    } c[] = {{64, 4096, 118, 25, 71.5}, {128, 4096, 242, 25, 133.5}, {512, 4096, 991, 61, 526}, {1024, 4096, 1990, 68, 1029}, {2048, 8192, 3986, 111, 2048.5}};
+    } c[] = {{64, 4096, 118, 25, 71.5},
+             {128, 4096, 242, 25, 133.5},
+             {512, 4096, 991, 61, 526},
+             {1024, 4096, 1990, 68, 1029},
+             {2048, 8192, 3986, 111, 2048.5}};
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         int32_t tok[L];
         double sum = 0;
         cr_assert_eq(pyramid(KVT_RULE_OFFICIAL, 8, c[i].n, c[i].C, c[i].C, tok), 0);
         for (int l = 0; l < L; l++)
             sum += tok[l];
-        cr_assert(tok[0] == c[i].first && tok[L - 1] == c[i].last && sum / L == c[i].mean, "C=%d: %d %d %g", c[i].C, tok[0], tok[L - 1], sum / L);
+        cr_assert(tok[0] == c[i].first && tok[L - 1] == c[i].last && sum / L == c[i].mean, "C=%d: %d %d %g", c[i].C,
+                  tok[0], tok[L - 1], sum / L);
     }
     int32_t tok[L];
     cr_assert_eq(pyramid(KVT_RULE_OFFICIAL, 8, 100, 64, 64, tok), 1, "fewer than twice the budget: uniform");
@@ -103,8 +110,10 @@ Test(budget, pyramid_kvpress)
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         int32_t tok[L];
         double real = c[i].n * c[i].keep;
-        cr_assert_eq(pyramid(KVT_RULE_KVPRESS, 64, c[i].n, (int)real, real, tok), c[i].fell, "n=%d keep=%g", c[i].n, c[i].keep);
-        cr_assert(tok[0] == c[i].first && tok[L - 1] == c[i].last, "n=%d keep=%g: %d..%d", c[i].n, c[i].keep, tok[0], tok[L - 1]);
+        cr_assert_eq(pyramid(KVT_RULE_KVPRESS, 64, c[i].n, (int)real, real, tok), c[i].fell, "n=%d keep=%g", c[i].n,
+                     c[i].keep);
+        cr_assert(tok[0] == c[i].first && tok[L - 1] == c[i].last, "n=%d keep=%g: %d..%d", c[i].n, c[i].keep, tok[0],
+                  tok[L - 1]);
     }
 }
 
@@ -124,7 +133,8 @@ Test(budget, pyramid_exact_total)
                 for (int l = 0; l < L; l++) {
                     sum += tok[l];
                     cr_assert(tok[l] > w && tok[l] <= n, "w=%d n=%d C=%d layer %d: %d", w, n, C, l, tok[l]);
-                    cr_assert(!l || tok[l] <= tok[l - 1] + 1, "w=%d n=%d C=%d: layer %d has %d after %d", w, n, C, l, tok[l], tok[l - 1]);
+                    cr_assert(!l || tok[l] <= tok[l - 1] + 1, "w=%d n=%d C=%d: layer %d has %d after %d", w, n, C, l,
+                              tok[l], tok[l - 1]);
                 }
                 cr_assert_eq(sum, (int64_t)C * L, "w=%d n=%d C=%d: %ld", w, n, C, (long)sum);
             }

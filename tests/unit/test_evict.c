@@ -104,7 +104,8 @@ Test(evict, h2o_by_hand)
 }
 
 /* With norm=visible the sum is divided by the rows that saw the slot. Prefill of 6: means .58 .2 .25 .33 1.5 1.1: 0, 4
- * and 5 stay. Position 6: 3.5 / 7, 3 / 3 and 1.1 / 2: 0 leaves. Would catch: rows counted one off, or only at prefill. */
+ * and 5 stay. Position 6: 3.5 / 7, 3 / 3 and 1.1 / 2: 0 leaves. Would catch: rows counted one off or only at prefill.
+ */
 Test(evict, h2o_visible_mean)
 {
     static const float mass[1][6] = {{3.5f, 1, 1, 1, 3, 1.1f}}, row[1][4] = {{0, 0, 0, 1}};
@@ -206,8 +207,35 @@ Test(evict, shotkv_decode_by_hand)
     }
 }
 
-/* The question may come in one block without calls; its tokens stay. Would catch: a count of live slots that is wrong then,
- * the question taken for generated text. */
+/* heads=each: cells of one layer hold different numbers of slots. Shots [0,2) and [2,6): head 0 keeps the first, head 1
+ * the second. At 75 % of generated tokens 6 leaves at step 2; at step 5 head 0 has 7 8 9 10 in slots 2 to 5, head 1 in
+ * slots 4 to 7, and each drops the one with the least. Would catch: a row reduced only as far as the first head's
+ * slots. */
+Test(evict, shotkv_heads_of_different_length)
+{
+    static const float mass[2][6] = {{9, 9, 1, 1, 1, 1}, {1, 1, 9, 9, 9, 9}}, zero[2][8] = {{0}};
+    static const float row5[2][8] = {{0, 0, .1f, .5f, .3f, .2f, 0, 0}, {0, 0, 0, 0, .5f, .1f, .3f, .2f}};
+    static const int32_t shot[] = {0, 2, 2, 6};
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 2, 2, 6, 6, 5, 2, no_window, 0);
+        r.env.shot = shot;
+        r.env.n_shots = 2;
+        rig_scores(&r, 0, mass[0]);
+        struct kvt_evictor *e = rig_evict(&r, 1, "shotkv[heads=each,decode=75%]", rig_tokens(4));
+        RIG_EXPECT(&r, 1, 0, 0, "head 0", 0, 1);
+        RIG_EXPECT(&r, 1, 0, 1, "head 1", 2, 3, 4, 5);
+        for (int s = 1; s <= 5; s++)
+            rig_step(&r, e, 1, 0, 5 + s, s, s < 5 ? zero[0] : row5[0], 8);
+        RIG_EXPECT(&r, 1, 0, 0, "head 0", 0, 1, 8, 9, 10);
+        RIG_EXPECT(&r, 1, 0, 1, "head 1", 2, 3, 4, 5, 7, 9, 10);
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
+/* The question may come in one block without calls; its tokens stay. Would catch: a count of live slots that is wrong
+ * then, the question taken for generated text. */
 Test(evict, shotkv_decode_after_a_block)
 {
     static const float mass[12] = {0}, row1[] = {0, 0, 0, 0, 0, .9f}, row2[] = {0, 0, 0, 0, 0, .9f, .1f};
@@ -256,8 +284,8 @@ Test(evict, pooling_order)
         rig_open(&r, ops, 1, 1, 2, 1, 8, 8, 0, 3, &w, 1);
         rig_scores(&r, 1, mass[0]);
         struct kvt_evictor *e = rig_evict(&r, 1, "snapkv[w=2,pool=max3]", rig_tokens(4));
-        cr_assert(r.decided[0] == 7 && r.decided[1] == 7 && r.decided[2] == 3 && r.decided[3] == 0, "pool first: %g %g %g", (double)r.decided[0],
-                  (double)r.decided[1], (double)r.decided[2]);
+        cr_assert(r.decided[0] == 7 && r.decided[1] == 7 && r.decided[2] == 3 && r.decided[3] == 0,
+                  "pool first: %g %g %g", (double)r.decided[0], (double)r.decided[1], (double)r.decided[2]);
         kvt_evictor_close(&e);
         e = rig_evict(&r, 2, "snapkv[w=2,pool=max3,order=group-first]", rig_tokens(4));
         cr_assert(r.decided[0] == 4 && r.decided[1] == 4 && r.decided[2] == 3 && r.decided[3] == 0, "group first");
@@ -303,7 +331,8 @@ Test(evict, bad_input_is_refused)
         struct kvt_err err = {0};
         rig_spec(&spec, c[i].method);
         struct kvt_budget b = rig_tokens(c[i].tokens);
-        cr_assert_eq(kvt_evict_check(&spec, &b, c[i].n_prompt, c[i].n_context, c[i].n_shots, &err), KVT_EINPUT, "%s", c[i].method);
+        cr_assert_eq(kvt_evict_check(&spec, &b, c[i].n_prompt, c[i].n_context, c[i].n_shots, &err), KVT_EINPUT, "%s",
+                     c[i].method);
         cr_assert(strstr(err.text, c[i].says), "%s", err.text);
     }
     struct kvt_spec spec;

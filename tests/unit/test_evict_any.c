@@ -2,11 +2,30 @@
 #include "evict_rig.h"
 
 static const char *const specs[] = {
-    "full", "random[seed=3]", "random[heads=shared,sinks=2]", "streaming", "streaming[schedule=prefill,sinks=0]", "h2o", "h2o[norm=visible,group=max]",
-    "h2o[heads=shared,sinks=2]", "h2o[heads=shared,norm=visible]", "h2o[schedule=prefill,recent=0]", "snapkv[w=8]", "snapkv[w=8,pool=avg5,order=group-first,sinks=3]",
-    "snapkv[w=8,pool=none,keep_window=0,heads=shared]", "pyramidkv[w=8]", "pyramidkv[w=8,rule=official]", "pyramidkv[w=8,rule=kvpress]", "chunkkv[w=8,chunk=5]",
-    "chunkkv[w=8,chunk=7,count=kvpress,heads=shared,pool=avg5]", "chunkkv[w=8,chunk=64]", "shotkv", "shotkv[scope=all_layers,overflow=skip,decode=30%,decode_recent=2]",
-    "shotkv[rows=window,w=8,force=1]", "shotkv[norm=visible,heads=each]", "shotkv[rows=last,scope=all_layers,heads=each]",
+    "full",
+    "random[seed=3]",
+    "random[heads=shared,sinks=2]",
+    "streaming",
+    "streaming[schedule=prefill,sinks=0]",
+    "h2o",
+    "h2o[norm=visible,group=max]",
+    "h2o[heads=shared,sinks=2]",
+    "h2o[heads=shared,norm=visible]",
+    "h2o[schedule=prefill,recent=0]",
+    "snapkv[w=8]",
+    "snapkv[w=8,pool=avg5,order=group-first,sinks=3]",
+    "snapkv[w=8,pool=none,keep_window=0,heads=shared]",
+    "pyramidkv[w=8]",
+    "pyramidkv[w=8,rule=official]",
+    "pyramidkv[w=8,rule=kvpress]",
+    "chunkkv[w=8,chunk=5]",
+    "chunkkv[w=8,chunk=7,count=kvpress,heads=shared,pool=avg5]",
+    "chunkkv[w=8,chunk=64]",
+    "shotkv",
+    "shotkv[scope=all_layers,overflow=skip,decode=30%,decode_recent=2]",
+    "shotkv[rows=window,w=8,force=1]",
+    "shotkv[norm=visible,heads=each]",
+    "shotkv[rows=last,scope=all_layers,heads=each]",
 };
 enum { N_SPECS = sizeof specs / sizeof *specs, STEPS = 9, SHOTS = 6 };
 
@@ -25,7 +44,8 @@ static struct shape random_shape(uint64_t seed)
     s.G = 1 + rig_below(&x, 3);
     s.H = s.G * (1 + rig_below(&x, 3));
     s.n_prompt = 24 + rig_below(&x, 140);
-    s.n_context = s.n_prompt - (rig_below(&x, 2) ? rig_below(&x, 12) : 0); /* the question covers some of the window, or none */
+    s.n_context =
+        s.n_prompt - (rig_below(&x, 2) ? rig_below(&x, 12) : 0); /* the question covers some of the window, or none */
     int at = rig_below(&x, 4);
     for (; s.n_shots < SHOTS; s.n_shots++) {
         int end = at + 1 + rig_below(&x, s.n_context / 5);
@@ -70,7 +90,8 @@ static bool same(const struct outcome *a, const struct outcome *b)
 
 static bool stays(uint8_t reason)
 {
-    return reason == KVT_KEPT_SCORE || reason == KVT_KEPT_UNIT || reason == KVT_KEPT_WINDOW || reason == KVT_KEPT_PROTECTED || reason == KVT_KEPT_ALL;
+    return reason == KVT_KEPT_SCORE || reason == KVT_KEPT_UNIT || reason == KVT_KEPT_WINDOW ||
+           reason == KVT_KEPT_PROTECTED || reason == KVT_KEPT_ALL;
 }
 
 /* Kept sets are ascending and unique, agree with the reasons and the report, hold what is protected, and count. */
@@ -94,15 +115,22 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
             for (int j = 0, i = 0; j < n; j++) {
                 bool here = i < held && at[i] == j;
                 i += here;
-                cr_assert_eq(here, stays(reason[j]), "%s: position %d of layer %d head %d is %s for reason %d", what, j, l, g, here ? "held" : "gone", reason[j]);
+                cr_assert_eq(here, stays(reason[j]), "%s: position %d of layer %d head %d is %s for reason %d", what, j,
+                             l, g, here ? "held" : "gone", reason[j]);
                 cr_assert(here || j >= p->sinks, "%s: lost a sink", what);
-                bool in_window = p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
-                cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what, j);
+                bool in_window =
+                    p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
+                cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what,
+                          j);
                 if (reason[j] == KVT_KEPT_SCORE)
-                    cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j], (double)threshold);
+                    cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j],
+                              (double)threshold);
                 if (reason[j] == KVT_LEFT_SCORE)
-                    cr_assert(score[j] <= threshold, "%s: %g is above the threshold %g", what, (double)score[j], (double)threshold);
-                cr_assert(!here || p->heads != KVT_HEADS_SHARED || stays(r->reason[(size_t)(l * G) * (size_t)n + (size_t)j]), "%s: heads differ", what);
+                    cr_assert(score[j] <= threshold, "%s: %g is above the threshold %g", what, (double)score[j],
+                              (double)threshold);
+                cr_assert(!here || p->heads != KVT_HEADS_SHARED ||
+                              stays(r->reason[(size_t)(l * G) * (size_t)n + (size_t)j]),
+                          "%s: heads differ", what);
             }
             if (p->score == KVT_SCORE_NONE)
                 cr_assert_eq(held, n);
@@ -119,7 +147,8 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
     free(at);
 }
 
-static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *ops, int threads, const char *text, struct kvt_budget budget)
+static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *ops, int threads, const char *text,
+                struct kvt_budget budget)
 {
     static const int window[1] = {8};
     struct kvt_spec spec;
@@ -133,7 +162,8 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
         o->refused = true;
         return;
     }
-    rig_open(&r, ops, threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 2, window, 1);
+    rig_open(&r, ops, threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 2,
+             window, 1);
     rig_random_scores(&r, s->seed);
     r.env.shot = s->shot;
     r.env.n_shots = s->n_shots;
@@ -152,7 +182,8 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
             rig_step(&r, e, 1, l, pos, pos < first_new ? 0 : pos - first_new + 1, row, n_row);
             int32_t *at = calloc((size_t)n_row, sizeof *at);
             for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && budget.keep_ppm < 1000000; g++)
-                cr_assert_eq(rig_positions(&r, 1, l, g, at), kvt_budget_tokens(&budget, pos + 1), "%s: at position %d", what, pos);
+                cr_assert_eq(rig_positions(&r, 1, l, g, at), kvt_budget_tokens(&budget, pos + 1), "%s: at position %d",
+                             what, pos);
             free(at);
         }
     free(row);
@@ -168,14 +199,16 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
                 for (int k = 0; k < held && r.lost[i].layer == l && r.lost[i].g == g; k++)
                     cr_assert_neq(at[k], r.lost[i].pos, "%s: reported as lost, but held", what);
             }
-            cr_assert_eq(held + lost, r.kept_tok[l * s->G + g] + s->n_prompt - s->n_context + STEPS, "%s: tokens unaccounted for", what);
+            cr_assert_eq(held + lost, r.kept_tok[l * s->G + g] + s->n_prompt - s->n_context + STEPS,
+                         "%s: tokens unaccounted for", what);
         }
     free(at);
     kvt_evictor_close(&e);
     rig_close(&r);
 }
 
-/* Would catch: almost anything in evict*.c, topk or cache ops; ref is the definition, cpu on 1 and 2 threads must agree. */
+/* Would catch: almost anything in evict*.c, topk or cache ops; ref is the definition, cpu on 1 and 2 threads must
+ * agree. */
 Test(evict_any, invariants)
 {
     static const int64_t keep[] = {50000, 125000, 400000, 900000};
@@ -227,7 +260,9 @@ Test(evict_any, everything_kept_touches_nothing)
 /* Where the order of slots doesn't depend on the budget, a smaller one keeps a subset. */
 Test(evict_any, smaller_budget_is_a_subset)
 {
-    static const char *const monotone[] = {"random[seed=5]", "streaming[schedule=prefill]", "snapkv[w=8]", "chunkkv[w=8,chunk=4]", "shotkv", "h2o[schedule=prefill,recent=3]"};
+    static const char *const monotone[] = {"random[seed=5]", "streaming[schedule=prefill]",
+                                           "snapkv[w=8]",    "chunkkv[w=8,chunk=4]",
+                                           "shotkv",         "h2o[schedule=prefill,recent=3]"};
     for (uint64_t seed = 20; seed < 30; seed++)
         for (size_t m = 0; m < sizeof monotone / sizeof *monotone; m++) {
             static const int window[1] = {8};
@@ -238,12 +273,14 @@ Test(evict_any, smaller_budget_is_a_subset)
             rig_random_scores(&r, seed);
             r.env.shot = s.shot;
             r.env.n_shots = s.n_shots;
-            struct kvt_evictor *a = rig_evict(&r, 1, monotone[m], rig_tokens(s.n_context / 2)), *b = rig_evict(&r, 2, monotone[m], rig_tokens(s.n_context * 2 / 3));
+            struct kvt_evictor *a = rig_evict(&r, 1, monotone[m], rig_tokens(s.n_context / 2)),
+                               *b = rig_evict(&r, 2, monotone[m], rig_tokens(s.n_context * 2 / 3));
             for (int l = 0; l < s.L; l++)
                 for (int g = 0; g < s.G; g++) {
                     int ns = rig_positions(&r, 1, l, g, small), nl = rig_positions(&r, 2, l, g, large);
                     for (int i = 0; i < ns; i++)
-                        cr_assert(bsearch(&small[i], large, (size_t)nl, sizeof *large, rig_ascending), "%s: %d is only in the smaller set", monotone[m], small[i]);
+                        cr_assert(bsearch(&small[i], large, (size_t)nl, sizeof *large, rig_ascending),
+                                  "%s: %d is only in the smaller set", monotone[m], small[i]);
                 }
             kvt_evictor_close(&a);
             kvt_evictor_close(&b);

@@ -1,4 +1,5 @@
-/* The same attention into kvpress and into ours: equal kept sets (measures.md 9). Vectors: tests/vectors/make_kvpress.py. */
+/* The same attention into kvpress and into ours: equal kept sets (measures.md 9). Vectors:
+ * tests/vectors/make_kvpress.py. */
 #include "evict_rig.h"
 
 enum { LINE = 4096 };
@@ -63,7 +64,8 @@ static void compare(struct rig *r, const struct vector *v, int *ties)
             size_t cell = (size_t)(l * v->G + g), row = r->decision_R == 1 ? (size_t)(l * v->G) : cell;
             const int32_t *theirs = v->kept + cell * (size_t)v->n;
             int n = rig_positions(r, 1, l, g, ours);
-            cr_assert_eq(n, v->n_kept[cell], "%s: layer %d head %d keeps %d, kvpress %d", v->name, l, g, n, v->n_kept[cell]);
+            cr_assert_eq(n, v->n_kept[cell], "%s: layer %d head %d keeps %d, kvpress %d", v->name, l, g, n,
+                         v->n_kept[cell]);
             for (int j = 0, a = 0, b = 0; j < v->n; j++) {
                 bool here = a < n && ours[a] == j, there = b < n && theirs[b] == j;
                 a += here;
@@ -71,15 +73,17 @@ static void compare(struct rig *r, const struct vector *v, int *ties)
                 float score = r->decided[row * (size_t)v->n + (size_t)j], threshold = r->threshold[row];
                 if (here == there)
                     continue;
-                cr_assert(fabsf(score - threshold) <= 2e-6f * fabsf(threshold), "%s: position %d of layer %d head %d is %s in kvpress; score %.9g, threshold %.9g",
-                          v->name, j, l, g, there ? "kept" : "dropped", (double)score, (double)threshold);
+                cr_assert(fabsf(score - threshold) <= 2e-6f * fabsf(threshold),
+                          "%s: position %d of layer %d head %d is %s in kvpress; score %.9g, threshold %.9g", v->name,
+                          j, l, g, there ? "kept" : "dropped", (double)score, (double)threshold);
                 ++*ties;
             }
         }
     free(ours);
 }
 
-/* Would catch: a window one row off, pooling that counts its edges otherwise, a mean over the wrong heads, another chunk. */
+/* Would catch: a window one row off, pooling that counts its edges otherwise, a mean over the wrong heads, another
+ * chunk. */
 Test(kvpress, kept_sets)
 {
     FILE *f = fopen(KVT_TEST_VECTORS "/kvpress.txt", "r");

@@ -6,7 +6,10 @@
 
 #include "kvt/method.h"
 
-static int parse(struct kvt_spec *s, const char *text, struct kvt_err *err) { return kvt_spec_parse(s, text, strlen(text), err); }
+static int parse(struct kvt_spec *s, const char *text, struct kvt_err *err)
+{
+    return kvt_spec_parse(s, text, strlen(text), err);
+}
 
 /* Would catch: a default changed by accident. A new default is a new version of the method. */
 Test(methods, canonical_defaults)
@@ -17,9 +20,12 @@ Test(methods, canonical_defaults)
         "streaming@1[sinks=4,schedule=step,renumber=1]",
         "h2o@1[norm=sum,group=mean,recent=half,sinks=0,heads=each,schedule=step,renumber=0]",
         "snapkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,renumber=0]",
-        "pyramidkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,beta=20,rule=exact,sinks=0,renumber=0]",
-        "chunkkv@1[chunk=10,w=32,count=paper,pool=none,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,renumber=0]",
-        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent=1,sinks=0,renumber=0]",
+        "pyramidkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,beta=20,rule=exact,sinks=0,"
+        "renumber=0]",
+        "chunkkv@1[chunk=10,w=32,count=paper,pool=none,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,"
+        "renumber=0]",
+        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent="
+        "1,sinks=0,renumber=0]",
     };
     int count;
     const struct kvt_method *const *all = kvt_methods(&count);
@@ -44,9 +50,21 @@ Test(methods, canonical_has_room)
 {
     struct kvt_spec s;
     struct kvt_err err = {0};
-    cr_assert_eq(parse(&s, "pyramidkv[w=16777216,pool=max9999,order=group-first,heads=shared,beta=1000000,rule=official,sinks=16777216]", &err), 0);
-    cr_assert_eq(parse(&s, "shotkv[rows=window,w=16777216,scope=all_layers,decode=12.3456%,decode_recent=16777216,sinks=16777216]", &err), 0);
-    cr_assert_eq(parse(&s, "chunkkv[chunk=16777216,w=16777216,count=kvpress,pool=avg9999,order=group-first,heads=shared,sinks=16777216]", &err), 0);
+    cr_assert_eq(parse(&s,
+                       "pyramidkv[w=16777216,pool=max9999,order=group-first,heads=shared,beta=1000000,rule=official,"
+                       "sinks=16777216]",
+                       &err),
+                 0);
+    cr_assert_eq(
+        parse(&s,
+              "shotkv[rows=window,w=16777216,scope=all_layers,decode=12.3456%,decode_recent=16777216,sinks=16777216]",
+              &err),
+        0);
+    cr_assert_eq(parse(&s,
+                       "chunkkv[chunk=16777216,w=16777216,count=kvpress,pool=avg9999,order=group-first,heads=shared,"
+                       "sinks=16777216]",
+                       &err),
+                 0);
     cr_assert(strstr(s.canonical, "pool=avg9999"));
 }
 
@@ -56,10 +74,14 @@ Test(methods, lists_and_options)
     struct kvt_spec *s = NULL;
     struct kvt_err err = {0};
     int n = 0;
-    cr_assert_eq(kvt_spec_parse_list(&s, &n, " snapkv[w=16, pool=avg5,group=max] ,chunkkv,shotkv[scope=all_layers,decode=12.5%],h2o[recent=7]", &err), 0,
-                 "%s", err.text);
+    cr_assert_eq(kvt_spec_parse_list(
+                     &s, &n,
+                     " snapkv[w=16, pool=avg5,group=max] ,chunkkv,shotkv[scope=all_layers,decode=12.5%],h2o[recent=7]",
+                     &err),
+                 0, "%s", err.text);
     cr_assert_eq(n, 4);
-    cr_assert(s[0].policy.window == 16 && s[0].policy.pool == KVT_POOL_AVG && s[0].policy.pool_width == 5 && s[0].policy.group == KVT_GROUP_MAX);
+    cr_assert(s[0].policy.window == 16 && s[0].policy.pool == KVT_POOL_AVG && s[0].policy.pool_width == 5 &&
+              s[0].policy.group == KVT_GROUP_MAX);
     cr_assert(s[1].policy.unit == KVT_UNIT_CHUNK && s[1].policy.chunk_tok == 10);
     cr_assert(s[2].policy.scope == KVT_SCOPE_ALL_LAYERS && s[2].policy.decode_share == 0.125);
     cr_assert_eq(s[3].policy.recent, 7);
@@ -74,7 +96,8 @@ Test(methods, lists_and_options)
     cr_assert_eq(one.policy.score, KVT_SCORE_WMASS);
 }
 
-/* Every bad text is a usage error with a line that helps. Would catch: an accepted typing mistake, a message without a way out. */
+/* Every bad text is a usage error with a line that helps. Would catch: an accepted typing mistake, a message without a
+ * way out. */
 Test(methods, bad_text)
 {
     static const struct {
