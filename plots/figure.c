@@ -110,6 +110,26 @@ static int make_folder(struct kvt_figure *f, struct kvt_err *err)
     return 0;
 }
 
+/* A kept folder stands by itself: its style can be edited and the picture drawn again. One that is there already stays,
+ * so that edits survive the next run. */
+static int copy_style(struct kvt_figure *f, struct kvt_err *err)
+{
+    char path[600], block[4096];
+    snprintf(path, sizeof path, "%s/%s.gp", f->dir, f->o.style);
+    if (readable(path))
+        return 0;
+    FILE *from = fopen(f->style_path, "r"), *to = from ? fopen(path, "w") : NULL;
+    size_t n;
+    bool bad = !to;
+    while (!bad && (n = fread(block, 1, sizeof block, from)) > 0)
+        bad = fwrite(block, 1, n, to) != n;
+    if (to && fclose(to))
+        bad = true;
+    if (from)
+        fclose(from);
+    return bad ? kvt_fail(err, KVT_EIO, "%s: %s", path, strerror(errno)) : 0;
+}
+
 FILE *kvt_figure_data(struct kvt_figure *f, const char *name, struct kvt_err *err)
 {
     char path[600];
@@ -130,6 +150,8 @@ int kvt_figure_begin(struct kvt_figure *f, const struct kvt_figure_opts *o, int 
         rc = make_absolute(f->style_path, sizeof f->style_path, err);
     if (!rc)
         rc = make_folder(f, err);
+    if (!rc && o->keep_data)
+        rc = copy_style(f, err);
     if (!rc && !(f->gp = kvt_figure_data(f, "plot.gp", err)))
         rc = KVT_EIO;
     if (rc)
@@ -143,8 +165,10 @@ int kvt_figure_begin(struct kvt_figure *f, const struct kvt_figure_opts *o, int 
 
 void kvt_figure_style(struct kvt_figure *f)
 {
+    char name[64];
+    snprintf(name, sizeof name, "%s.gp", f->o.style);
     fputs("load ", f->gp);
-    kvt_gp_text(f->gp, f->style_path);
+    kvt_gp_text(f->gp, f->o.keep_data ? name : f->style_path);
     fputc('\n', f->gp);
 }
 

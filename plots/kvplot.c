@@ -91,7 +91,7 @@ int main(int argc, char **argv)
         {.help = "all:"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
         {.name = "keep-data", .type = KVT_OPT_STRING, .to = &p.figure.keep_data, .value = "DIR",
-         .help = "leave the gnuplot script and its data there"},
+         .help = "leave script, style and data there; an edited style stays"},
         {.name = "style-dir", .type = KVT_OPT_STRING, .to = &p.figure.style_dir, .value = "DIR",
          .help = "take heatmap.gp, kept.gp and overlap.gp from there"},
     };
