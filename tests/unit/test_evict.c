@@ -104,8 +104,7 @@ Test(evict, h2o_by_hand)
 }
 
 /* With norm=visible the sum is divided by the rows that saw the slot. Prefill of 6: means .58 .2 .25 .33 1.5 1.1: 0, 4
- * and 5 stay. Position 6: 3.5 / 7, 3 / 3 and 1.1 / 2: 0 leaves. Would catch: rows counted one off or only at prefill.
- */
+ * and 5 stay. Position 6: 3.5 / 7, 3 / 3 and 1.1 / 2: 0 leaves. Would catch: rows counted one off. */
 Test(evict, h2o_visible_mean)
 {
     static const float mass[1][6] = {{3.5f, 1, 1, 1, 3, 1.1f}}, row[1][4] = {{0, 0, 0, 1}};
