@@ -112,6 +112,8 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
     if (!rc)
         rc = kvt_session_prefill(s, err);
     if (!rc)
+        rc = kvtrace_record_prefill(w, run, s, err);
+    if (!rc)
         rc = kvt_session_decode(s, err);
     if (shown.phase >= 0)
         kvt_progress_end(&shown.progress);

@@ -105,6 +105,18 @@ int kvtrace_open_trace(struct kvt_trace_writer **out, const struct kvtrace_run *
     return rc;
 }
 
+int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+{
+    int rc = 0;
+    for (int b = 0; w && b <= run->n_branches && !rc; b++) {
+        struct kvt_branch_result r;
+        rc = kvt_session_result(s, b, &r);
+        if (!rc)
+            rc = kvt_trace_bytes_after(w, b, r.bytes_after);
+    }
+    return rc ? kvt_fail(err, rc, "the trace's writer has stopped: %s", kvt_status_text(rc)) : 0;
+}
+
 /* Texts of what each branch said, and its results. */
 static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, int b)
 {
