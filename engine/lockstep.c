@@ -54,7 +54,7 @@ int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err)
 /* Row t of the next call: a token of a stream. blocks counts the attention rows asked for so far. */
 static void put_row(struct kvt_session *s, int t, struct kvt_stream_state *st, bool renumber, int32_t token, int pos, int *blocks)
 {
-    bool steps = st->evictor && kvt_evictor_steps(st->evictor);
+    bool steps = st->evictor && (s->step ? kvt_evictor_steps(st->evictor) : kvt_evictor_slides(st->evictor));
     s->r_token[t] = token;
     s->r_branch[t] = st->cell;
     s->r_pos[t] = pos;
@@ -76,8 +76,13 @@ static int head(struct kvt_session *s, int n, int first, struct kvt_err *err)
 
 /* ---- the question ---- */
 
-/* Branches that evict step by step take the question a token at a time, the others in one block: the same bits either
- * way, since a row doesn't depend on its neighbours. */
+static bool slides(const struct kvt_branch *b)
+{
+    return b->forced.evictor && kvt_evictor_slides(b->forced.evictor);
+}
+
+/* Branches whose budget slides with the tokens seen take the question a token at a time, the others in one block: the
+ * same bits either way, since a row doesn't depend on its neighbours. */
 int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
 {
     int first = s->n_context, n = s->o.n_prompt - first, blocked = 0, row = 0, rc = 0;
@@ -86,7 +91,7 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
     for (int b = 0; b < s->n; b++) {
         struct kvt_branch *br = &s->branch[b];
         int none = 0;
-        if (br->forced.evictor && kvt_evictor_steps(br->forced.evictor))
+        if (slides(br))
             continue;
         for (int i = 0; i < n; i++)
             put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &none);
@@ -104,7 +109,7 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
         row = 0;
         for (int b = 0; b < s->n; b++) {
             struct kvt_branch *br = &s->branch[b];
-            if (!br->forced.evictor || !kvt_evictor_steps(br->forced.evictor))
+            if (!slides(br))
                 continue;
             br->forced.row = blocked + row;
             put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &blocks);
