@@ -16,7 +16,7 @@ struct options {
     int at, shifts, format;
     double part;
     uint64_t seed;
-    bool per_layer, shots;
+    bool per_layer, shots, summary;
 };
 
 struct run {
@@ -93,6 +93,50 @@ static int branch_table(struct run *r, struct kvt_err *err)
             kvt_put_text(t, r->info->branch[r->branch[i]].name);
             put_measures(t, &c);
         }
+    }
+    if (!rc)
+        rc = kvt_table_write(t, stdout, (enum kvt_format)r->o.format, err);
+    kvt_table_free(&t);
+    return rc;
+}
+
+/* Coherence beside what the branch cost and changed: one line for each method and budget. */
+static int summary_table(struct run *r, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {
+        {.name = "branch", .kind = KVT_COL_TEXT},
+        {.name = "effective_keep", .title = "kept", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "kv_bytes_mean", .title = "KV mean", .unit = "bytes", .kind = KVT_COL_BYTES},
+        {.name = "mean_kl", .title = "KL", .unit = "nats", .kind = KVT_COL_REAL, .digits = 4},
+        {.name = "adjusted", .title = "C*", .kind = KVT_COL_REAL, .digits = 3},
+        {.name = "shift_mean", .title = "shifted", .kind = KVT_COL_REAL, .digits = 3},
+        {.name = "diverged_step", .title = "differs at", .unit = "step", .kind = KVT_COL_INT},
+    };
+    struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
+    int rc = 0;
+    for (int i = 0; !rc && i < r->n_branches; i++) {
+        const struct kvt_trace_branch *b = &r->info->branch[r->branch[i]];
+        struct kvt_held h;
+        struct kvt_coherence_result c;
+        rc = kvt_held_load(r->trace, r->branch[i], r->o.at, r->layer, &h, err);
+        if (!rc)
+            rc = measure(r, &h, 0, h.L, &c, err);
+        kvt_held_free(&h);
+        if (rc)
+            break;
+        kvt_put_text(t, b->name);
+        kvt_put_real(t, b->effective_keep);
+        if (isnan(b->bytes_mean))
+            kvt_put_none(t);
+        else
+            kvt_put_int(t, (int64_t)b->bytes_mean);
+        kvt_put_real(t, b->mean_kl);
+        kvt_put_real(t, c.adjusted);
+        kvt_put_real(t, c.null_mean);
+        if (b->diverged > 0)
+            kvt_put_int(t, b->diverged);
+        else
+            kvt_put_none(t);
     }
     if (!rc)
         rc = kvt_table_write(t, stdout, (enum kvt_format)r->o.format, err);
@@ -183,6 +227,12 @@ static void say_what(const struct run *r)
         puts(" kept: mean share of the shot's\ntokens over layers and kv heads; whole in, gone in: share of those cells.\n");
         return;
     }
+    if (r->o.summary) {
+        puts(" kept: share of\nthe context; KV mean: bytes, mean over steps; KL to the full branch, nats, on the\n"
+             "same text; C*: 1 = every shot whole or gone, 0 = random keeping; shifted: C* of\n"
+             "the same mask moved along the shots; differs at: first other word, by step.\n");
+        return;
+    }
     puts("\nC*: 1 = every shot whole or gone, 0 = random keeping. shifted: C* of the same mask\n"
          "moved along the shots (mean, 95th percentile). whole: of the shots that the method\n"
          "kept something of, those kept in full. frag: runs of kept tokens in such a shot,\n"
@@ -224,6 +274,7 @@ int main(int argc, char **argv)
         {.name = "keep", .letter = 'k', .type = KVT_OPT_STRING, .to = &o->keep, .value = "25%",
          .help = "only branches asked to keep this much"},
         {.name = "shots", .type = KVT_OPT_FLAG, .to = &o->shots, .help = "the share of each shot that each branch kept"},
+        {.name = "summary", .type = KVT_OPT_FLAG, .to = &o->summary, .help = "C* beside what each branch kept, cost and changed"},
         {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "a row for each layer"},
         {.name = "at", .type = KVT_OPT_INT, .to = &o->at, .value = "STEP", .def = "0", .max = 1e9,
          .help = "after this generated token; 0: after eviction at prefill's end"},
@@ -250,7 +301,7 @@ int main(int argc, char **argv)
     if (!rc && o->format == KVT_FORMAT_TABLE)
         say_what(&r);
     if (!rc)
-        rc = o->shots ? shot_table(&r, &err) : o->per_layer ? layer_table(&r, &err) : branch_table(&r, &err);
+        rc = o->shots ? shot_table(&r, &err) : o->summary ? summary_table(&r, &err) : o->per_layer ? layer_table(&r, &err) : branch_table(&r, &err);
     free(r.share);
     free(r.shot);
     free(r.layer);
