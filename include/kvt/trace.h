@@ -87,7 +87,7 @@ int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *o
 int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *out, struct kvt_err *err);
 /* Tokens of a branch by step: "forced" (argmax) or "free", out (n_steps); -1 where there is none. */
 int kvt_trace_tokens(struct kvt_trace *t, int branch, const char *what, int32_t *out, struct kvt_err *err);
-/* Text of a generated token: "forced" or "free", step >= 1; "" where there is none. */
+/* Text of a generated token, step >= 1: "forced": the one appended to the branch, "free"; "" where there is none. */
 int kvt_trace_token_text(struct kvt_trace *t, int branch, const char *what, int step, char *out, size_t cap, struct kvt_err *err);
 /* Size on disk by group, for kvinfo: calls back for each dataset with its stored and logical bytes. */
 int kvt_trace_walk(struct kvt_trace *t, void (*each)(void *arg, const char *path, uint64_t stored, uint64_t logical, const char *unit, const char *meaning),

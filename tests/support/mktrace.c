@@ -444,7 +444,7 @@ static int step(struct run *r, int step)
                                                          5000000 + (uint64_t)step * 6400, 20000000 + step * 1000}};
     rc = rc ? rc : tell(r, &ev);
     for (int b = 0; !rc && b < B; b++) {
-        rc = kvt_trace_token(r->w, b, step, false, ids[B + b], words[ids[B + b] % 8]);
+        rc = kvt_trace_token(r->w, b, step, false, ids[b], words[ids[b] % 8]);
         int d = diverges(b);
         if (rc || !d || step < d)
             continue;
