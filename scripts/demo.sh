@@ -42,7 +42,7 @@ for kind in heatmap kept overlap; do
 done
 
 # The screen: the prompt in colour, the table, the pictures, what to type next.
-"$bin/kvoverlap" "$trace" --tokens --keep 25%
+"$bin/kvoverlap" "$trace" --tokens
 echo
 "$bin/kvcoherence" "$trace" --summary
 cat <<END
