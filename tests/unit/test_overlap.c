@@ -65,6 +65,7 @@ Test(overlap, protected_tokens_are_no_agreement)
     cr_assert_eq(o.universe, 6); /* the second P is protected on one side: that is enough */
     NEAR(kvt_overlap_jaccard(&o), 0);
     NEAR(kvt_overlap_all_jaccard(&o), 3.0 / 8);
+    cr_assert_eq(overlap(ONE("P...##..WW"), ONE("PP##....WW")).universe, 6);
     cr_assert(kvt_overlap_adjusted(&o) < 0);
 }
 
