@@ -274,12 +274,13 @@ struct kvt_topk_args {
     int32_t *n_kept;         /* (R) or NULL */
     int32_t *n_left;         /* (R) or NULL */
     uint8_t *reason;         /* (R, ld) enum kvt_reason, or NULL */
-    float *threshold;        /* (R) lowest score that was kept on score; +inf if none was; or NULL */
+    float *threshold;        /* (R) lowest unprotected score that stays; +inf if none does; or NULL */
 };
 
 /* Whole units (chunks, shots): each row keeps the units of its best scores. Order as in topk, ties: the
  * earlier unit. Units are [seg[s], seg[s+1]) slots; a slot outside [seg[0], seg[S]) or protected stays.
- * The token budget counts protected slots once; a unit costs its unprotected slots. */
+ * The token budget counts every slot that stays in any case once; a unit costs its unprotected slots.
+ * KVT_LEFT_BUDGET: the unit's turn came while there was room, but not for all of it. */
 enum kvt_overflow { KVT_OVERFLOW_STOP, KVT_OVERFLOW_SKIP };
 struct kvt_pick_units_args {
     const float *score;      /* (R, S) */
@@ -303,8 +304,9 @@ struct kvt_pick_units_args {
 /* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `row`,
  * entropy and sink, written; zero them before the first call of a pass. The prefill set (mass .. pool_*)
  * is for calls whose rows all belong to one branch whose slots are in order of position, slot j holding
- * position j (a prefill, whole or in consecutive runs of rows); `row` is for decode. All from P, the
- * softmax rows of this call; A[h][t][j] below. */
+ * position j (a prefill, whole or in consecutive runs of rows); `row` is for decode; one call asks for one of
+ * the two. All from P, the softmax rows of this call; A[h][t][j] below. Written columns: `last` [0, n) with 0
+ * where not seen, `rows` [0, ld), `row` [0, n) of each kv head's own n. A row that sees no slot has out = 0. */
 struct kvt_see {
     int ld;                  /* leading dimension of mass, wmass, last: n of the whole prefill */
     int n_rows;              /* rows of the whole prefill (== its last position + 1) */
@@ -340,7 +342,7 @@ struct kvt_attn_args {
     const int32_t *pos;      /* host, (T) */
     /* Renumbered positions: for row t with renumber[t] the keys of a cell count 0, 1, 2 ... in order of their
      * position among the slots it sees, and the query counts as the last of them; keys are rotated by the
-     * difference while they are read. host, (T), or NULL: nobody. */
+     * difference while they are read. `q` comes rotated at pos[t] all the same. host, (T), or NULL: nobody. */
     const uint8_t *renumber;
     struct kvt_rope rope;    /* used where renumber is */
     float scale;
