@@ -222,7 +222,7 @@ INLINE void part_heads(enum kvt_dtype type, int heads, int vecs, const struct kv
             float *x = score + (size_t)h * KVT_PART_SLOTS + (size_t)s;
             for (int i = 0; i < SLOTS; i++) {
                 float y = x[i] * p->scale;
-                x[i] = (i < live) & (pos[i] <= p->pos) ? y : -INFINITY;
+                x[i] = ((i < live) & (pos[i] <= p->pos)) ? y : -INFINITY; /* no branch: it becomes a vector */
             }
         }
     }
