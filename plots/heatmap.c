@@ -143,9 +143,9 @@ static void put_captions(const struct kvt_plot *p, FILE *gp)
     kvt_gp_text(gp, kvt_plot_subject(info, text, sizeof text));
     fputs(" at screen 0.012,screen 26.0/height left front\nset label 2 ", gp);
     if (p->sinks)
-        snprintf(text, sizeof text, "A bin is up to %d x %d tokens.", binned, binned);
+        snprintf(text, sizeof text, "A bin is up to %d x %d tokens. 1, 2 ...: shots, Q: question.", binned, binned);
     else
-        snprintf(text, sizeof text, "Sinks (the first key bin, %d token%s) are drawn, but left out of the colour range.", binned,
+        snprintf(text, sizeof text, "Sinks (the first key bin, %d token%s) are outside the colour range. 1, 2 ...: shots, Q: question.", binned,
                  binned > 1 ? "s" : "");
     kvt_gp_text(gp, text);
     fputs(" at screen 0.012,screen 11.0/height left front\n", gp);
