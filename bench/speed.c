@@ -1,12 +1,12 @@
 /* Prefill and decode speed of the engine: one branch, the full one, nothing observed.
  *
- * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16] [-k f32|f16|bf16] [-b backend] [-o]
+ * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]
  *
  * Prints tab-separated: test, tokens, median tokens/s, smallest, largest. The tests are those of llama-bench, with its
  * names: pp512 and pp2048 (a prompt, then the logits of its last token), tg128 (tokens one by one, from an empty cache),
  * tg128@d2048 (the same behind 2048 tokens). Opening a session (packing of weights) isn't counted, as llama-bench
- * doesn't count its loading; one run before the others warms up. -o also prints what observing costs: pp2048 with the
- * scores and pooled maps that kvtrace records by default. */
+ * doesn't count its loading; one run before the others warms up. -x pp512,tg128 takes only those.
+ * -o also prints what observing costs: pp2048 with the scores and pooled maps that kvtrace records by default. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +22,7 @@ struct setup {
     int threads, reps;
     enum kvt_compute compute;
     enum kvt_dtype kv;
+    const char *only;          /* names, comma-separated; NULL: all */
 };
 
 static double now_s(void)
@@ -82,10 +83,20 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static bool wanted(const char *only, const char *name)
+{
+    for (; only && *only; only += strcspn(only, ","), only += *only == ',')
+        if (strlen(name) == strcspn(only, ",") && !strncmp(only, name, strlen(name)))
+            return true;
+    return !only;
+}
+
 static int test(const struct setup *u, const char *name, int n, int n_new, bool observed, struct kvt_err *err)
 {
     double speed[64], prefill_s, decode_s;
     int count = n_new ? n_new : n;
+    if (!wanted(u->only, name))
+        return 0;
     for (int r = 0; r < u->reps; r++) {
         int rc = one(u, n, n_new ? n_new : 1, observed, &prefill_s, n_new ? &decode_s : NULL, err);
         if (rc)
@@ -101,7 +112,7 @@ static int test(const struct setup *u, const char *name, int n, int n_new, bool 
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: speed -m MODEL.gguf [-t threads] [-r 1..64] [-n new tokens] [-c f32|bf16] [-k f32|f16|bf16] [-b backend] [-o]\n");
+    fprintf(stderr, "usage: speed -m MODEL.gguf [-t threads] [-r 1..64] [-n new tokens] [-c f32|bf16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]\n");
     return 2;
 }
 
@@ -114,7 +125,7 @@ int main(int argc, char **argv)
     int c, n_new = 128;
     bool observed = false;
     double a, b;
-    while ((c = getopt(argc, argv, "m:t:r:n:c:k:b:o")) != -1) {
+    while ((c = getopt(argc, argv, "m:t:r:n:c:k:b:x:o")) != -1) {
         switch (c) {
         case 'm': path = optarg; break;
         case 't': u.threads = atoi(optarg); break;
@@ -123,6 +134,7 @@ int main(int argc, char **argv)
         case 'c': u.compute = strcmp(optarg, "f32") ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F32; break;
         case 'k': u.kv = !strcmp(optarg, "f32") ? KVT_F32 : !strcmp(optarg, "bf16") ? KVT_BF16 : KVT_F16; break;
         case 'b': u.ops = kvt_ops_find(optarg); break;
+        case 'x': u.only = optarg; break;
         case 'o': observed = true; break;
         default: return usage();
         }
