@@ -79,19 +79,23 @@ static void speed(const struct kvtrace_run *run, const struct kvt_session *s)
 /* What stands between session and trace: the session asks what is wanted when it opens, and only a session that opened
  * (so that nothing is wrong with its input) is worth a file. */
 struct relay {
-    const struct kvt_wants *wants;
-    const struct kvt_probe *to; /* NULL until there is a trace */
+    const struct kvtrace_run *run;
+    struct kvt_trace_writer *to; /* NULL until there is a trace */
 };
 
 static void relay_wants(void *self, struct kvt_wants *w)
 {
-    *w = *((struct relay *)self)->wants;
+    *w = ((struct relay *)self)->run->wants;
 }
 
 static int relay_see(void *self, const struct kvt_event *ev)
 {
-    const struct kvt_probe *to = ((struct relay *)self)->to;
-    return to ? to->see(to->self, ev) : 0;
+    struct relay *r = self;
+    if (!r->to)
+        return 0;
+    const struct kvt_probe *trace = kvt_trace_probe(r->to);
+    int rc = trace->see(trace->self, ev);
+    return rc || ev->kind != KVT_EV_STEP ? rc : kvtrace_record_step(r->to, r->run, &ev->step);
 }
 
 static int trace(struct kvtrace_run *run, struct kvt_err *err)
@@ -99,7 +103,7 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
     struct kvt_session *s = NULL;
     struct kvt_trace_writer *w = NULL;
     struct shown shown = { .phase = -1 };
-    struct relay relay = { .wants = &run->wants };
+    struct relay relay = { .run = run };
     struct kvt_probe probe = { .self = &relay, .wants = relay_wants, .see = relay_see };
     if (!run->o.quiet)
         run->session.progress = show, run->session.progress_arg = &shown;
@@ -108,7 +112,7 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
     int rc = kvt_session_open(&s, run->model, &run->session, err);
     if (!rc && run->o.out)
         rc = kvtrace_open_trace(&w, run, s, err);
-    relay.to = w ? kvt_trace_probe(w) : NULL;
+    relay.to = w;
     if (!rc)
         rc = kvt_session_prefill(s, err);
     if (!rc)

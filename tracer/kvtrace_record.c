@@ -117,23 +117,24 @@ int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run 
     return rc ? kvt_fail(err, rc, "the trace's writer has stopped: %s", kvt_status_text(rc)) : 0;
 }
 
-/* Texts of what each branch said, and its results. */
+int kvtrace_record_step(struct kvt_trace_writer *w, const struct kvtrace_run *run, const struct kvt_ev_step *step)
+{
+    const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
+    int rc = 0;
+    for (int b = 0; b < step->n_branch && !rc; b++) {
+        char *text = kvtrace_text(tok, &step->token[b], 1);
+        rc = text ? kvt_trace_token(w, b, step->step, false, step->token[b], text) : KVT_ENOMEM;
+        free(text);
+    }
+    return rc;
+}
+
+/* The free-running text of a branch, by token and whole, and its results. */
 static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, int b)
 {
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
-    struct kvt_branch_result r, full;
+    struct kvt_branch_result r;
     int rc = kvt_session_result(s, b, &r);
-    if (!rc)
-        rc = kvt_session_result(s, 0, &full);
-    if (rc)
-        return rc;
-    bool own = run->o.decode == KVT_DECODE_FREE; /* the branch's cells hold its own tokens */
-    for (int k = 0; k < (own ? r.n_free : full.n_steps) && !rc; k++) {
-        int32_t id = own ? r.free[k] : full.forced[k];
-        char *text = kvtrace_text(tok, &id, 1);
-        rc = text ? kvt_trace_token(w, b, k + 1, false, id, text) : KVT_ENOMEM;
-        free(text);
-    }
     for (int k = 0; k < r.n_free && !rc; k++) {
         char *text = kvtrace_text(tok, &r.free[k], 1);
         rc = text ? kvt_trace_token(w, b, k + 1, true, r.free[k], text) : KVT_ENOMEM;
