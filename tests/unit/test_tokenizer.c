@@ -1,5 +1,5 @@
 /* Text to tokens and back: against vectors of the field's own library, and by properties on a tiny model.
- * With KVT_TEST_MODEL=/path/SmolLM2-135M-Instruct.Q4_1.gguf the vectors of real ids are compared too. */
+ * With KVT_MODEL=/path/SmolLM2-135M-Instruct.Q4_1.gguf the vectors of real ids are compared too. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,9 +170,9 @@ static void compare_ids(void *arg, char **field, int n)
 /* Would catch: wrong merges or ranks, specials missed, the pre-tokenizer of another model. */
 Test(tokenizer, ids_of_the_real_model)
 {
-    const char *path = getenv("KVT_TEST_MODEL");
+    const char *path = getenv("KVT_MODEL");
     if (!path || !*path)
-        cr_skip_test("skipped: KVT_TEST_MODEL names no model file");
+        cr_skip_test("skipped: KVT_MODEL names no model file");
     struct kvt_model *m;
     struct kvt_err err;
     cr_assert_eq(kvt_model_open(&m, path, &err), 0, "%s", err.text);
