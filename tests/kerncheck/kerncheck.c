@@ -1,4 +1,5 @@
 /* kerncheck: runs the subjects and reports. What a subject may use is in kerncheck.h. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "tests/kerncheck/kerncheck.h"
 
 #include <inttypes.h>
@@ -7,10 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define GUARD 256           /* bytes on either side of a buffer */
 #define MAX_BUF 512         /* buffers of one case */
+#define MAX_EDGE 16         /* kc_edge's of one case */
 #define MAX_OP 128          /* lines of the report */
 #define SHOWN_FAILURES 8    /* of one op; the rest is counted */
 
@@ -33,6 +37,9 @@ struct kc_state {
     int n_buf;
     void *host[MAX_BUF];
     int n_host;
+    struct { void *base; size_t bytes; } edge[MAX_EDGE];
+    int n_edge;
+    char label[KC_MAX_CAND][24];
     struct op_line line[MAX_OP];
     int n_line;
     bool quiet;             /* sabotage: failures are expected, so they are only counted */
@@ -144,6 +151,20 @@ void *kc_host(struct kc *k, size_t bytes)
     return s->host[s->n_host++] = need(calloc(bytes ? bytes : 1, 1));
 }
 
+void *kc_edge(struct kc *k, const void *host, size_t bytes)
+{
+    struct kc_state *s = k->state;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = (bytes + page - 1) / page * page;
+    if (s->n_edge == MAX_EDGE)
+        need(NULL);
+    unsigned char *base = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED || mprotect(base + whole, page, PROT_NONE))
+        need(NULL);
+    s->edge[s->n_edge].base = base;
+    s->edge[s->n_edge++].bytes = whole + page;
+    return memcpy(base + whole - bytes, host, bytes);
+}
+
 void *kc_put_shifted(struct kc *k, struct kc_cand *c, const void *host, size_t bytes, size_t shift)
 {
     struct kc_state *s = k->state;
@@ -211,6 +232,8 @@ void kc_end_case(struct kc *k, const char *op)
     s->n_buf = 0;
     while (s->n_host)
         free(s->host[--s->n_host]);
+    for (; s->n_edge; s->n_edge--)
+        munmap(s->edge[s->n_edge - 1].base, s->edge[s->n_edge - 1].bytes);
 }
 
 /* ---- verdicts ---- */
@@ -357,36 +380,31 @@ void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *
 
 /* ---- the program ---- */
 
-static const char *const cand_label[4][2] = {
-    {"plain x1", "plain x2"}, {"avx2 x1", "avx2 x2"}, {"avx512 x1", "avx512 x2"}, {"avx512bf16 x1", "avx512bf16 x2"}};
+static const char *const level_name[] = {"plain", "avx2", "avx512", "avx512bf16"};
 
-/* Which devices are opened: for checks all, for timing one thread count and perhaps one level. */
+/* Which devices are opened: for checks all levels with one thread and with several, for timing one thread count and
+ * perhaps one level. */
 struct choice {
-    int threads;            /* 0 = 1 and 2 */
+    int threads;            /* of the several */
+    bool alone;             /* only with `threads`, not with 1 beside it */
     const char *level;      /* NULL = all; "avx2" */
 };
-
-static bool chosen(const struct choice *choice, const char *label, int threads)
-{
-    if (choice->threads && choice->threads != threads)
-        return false;
-    size_t n = choice->level ? strlen(choice->level) : 0;
-    return !n || (!strncmp(label, choice->level, n) && label[n] == ' ');
-}
 
 static int open_all(struct kc *k, const struct kvt_ops *cpu, const struct choice *choice)
 {
     struct kvt_err err = {0};
-    k->ref = (struct kc_cand){.ops = &kvt_ops_ref, .label = "ref", .threads = 1, .twin = -1};
+    k->ref = (struct kc_cand){.ops = &kvt_ops_ref, .label = "ref", .threads = 1};
     int rc = kvt_ops_ref.open(&k->ref.dev, NULL, &err);
     k->n_cand = 0;
     for (int level = 0; !rc && level <= (int)kvt_simd_here(); level++) {
-        for (int threads = 1; !rc && threads <= 2; threads++) {
-            if (!chosen(choice, cand_label[level][threads - 1], threads))
-                continue;
+        if (choice->level && strcmp(choice->level, level_name[level]))
+            continue;
+        for (int many = choice->alone; !rc && many < 2; many++) {
             struct kc_cand *c = &k->cand[k->n_cand];
-            *c = (struct kc_cand){.ops = cpu, .label = cand_label[level][threads - 1], .threads = threads,
-                                  .twin = choice->threads ? -1 : threads == 1 ? k->n_cand + 1 : k->n_cand - 1};
+            char *label = k->state->label[k->n_cand];
+            int threads = many ? choice->threads : 1;
+            snprintf(label, sizeof k->state->label[0], "%s x%d", level_name[level], threads);
+            *c = (struct kc_cand){.ops = cpu, .label = label, .threads = threads};
             rc = kvt_cpu_open_simd(&c->dev, &(struct kvt_dev_opts){.threads = threads}, (enum kvt_simd)level, &err);
             k->n_cand += !rc;
         }
@@ -433,8 +451,7 @@ static int run_check(struct kc *k, const struct kc_subject *subject, const struc
 /* 1 when every wrong op was caught, as a check that fails should return; 0 when one slipped through. */
 static int run_sabotage(struct kc *k, const struct kc_subject *subject)
 {
-    static const char *const level[] = {"plain", "avx2", "avx512", "avx512bf16"};
-    const struct choice best = {.level = level[kvt_simd_here()]}; /* a wrong op is wrong at every level */
+    const struct choice best = {.threads = 2, .level = level_name[kvt_simd_here()]}; /* a wrong op is wrong at every level */
     bool all = true;
     for (int i = 0;; i++) {
         struct kvt_ops wrong = kvt_ops_cpu;
@@ -454,8 +471,8 @@ static int run_sabotage(struct kc *k, const struct kc_subject *subject)
 static void usage(FILE *f)
 {
     fprintf(f, "kerncheck: judges every cpu kernel against ref\n"
-               "  kerncheck [--only SUBJECT] [--seed N]\n"
-               "  kerncheck [--only SUBJECT] --bench [--threads 1|2] [--level plain|avx2|avx512|avx512bf16]\n"
+               "  kerncheck [--only SUBJECT] [--seed N] [--threads N]   with 1 thread and with N (2)\n"
+               "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16]\n"
                "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
                "  kerncheck --list               names the subjects\n"
                "example: kerncheck --only linear --bench\n");
@@ -473,7 +490,7 @@ static const struct kc_subject *subject_of(const char *name)
 static int program(struct kc *k, int argc, char **argv)
 {
     const struct kc_subject *only = NULL;
-    struct choice choice = {.threads = 2};
+    struct choice choice = {.threads = 2}; /* also where there is one core: bits must not depend on it */
     bool bench = false, sabotage = false;
     for (int i = 1; i < argc; i++) {
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
@@ -492,8 +509,8 @@ static int program(struct kc *k, int argc, char **argv)
             sabotage = !strcmp(argv[i++], "--sabotage");
             if (!(only = subject_of(next)))
                 return 2;
-        } else if (!strcmp(argv[i], "--threads") && next && (!strcmp(next, "1") || !strcmp(next, "2"))) {
-            choice.threads = *argv[++i] - '0';
+        } else if (!strcmp(argv[i], "--threads") && next && atoi(next) > 0 && atoi(next) <= 64) {
+            choice.threads = atoi(argv[++i]);
         } else if (!strcmp(argv[i], "--level") && next) {
             choice.level = argv[++i];
         } else if (!strcmp(argv[i], "--seed") && next) {
@@ -510,6 +527,11 @@ static int program(struct kc *k, int argc, char **argv)
     }
     if (sabotage)
         return run_sabotage(k, only);
+    if (!bench && (choice.threads < 2 || choice.level)) {
+        fprintf(stderr, "kerncheck: a check compares all levels, and 1 thread with 2 or more\n");
+        return 2;
+    }
+    choice.alone = bench;
     int failures = 0;
     for (int i = 0; i < N_SUBJECT; i++) {
         if (only && subjects[i] != only)
@@ -521,7 +543,7 @@ static int program(struct kc *k, int argc, char **argv)
             subjects[i]->bench(k);
             close_all(k);
         } else {
-            int n = run_check(k, subjects[i], &kvt_ops_cpu, &(struct choice){0}, true);
+            int n = run_check(k, subjects[i], &kvt_ops_cpu, &choice, true);
             if (n < 0)
                 return 4;
             failures += n;

@@ -1,5 +1,5 @@
-/* The judge of every kernel: each op of every candidate (cpu at every SIMD level this machine has, with 1 and
- * with 2 threads) against ref, on inputs that hurt, with outputs between guard bands.
+/* The judge of every kernel: each op of every candidate (cpu at every SIMD level this machine has, with 1
+ * thread and with several) against ref, on inputs that hurt, with outputs between guard bands.
  *
  * A subject is one file with the same name as the kernels' file. Its check() makes cases; for each case it runs
  * ref once, then every candidate:
@@ -28,7 +28,7 @@
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
-#define KC_MAX_CAND 8 /* 4 levels x {1, 2} threads */
+#define KC_MAX_CAND 8 /* 4 levels x {1, several} threads */
 #define KC_EPS 0x1p-24 /* half an ulp of f32 at 1: what one rounding may add, relative */
 
 struct kc_cand {
@@ -36,14 +36,13 @@ struct kc_cand {
     struct kvt_dev *dev;
     const char *label;         /* "avx512 x2" */
     int threads;
-    int twin;                  /* same level with the other thread count: index in cand; -1 = none */
 };
 
 struct kc_state; /* the harness's own */
 struct kc {
     uint64_t seed;
     struct kc_cand ref;        /* kvt_ops_ref */
-    struct kc_cand cand[KC_MAX_CAND]; /* ascending level, x1 before x2; in bench() only those with the asked threads */
+    struct kc_cand cand[KC_MAX_CAND]; /* ascending level, x1 before the other; in bench() only those with the asked threads */
     int n_cand;
     uint64_t rng[2];           /* seeded anew for each subject; kc_u64 advances it */
     struct kc_state *state;
@@ -88,6 +87,9 @@ void *kc_host(struct kc *k, size_t bytes);       /* zeroed host memory, freed by
 void *kc_put(struct kc *k, struct kc_cand *c, const void *host, size_t bytes);
 void *kc_put_shifted(struct kc *k, struct kc_cand *c, const void *host, size_t bytes, size_t shift);
 void kc_get(struct kc *k, struct kc_cand *c, void *host, const void *p, size_t bytes);
+/* Host memory with a copy of `host` whose last byte is the last one that can be read, as where the last tensor of a
+ * mapped file ends with a page: a kernel that reads past it crashes. Unmapped by kc_end_case. */
+void *kc_edge(struct kc *k, const void *host, size_t bytes);
 /* Judges the guard bands of every buffer of the case and frees all of it. `op` names the case in the report. */
 void kc_end_case(struct kc *k, const char *op);
 /* Frees the buffers of one candidate early (large cases); guards are judged too. */
