@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
 #ifndef KVT_PLOTS_DIR
 #define KVT_PLOTS_DIR ""
 #endif
@@ -21,16 +23,27 @@ static const struct { const char *extension, *terminal; double per_point; const 
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-void kvt_gp_text(FILE *gp, const char *s)
+static void put_literal(FILE *gp, const char *s, bool format)
 {
     fputc('\'', gp);
-    for (; *s; s++) {
-        if (*s == '\'')
-            fputc('\'', gp); /* the only escape inside single quotes */
-        fputc((unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : *s, gp);
+    while (*s) {
+        uint32_t c;
+        int len = kvt_utf8_next(s, &c);
+        if (c == KVT_UTF8_BAD)
+            fputc('?', gp); /* cairo would leave the whole text out */
+        else if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+            fputc(' ', gp);
+        else
+            fwrite(s, 1, (size_t)len, gp);
+        if (c == '\'' || (format && c == '%'))
+            fputc((int)c, gp); /* a quote's only escape inside single quotes; a format's */
+        s += len;
     }
     fputc('\'', gp);
 }
+
+void kvt_gp_text(FILE *gp, const char *s) { put_literal(gp, s, false); }
+void kvt_gp_tic(FILE *gp, const char *s) { put_literal(gp, s, true); }
 
 static int find_kind(const char *out)
 {

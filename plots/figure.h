@@ -37,7 +37,9 @@ void kvt_figure_style(struct kvt_figure *f);
 /* Runs gnuplot where rc is 0, and removes the folder unless it is to be kept. Returns rc or its own failure. */
 int kvt_figure_end(struct kvt_figure *f, int rc, struct kvt_err *err);
 
-/* s as a gnuplot string literal: quotes doubled, control characters gone. */
+/* s as a gnuplot string literal: quotes doubled, control characters gone, bytes that are no UTF-8 as '?'. */
 void kvt_gp_text(FILE *gp, const char *s);
+/* The same as the label of a tic, which gnuplot takes for a format: '%' doubled. */
+void kvt_gp_tic(FILE *gp, const char *s);
 
 #endif

@@ -139,14 +139,15 @@ static void put_captions(const struct kvt_plot *p, FILE *gp)
     const struct kvt_trace_info *info = p->info;
     char text[400];
     int binned = (info->n_prompt + info->map_c - 1) / info->map_c;
+    const char *marks = kvt_plot_has_sections(info, info->n_prompt) ? " 1, 2 ...: shots, Q: question." : "";
     fputs("set label 1 ", gp);
     kvt_gp_text(gp, kvt_plot_subject(info, text, sizeof text));
     fputs(" at screen 0.012,screen 26.0/height left front\nset label 2 ", gp);
     if (p->sinks)
-        snprintf(text, sizeof text, "A bin is up to %d x %d tokens. 1, 2 ...: shots, Q: question.", binned, binned);
+        snprintf(text, sizeof text, "A bin is up to %d x %d tokens.%s", binned, binned, marks);
     else
-        snprintf(text, sizeof text, "Sinks (the first key bin, %d token%s) are outside the colour range. 1, 2 ...: shots, Q: question.", binned,
-                 binned > 1 ? "s" : "");
+        snprintf(text, sizeof text, "Sinks (the first key bin, %d token%s) are outside the colour range.%s", binned,
+                 binned > 1 ? "s" : "", marks);
     kvt_gp_text(gp, text);
     fputs(" at screen 0.012,screen 11.0/height left front\n", gp);
 }

@@ -44,6 +44,7 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
     if (!rc && n > MAX_PANELS)
         rc = kvt_fail(err, KVT_EUSAGE, "%d branches are more than %d panels; name fewer with --branches", n, MAX_PANELS);
     int cols = n > 8 ? 2 : 1, rows = n ? (n + cols - 1) / cols : 1, high = rows > 6 ? 78 : 92;
+    bool names = kvt_plot_has_sections(info, info->n_context);
     int w = cols * 640 + 120, h = rows * (high + 22) + 96;
     if (!rc)
         rc = kvt_figure_begin(&f, &p->figure, w, h, err);
@@ -51,7 +52,9 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
         fprintf(f.gp, "n = %d\nlayers = %d\nheads = %d\nwidth = %d.0\nheight = %d.0\ncols = %d\nrows = %d\nhigh = %d.0\n",
                 info->n_context, info->L, info->G, w, h, cols, rows, high);
         kvt_figure_style(&f);
-        fprintf(f.gp, "set cblabel 'share of the %d kv heads that keep the token'\nset label 1 ", info->G);
+        /* the bar is h - 110 points long, a character of its label 6 */
+        fprintf(f.gp, h - 110 > 45 * 6 ? "set cblabel 'share of the %d kv heads that keep the token'\nset label 1 "
+                                       : "set cblabel 'share of %d kv heads'\nset label 1 ", info->G);
         char caption[400], when[32] = "at prefill's end";
         if (p->at)
             snprintf(when, sizeof when, "after step %d", p->at);
@@ -81,7 +84,7 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
         bool bottom = i + cols >= n;
         fprintf(f.gp, "col = %d\nrow = %d\n@PLACE\n%s\nset label 2 ", i % cols, i / cols, i == n - 1 ? "@COLOURBOX" : "unset colorbox");
         kvt_gp_text(f.gp, title);
-        fprintf(f.gp, " at graph 0,graph 1 left offset character 0,%s front\n", i < cols ? "1.75" : "0.6");
+        fprintf(f.gp, " at graph 0,graph 1 left offset character 0,%s front\n", names && i < cols ? "1.75" : "0.6");
         fprintf(f.gp, "set xlabel '%s'\nset format x '%s'\nset ylabel '%s'\n", bottom ? "token position" : "", bottom ? "%g" : "",
                 i % cols ? "" : "layer");
         if (i < cols)

@@ -15,6 +15,7 @@ set x2tics scale 0.2 offset 0,-0.45
 set border 15 linewidth 0.6 linecolor '#444444'
 set xlabel offset 0,0.5
 set ylabel offset 1,0
+set cblabel offset 1,0
 set style line 1 linecolor '#d95f02' linewidth 0.7 dashtype (3,3)
 
 PLACE = 'set lmargin at screen (46 + col * 640) / width; set rmargin at screen (46 + col * 640 + 600) / width; set tmargin at screen 1 - (50 + row * (high + 22)) / height; set bmargin at screen 1 - (50 + row * (high + 22) + high) / height'

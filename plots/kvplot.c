@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/args.h"
+#include "base/utf8.h"
 #include "plots/plot.h"
 
 static const struct { const char *name; int (*draw)(const struct kvt_plot *p, struct kvt_err *err); } figures[] = {
@@ -19,10 +20,27 @@ const char *kvt_plot_subject(const struct kvt_trace_info *info, char *buf, size_
     return buf;
 }
 
+bool kvt_plot_has_sections(const struct kvt_trace_info *info, int n_tok)
+{
+    for (int i = 0; i < info->n_spans; i++)
+        if (kvt_is_section(&info->span[i]) && info->span[i].start < n_tok)
+            return true;
+    return false;
+}
+
+/* Names are set about 85 characters to an axis. */
+static bool fits(const char *name, int tokens, int n_tok)
+{
+    int width = 1;
+    uint32_t c;
+    for (; *name; width += kvt_utf8_width(c))
+        name += kvt_utf8_next(name, &c);
+    return (int64_t)85 * tokens >= (int64_t)width * n_tok;
+}
+
 void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, enum kvt_tics how)
 {
     /* Names in the middle of their span (minor tics carry no label, so the borders are minor, drawn as grid lines). */
-    fprintf(gp, "set %stics (", axis);
     int n = 0;
     for (int i = 0; i < info->n_spans; i++) {
         const struct kvt_trace_span *s = &info->span[i];
@@ -30,24 +48,30 @@ void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char 
             continue;
         int end = s->end < n_tok ? s->end : n_tok;
         const char *name = how == KVT_TICS_BORDERS ? "" : s->name;
-        char letter[2] = {0};
-        bool brief = how == KVT_TICS_SHORT || (how == KVT_TICS_NAMES && 12 * (end - s->start) < n_tok);
+        char letter[5] = {0};
+        bool brief = how == KVT_TICS_SHORT || (how == KVT_TICS_NAMES && !fits(name, end - s->start, n_tok));
         if (brief && !strcmp(s->kind, "shot") && !strncmp(name, "shot ", 5)) {
             name += 5;
         } else if (brief) {
-            letter[0] = (char)toupper((unsigned char)name[0]);
+            uint32_t c;
+            memcpy(letter, name, (size_t)kvt_utf8_next(name, &c));
+            if (c < 0x80)
+                letter[0] = (char)toupper((int)c);
             name = letter;
         }
         if (n++)
             fputs(", ", gp);
+        else
+            fprintf(gp, "set %stics (", axis);
         if (s->start > 0)
             fprintf(gp, "'' %d 1, ", s->start);
-        kvt_gp_text(gp, name);
+        kvt_gp_tic(gp, name);
         fprintf(gp, " %.1f", 0.5 * (s->start + end));
     }
-    fprintf(gp, ")\n");
-    if (n)
-        fprintf(gp, "set grid noxtics noytics nomxtics nomytics no%stics m%stics front linestyle 1, linestyle 1\n", axis, axis);
+    if (n) /* an empty list would bring gnuplot's own numbers */
+        fprintf(gp, ")\nset grid noxtics noytics nomxtics nomytics no%stics m%stics front linestyle 1, linestyle 1\n", axis, axis);
+    else
+        fprintf(gp, "unset %stics\n", axis);
 }
 
 static int find_figure(const char *name, int *out, struct kvt_err *err)

@@ -51,7 +51,7 @@ static void name_tics(FILE *gp, const struct kvt_trace_info *info, const int *br
     fprintf(gp, "set %stics (", axis);
     for (int i = 0; i < n; i++) {
         fputs(i ? ", " : "", gp);
-        kvt_gp_text(gp, kvt_short_name(info, branch, n, i));
+        kvt_gp_tic(gp, kvt_short_name(info, branch, n, i));
         fprintf(gp, " %d", i);
     }
     fputs(")\n", gp);

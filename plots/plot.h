@@ -27,6 +27,8 @@ int kvt_plot_overlap(const struct kvt_plot *p, struct kvt_err *err);
  * and "Q" where they are short. */
 enum kvt_tics { KVT_TICS_BORDERS, KVT_TICS_SHORT, KVT_TICS_NAMES };
 void kvt_plot_span_tics(FILE *gp, const struct kvt_trace_info *info, const char *axis, int n_tok, enum kvt_tics how);
+/* Whether there are any that start before token n_tok. */
+bool kvt_plot_has_sections(const struct kvt_trace_info *info, int n_tok);
 /* "SmolLM2-135M-Instruct, 1150 tokens, protocol visible" */
 const char *kvt_plot_subject(const struct kvt_trace_info *info, char *buf, size_t cap);
 
