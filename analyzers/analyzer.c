@@ -107,11 +107,12 @@ int kvt_shots(const struct kvt_trace_info *info, struct kvt_shot **out, int *cou
             continue;
         shot[n] = (struct kvt_shot){.span = i, .start = s->start, .end = s->end, .question = -1, .answer = -1};
         for (int c = 0; c < info->n_spans; c++) {
-            if (info->span[c].parent != i || info->span[c].end <= info->span[c].start)
-                continue;
-            if (!strcmp(info->span[c].kind, "question"))
+            const struct kvt_trace_span *part = &info->span[c];
+            if (part->parent != i || part->end <= part->start || part->start < s->start || part->end > s->end)
+                continue; /* a part that lies outside its shot, perhaps outside the context: of a damaged file */
+            if (!strcmp(part->kind, "question"))
                 shot[n].question = c;
-            else if (!strcmp(info->span[c].kind, "answer"))
+            else if (!strcmp(part->kind, "answer"))
                 shot[n].answer = c;
         }
         n++;
@@ -279,7 +280,7 @@ int kvt_pick_budget(const struct kvt_trace_info *info, const char *text, int *br
         }
     }
     if (!n)
-        return kvt_fail(err, KVT_EINPUT, "--keep: no branch was asked to keep %s; there are %s", text, known);
+        return kvt_fail(err, KVT_EINPUT, "--keep: no branch was asked to keep %s; there are %s", text ? text : "that", known);
     *count = n;
     return 0;
 }

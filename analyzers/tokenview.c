@@ -69,10 +69,10 @@ static int glyphs_of(const struct kvt_trace_info *info, struct glyphs *out, stru
     for (size_t at = 0; at < bytes;) {
         for (; t < info->n_prompt && (size_t)info->token_end[t] <= at; t++)
             if (info->token_start[t] == info->token_end[t])
-                for (const char *p = info->token_text[t]; *p; p += out->g[out->n++].len) {
+                for (const char *p = info->token_text[t]; *p;) {
                     uint32_t c;
-                    int len = kvt_utf8_next(p, &c);
-                    out->g[out->n] = (struct glyph){.s = p, .len = (uint8_t)len, .width = (uint8_t)kvt_utf8_width(c), .token = t};
+                    out->g[out->n++] = glyph_at(p, t);
+                    p += kvt_utf8_next(p, &c);
                 }
         uint32_t c;
         int len = kvt_utf8_next(info->text + at, &c);

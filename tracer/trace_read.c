@@ -66,6 +66,27 @@ static const char *attr_str(struct kvt_trace *t, hid_t at, const char *name)
     return s ? s : "";
 }
 
+/* Names and notes go to terminals as they are: control characters, which no writer of ours puts there, become blanks. */
+static void make_plain(char *s)
+{
+    for (unsigned char *u = (unsigned char *)s; *u; u++) {
+        bool two = *u == 0xc2 && u[1] >= 0x80 && u[1] < 0xa0; /* U+0080 to U+009F */
+        if (two)
+            *u++ = ' ';
+        if (two || *u < 0x20 || *u == 0x7f)
+            *u = ' ';
+    }
+}
+
+static const char *attr_name(struct kvt_trace *t, hid_t at, const char *name)
+{
+    const char *s = attr_str(t, at, name);
+    char *copy = copy_text(t, s, strlen(s));
+    if (copy)
+        make_plain(copy);
+    return copy ? copy : "";
+}
+
 static bool attr_number(hid_t at, const char *name, H5T_class_t class, hid_t mem, void *out)
 {
     if (H5Aexists(at, name) <= 0)
@@ -143,6 +164,7 @@ static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
     if (!id) {
         if (H5Lget_name_by_idx(t->file, "prompt", H5_INDEX_NAME, H5_ITER_INC, 0, first, sizeof first, H5P_DEFAULT) <= 0)
             return kvt_h5_fail(err, KVT_EFORMAT, "%s holds no prompt", t->path);
+        make_plain(first); /* then it isn't found, and can be said */
         id = first;
     }
     char *copy = own_array(t, strlen(id) + 1, 1);
@@ -261,8 +283,11 @@ static int read_strings(struct kvt_trace *t, enum kvt_dataset id, size_t n, cons
     const char **p = own_array(t, n, sizeof *p);
     int rc = flat && text && p ? kvt_trace_get(t, id, 0, NULL, NULL, flat, err) : kvt_fail(err, KVT_ENOMEM, "%s: no memory for its strings", t->path);
     for (size_t i = 0; !rc && i < n; i++) {
-        memcpy(text + i * (len + 1), flat + i * len, len);
-        p[i] = text + i * (len + 1);
+        char *one = text + i * (len + 1);
+        memcpy(one, flat + i * len, len);
+        if (id != KVT_DS_TEXT && id != KVT_DS_TOK_TEXT && id != KVT_DS_RES_TEXT)
+            make_plain(one);
+        p[i] = one;
     }
     free(flat);
     *out = p;
@@ -352,9 +377,9 @@ static void read_provenance(struct kvt_trace *t)
 {
     struct kvt_trace_info *in = &t->info;
     hid_t p = t->prompt;
-    in->model_name = attr_str(t, p, "model_name");
-    in->model_arch = attr_str(t, p, "model_arch");
-    in->protocol = attr_str(t, p, "protocol");
+    in->model_name = attr_name(t, p, "model_name");
+    in->model_arch = attr_name(t, p, "model_arch");
+    in->protocol = attr_name(t, p, "protocol");
     in->decode = attr_str(t, p, "decode");
     in->compute = attr_str(t, p, "compute");
     in->kv_type = attr_str(t, p, "kv_type");
@@ -448,8 +473,8 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
         if (rows[b] != 0 && rows[b] != 1 && rows[b] != t->info.G)
             rc = kvt_fail(err, KVT_EFORMAT, "%s: branch %zu has %d rows of score; 0, 1 or %d can be", t->path, b, rows[b], t->info.G);
         t->branch[b] = (struct kvt_trace_branch){
-            .name = attr_str(t, g, "name"), .method = attr_str(t, g, "method"), .canonical = attr_str(t, g, "canonical"),
-            .schedule = attr_str(t, g, "schedule"), .renumber = attr_i64(g, "renumbered", 0) != 0, .asked_keep = asked,
+            .name = attr_name(t, g, "name"), .method = attr_name(t, g, "method"), .canonical = attr_name(t, g, "canonical"),
+            .schedule = attr_name(t, g, "schedule"), .renumber = attr_i64(g, "renumbered", 0) != 0, .asked_keep = asked,
             .asked_tok = bounded(attr_i64(g, "asked_tok", 0)), .effective_keep = keep[b], .fallback = fallback[b], .note = note[b],
             .bytes_after = after[b], .R = rows[b], .diverged = diverged[b], .mean_kl = kl[b], .top1 = top1[b], .text = text[b]};
         H5Gclose(g);

@@ -177,3 +177,48 @@ Test(analyzer, the_prompt_is_shown_whole)
     free(colour);
     free(keeps);
 }
+
+/* What a damaged file may say: a part of a shot beyond the context would be looked up outside the kept sets, and a token's
+ * text would send its control codes to the terminal. */
+Test(analyzer, odd_spans_and_token_texts_do_no_harm)
+{
+    struct kvt_trace_span *span = calloc((size_t)info->n_spans, sizeof *span);
+    const char **text = calloc((size_t)info->n_prompt, sizeof *text);
+    int32_t *start = calloc((size_t)info->n_prompt, sizeof *start), *end = calloc((size_t)info->n_prompt, sizeof *end);
+    memcpy(span, info->span, (size_t)info->n_spans * sizeof *span);
+    int moved = 0;
+    for (int i = 0; i < info->n_spans; i++)
+        if (span[i].parent >= 0 && !strcmp(span[i].kind, "answer")) {
+            span[i].end = info->n_prompt; /* inside the prompt, so the reader lets it pass */
+            moved++;
+        }
+    for (int t = 0; t < info->n_prompt; t++) {
+        text[t] = t ? info->token_text[t] : "<\x1b[31m\xc2\x9bs>";
+        start[t] = t ? info->token_start[t] : 0;
+        end[t] = t ? info->token_end[t] : 0;
+    }
+    struct kvt_trace_info odd = *info;
+    odd.span = span;
+    odd.token_text = text;
+    odd.token_start = start;
+    odd.token_end = end;
+    struct kvt_err err = {0};
+    struct kvt_shot *shot;
+    int n;
+    cr_assert_eq(kvt_shots(&odd, &shot, &n, &err), 0);
+    cr_assert(n == 8 && moved == 8, "%d shots, %d answers", n, moved);
+    for (int i = 0; i < n; i++)
+        cr_assert(shot[i].question >= 0 && shot[i].answer < 0);
+    uint8_t *keeps = calloc((size_t)info->n_context, 1);
+    struct kvt_tokenview v = {.info = &odd, .n_methods = 1, .name = (const char *const[]){"h2o"}, .letter = (char[]){'H'}, .keeps = keeps, .width = 60};
+    char *plain = shown(&v);
+    cr_assert(strstr(plain, "[31m"), "%s", plain);
+    cr_assert(!strchr(plain, '\033') && !strstr(plain, "\xc2\x9b"), "%s", plain);
+    free(plain);
+    free(keeps);
+    free(shot);
+    free(span);
+    free(text);
+    free(start);
+    free(end);
+}
