@@ -17,13 +17,13 @@ struct kvt_branch {
     char name[48];
     bool renumber;
     struct kvt_stream_state forced, free;
-    int32_t *said;               /* (n_new) argmax of the forced stream at each step */
+    int32_t *said;               /* (n_new) argmax of the forced stream while its text is the full one's */
     int32_t *free_token;         /* (n_new) free-running text */
     int n_said, n_free;
     bool ended;                  /* the free text has reached an end token */
     int diverged;                /* 1-based step, 0 = not yet */
     double kl_sum, bytes_sum;
-    int n_kl, n_agree;
+    int n_agree;
     uint64_t bytes_after, bytes_last;
     double effective_keep;
 };

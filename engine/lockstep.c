@@ -124,7 +124,7 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
 
 struct step_state {
     const struct kvt_tokenizer *tok;
-    bool forced_on;       /* the full branch hasn't ended */
+    bool forced_on;       /* the full branch hasn't ended: it says something to compare with */
     int32_t full_token;   /* what it says now */
     int n_rows;           /* rows of logits */
 };
@@ -172,6 +172,12 @@ static int say(struct kvt_session *s, struct step_state *st, int b, int k, int32
         .free = { .branch = b, .step = k, .token = token, .logprob = logprob } }, err);
 }
 
+/* Whether the branch's row comes from the very text of the full one, so that the two can be compared. */
+static bool same_text(const struct kvt_session *s, const struct kvt_branch *br)
+{
+    return s->o.decode != KVT_DECODE_FREE || !br->diverged;
+}
+
 /* Each stream's next token; forks at a first difference. */
 static int choose(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
 {
@@ -180,13 +186,10 @@ static int choose(struct kvt_session *s, struct step_state *st, int k, struct kv
         struct kvt_branch *br = &s->branch[b];
         int row = br->forced.row, own = s->argmax[row];
         bool differs = st->forced_on && own != st->full_token;
-        if (st->forced_on) {
+        if (st->forced_on && same_text(s, br)) {
             br->said[br->n_said++] = own;
             br->n_agree += !differs;
-            if (s->o.decode != KVT_DECODE_FREE || !br->diverged) {
-                br->kl_sum += s->kl[row];
-                br->n_kl++;
-            }
+            br->kl_sum += s->kl[row];
         }
         if (differs && !br->diverged) {
             br->diverged = k;
@@ -210,41 +213,45 @@ static int advance(struct kvt_session *s, struct step_state *st, int k, struct k
 {
     int pos = s->o.n_prompt + k - 1, T = 0, blocks = 0;
     s->step = k;
-    for (int b = 0; st->forced_on && b < s->n; b++) {
+    bool own = s->o.decode == KVT_DECODE_FREE;
+    /* A branch's two streams are neighbours: they share most of their pages, which attention then finds in cache. */
+    for (int b = 0; b < s->n; b++) {
         struct kvt_branch *br = &s->branch[b];
-        if (s->o.decode == KVT_DECODE_FREE && br->ended)
-            continue;
-        int32_t token = s->o.decode == KVT_DECODE_FREE ? br->free_token[br->n_free - 1] : st->full_token;
-        put_row(s, T, &br->forced, br->renumber, token, pos, &blocks);
-        br->forced.row = T++;
-    }
-    for (int b = 1; b < s->n; b++) {
-        struct kvt_branch *br = &s->branch[b];
-        if (br->free.cell < 0 || br->ended)
-            continue;
-        put_row(s, T, &br->free, br->renumber, br->free_token[br->n_free - 1], pos, &blocks);
-        br->free.row = T++;
+        if (own ? br->n_free >= k : st->forced_on) {
+            put_row(s, T, &br->forced, br->renumber, own ? br->free_token[br->n_free - 1] : st->full_token, pos, &blocks);
+            br->forced.row = T++;
+        }
+        if (br->free.cell >= 0 && !br->ended) {
+            put_row(s, T, &br->free, br->renumber, br->free_token[br->n_free - 1], pos, &blocks);
+            br->free.row = T++;
+        }
     }
     st->n_rows = T;
-    if (!T)
+    if (!T) /* the last free-running text has just ended */
         return 0;
     int rc = kvt_lockstep_feed(s, T, err);
     return rc ? rc : head(s, T, 0, err);
 }
 
 /* The step's event: what everybody would have said, what it cost. Rows are those that chose step k's token. */
-static int note_choice(struct kvt_session *s, const struct step_state *st)
+static void note_choice(struct kvt_session *s, const struct step_state *st, int k)
 {
+    bool own = s->o.decode == KVT_DECODE_FREE;
     for (int b = 0; b < s->n; b++) {
-        int row = s->branch[b].forced.row;
-        bool compared = s->o.decode != KVT_DECODE_FREE || !s->branch[b].diverged || s->branch[b].diverged > s->steps;
-        s->ev_token[b] = s->o.decode == KVT_DECODE_FREE ? s->argmax[row] : st->full_token;
+        const struct kvt_branch *br = &s->branch[b];
+        int row = br->forced.row;
+        if (own && br->n_free < k) { /* ended before: nothing is appended, and its row is another's by now */
+            s->ev_token[b] = s->ev_argmax[b] = -1;
+            s->ev_logprob[b] = s->ev_kl[b] = s->ev_entropy[b] = NAN;
+            continue;
+        }
+        bool compared = st->forced_on && (same_text(s, br) || br->diverged == k);
+        s->ev_token[b] = own ? s->argmax[row] : st->full_token;
         s->ev_argmax[b] = s->argmax[row];
-        s->ev_logprob[b] = s->o.decode == KVT_DECODE_FREE ? s->top_logprob[row] : s->logprob[row];
+        s->ev_logprob[b] = own ? s->top_logprob[row] : s->logprob[row];
         s->ev_kl[b] = compared ? s->kl[row] : NAN;
         s->ev_entropy[b] = s->entropy[row];
     }
-    return 0;
 }
 
 static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_err *err)
@@ -292,12 +299,23 @@ static int first_rows(const struct kvt_session *s)
     return rows;
 }
 
+/* Whether the full branch and all free-running text have ended. */
+static bool finished(const struct kvt_session *s)
+{
+    bool all = s->branch[0].ended;
+    for (int b = 1; all && b < s->n; b++) {
+        const struct kvt_branch *br = &s->branch[b];
+        all = br->ended || (s->o.decode != KVT_DECODE_FREE && br->free.cell < 0);
+    }
+    return all;
+}
+
 int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
 {
     struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = true, .n_rows = first_rows(s) };
     int64_t t0 = kvt_now_ns();
-    int rc = hash_logits(s, err);
-    for (int k = 1; k <= s->o.n_new && !rc && st.n_rows; k++) {
+    int rc = 0;
+    for (int k = 1; k <= s->o.n_new && !rc && !finished(s); k++) {
         int64_t step0 = kvt_now_ns();
         if (s->o.interrupted && *s->o.interrupted) {
             rc = kvt_fail(err, KVT_EINTR, "interrupted");
@@ -306,18 +324,19 @@ int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
         rc = look_at_logits(s, &st, err);
         if (!rc)
             rc = choose(s, &st, k, err);
-        bool forced = st.forced_on;
-        if (!rc && forced)
-            rc = note_choice(s, &st);
+        /* teacher-forced steps end with the full branch, free-running ones with the last branch */
+        bool forced = st.forced_on, lockstep = forced || s->o.decode == KVT_DECODE_FREE;
+        if (!rc && lockstep)
+            note_choice(s, &st, k);
         if (!rc)
             rc = advance(s, &st, k, err);
-        if (!rc && forced) {
+        if (!rc && lockstep) {
             s->steps = k;
             rc = note_step(s, k, step0, err);
-            if (!rc)
-                rc = hash_logits(s, err);
-            st.forced_on = !s->branch[0].ended;
         }
+        if (!rc && forced && (k == s->o.n_new || s->branch[0].ended))
+            rc = hash_logits(s, err); /* now: later steps of free streams write over the row */
+        st.forced_on = !s->branch[0].ended;
         kvt_session_progress(s, KVT_PHASE_DECODE, k, s->o.n_new);
     }
     int done = kvt_session_phase(s, KVT_PHASE_DECODE, t0, s->steps, rc ? NULL : err);

@@ -18,7 +18,7 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
     const struct kvt_branch *b = &s->branch[branch];
     *out = (struct kvt_branch_result){
         .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
-        .diverged = b->diverged, .mean_kl = b->n_kl ? b->kl_sum / b->n_kl : 0,
+        .diverged = b->diverged, .mean_kl = b->n_said ? b->kl_sum / b->n_said : 0,
         .top1_agree = b->n_said ? (double)b->n_agree / b->n_said : 1, .effective_keep = b->effective_keep,
         .bytes_after = b->bytes_after, .bytes_last = b->bytes_last,
         .bytes_mean = s->steps ? b->bytes_sum / s->steps : (double)b->bytes_after };
@@ -28,7 +28,7 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
 int kvt_session_prefill_logits(struct kvt_session *s, int row0, int n_rows, float *out, struct kvt_err *err)
 {
     size_t V = (size_t)s->shape->V;
-    int most = s->max_rows < s->forward.run ? s->max_rows : s->forward.run;
+    int most = s->forward.run < 32 ? s->forward.run : 32; /* rows of logits at a time: 6 MB for 49,152 words */
     float *logits = s->ops->alloc(s->dev, (size_t)most * V * sizeof *logits);
     int rc = logits ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d rows of logits", most);
     for (int r = 0; r < n_rows && !rc; r += most) {

@@ -122,6 +122,8 @@ int kvtrace_record_step(struct kvt_trace_writer *w, const struct kvtrace_run *ru
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
     int rc = 0;
     for (int b = 0; b < step->n_branch && !rc; b++) {
+        if (step->token[b] < 0)
+            continue;
         char *text = kvtrace_text(tok, &step->token[b], 1);
         rc = text ? kvt_trace_token(w, b, step->step, false, step->token[b], text) : KVT_ENOMEM;
         free(text);

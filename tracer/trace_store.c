@@ -259,7 +259,8 @@ static bool put_step_event(struct kvt_trace_store *st, const struct kvt_ev_step 
     int64_t held = (int64_t)e->held_bytes;
     for (int b = 0; b < st->B; b++) {
         history_start(st, b);
-        for (int l = 0; l < st->L; l++)
+        bool ended = b < B && e->token && e->token[b] < 0; /* its free-running text: nothing was appended */
+        for (int l = 0; l < st->L && !ended; l++)
             for (int g = 0; g < st->G; g++) {
                 int32_t *at = history_at(st, b, l, g, pos);
                 if (*at == KVT_NOT_YET) /* else lost in the step that brought it */

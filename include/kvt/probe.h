@@ -81,10 +81,11 @@ struct kvt_ev_evict {       /* step k: after the branch's k-th own token, k >= 1
 struct kvt_ev_step {
     int step;               /* k-th new token, k >= 1 */
     int n_branch;
-    const int32_t *token;   /* (B) token appended to each branch: the full branch's where teacher-forced */
+    const int32_t *token;   /* (B) token appended to each branch: the full branch's where teacher-forced; -1: its text has
+                             * ended (free-running only), and nothing below is news but its bytes */
     const int32_t *argmax;  /* (B) what each branch would have said */
     const float *logprob;   /* (B) ln p of `token` under the branch */
-    const float *kl;        /* (B) KL(full || branch), nats */
+    const float *kl;        /* (B) KL(full || branch), nats; NaN where their texts differ (free-running only) */
     const float *entropy;   /* (B) nats */
     const uint64_t *alone_bytes; /* (B) KV bytes the branch would hold by itself, after this step */
     const uint64_t *own_bytes;   /* (B) held by it only */

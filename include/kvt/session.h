@@ -38,7 +38,7 @@ struct kvt_session_opts {
     const int32_t *shot;       /* (n_shots, 2) token ranges */
     int n_shots;
     int n_new;                 /* tokens to decode */
-    bool stop_at_end;          /* end early when the full branch (and every free one) said an end token */
+    bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */
     const struct kvt_branch_opts *branch; /* without the full branch */
     int n_branches;
     const struct kvt_probe *probe; /* or NULL */
@@ -77,7 +77,8 @@ int kvt_session_branch_logits(struct kvt_session *s, int branch, float *out, str
 /* What a branch did; owned by the session. Branch 0 is the full one. */
 struct kvt_branch_result {
     const char *name;          /* "full", "snapkv 25%" */
-    const int32_t *forced;     /* (n_steps) argmax at each teacher-forced step */
+    const int32_t *forced;     /* (n_steps) argmax at each step whose text is the full branch's: all that it lived, or,
+                                * free-running, those up to the first difference */
     const int32_t *free;       /* (n_free) free-running tokens from step 1 */
     int n_steps, n_free;
     int diverged;              /* first step whose token differs from the full branch's, 1-based; 0 = none */
