@@ -23,7 +23,9 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     for (int w = 0; w < o->raw.n_windows; w++)
         o->see.wmass[w] = (float *)o->raw.wmass[w] + at;
     o->see.last = o->raw.last ? (float *)o->raw.last + at : NULL;
-    o->see.rows = layer_wanted(o, layer) ? o->rows : NULL;
+    bool rows = layer_wanted(o, layer);
+    o->see.rows = rows ? o->rows : NULL;
+    o->see.row_heads = rows ? o->head_bits : 0;
     if (row0 == 0 && map) {
         o->ops->zero(o->dev, o->pool_mean, map * sizeof(float));
         o->ops->zero(o->dev, o->pool_max, map * sizeof(float));
@@ -180,7 +182,7 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         rows = (size_t)o->n_heads * (size_t)o->look.attn_rows * (size_t)n;
         GET(o->rows, rows);
         for (int i = 0; i < o->n_heads; i++)
-            o->see.row_heads |= (uint64_t)1 << o->head[i];
+            o->head_bits |= (uint64_t)1 << o->head[i];
     }
     size_t staged = hn * (size_t)(4 + needs->n_windows) + 2 * (size_t)H * bins;
     if (probe)

@@ -19,6 +19,7 @@ struct kvt_observer {
     float *rows;                     /* (heads, attn_rows, n) backend */
     int *head;                       /* heads whose full rows are wanted */
     int n_heads;
+    uint64_t head_bits;              /* the same heads, bit h for head h */
     float *host;                     /* staging for events */
     float *pairs;                    /* (R, C) causal pairs of a bin */
 };

@@ -206,6 +206,121 @@ Test(session, reported_losses_are_the_slots_gone)
     kvt_model_close(&t.model);
 }
 
+/* ---- maps ---- */
+
+enum { MAP_H = 6, MAP_R = 7, MAP_C = 5 };
+static const uint8_t map_layer[] = { 1, 0, 1 }, map_head[] = { 0, 1, 0, 0, 1, 1 };
+
+struct maps {                     /* of the wanted layers and heads */
+    float full[MAX_L][MAP_H][N_PROMPT][N_PROMPT];
+    float mass[MAX_L][MAP_H][N_PROMPT], last[MAX_L][MAP_H][N_PROMPT], wmass[MAX_L][MAP_H][N_PROMPT];
+    float entropy[MAX_L][MAP_H][N_PROMPT], sink[MAX_L][MAP_H][N_PROMPT];
+    float mean[MAX_L][MAP_H][MAP_R][MAP_C], max[MAX_L][MAP_H][MAP_R][MAP_C];
+    int rows[MAX_L], n, window;
+};
+
+static void map_wants(void *self, struct kvt_wants *w)
+{
+    (void)self;
+    *w = (struct kvt_wants){ .scores = true, .n_sink = 4, .map_r = MAP_R, .map_c = MAP_C, .full = true, .layer = map_layer, .head = map_head };
+}
+
+static int map_see(void *self, const struct kvt_event *ev)
+{
+    struct maps *m = self;
+    if (ev->kind == KVT_EV_ROWS) {
+        const struct kvt_ev_rows *e = &ev->rows;
+        m->rows[e->layer] += e->n_rows;
+        for (int i = 0; i < e->n_heads; i++)
+            for (int t = 0; t < e->n_rows; t++)
+                memcpy(m->full[e->layer][e->head[i]][e->row0 + t], e->rows + ((size_t)i * e->n_rows + t) * e->n, (size_t)e->n * sizeof(float));
+    } else if (ev->kind == KVT_EV_PREFILL_LAYER) {
+        const struct kvt_ev_prefill_layer *e = &ev->prefill_layer;
+        m->n = e->n, m->window = e->window[0];
+        for (int h = 0; h < MAP_H; h++) {
+            size_t at = (size_t)h * e->n, bytes = (size_t)e->n * sizeof(float);
+            memcpy(m->mass[e->layer][h], e->mass + at, bytes);
+            memcpy(m->wmass[e->layer][h], e->wmass[0] + at, bytes);
+            memcpy(m->last[e->layer][h], e->last + at, bytes);
+            memcpy(m->entropy[e->layer][h], e->entropy + at, bytes);
+            memcpy(m->sink[e->layer][h], e->sink + at, bytes);
+        }
+        memcpy(m->mean[e->layer], e->pool_mean, sizeof m->mean[0]);
+        memcpy(m->max[e->layer], e->pool_max, sizeof m->max[0]);
+    }
+    return 0;
+}
+
+/* Everything that is reduced from a head's rows, from those rows. */
+static void compare_head(const struct maps *m, int l, int h)
+{
+    const double near = 2e-5; /* sums of up to 60 probabilities in f32, whose exp is good to some 1e-7 */
+    double bin[MAP_R][MAP_C] = { 0 }, most[MAP_R][MAP_C] = { 0 };
+    int pairs[MAP_R][MAP_C] = { 0 }, n = m->n;
+    for (int j = 0; j < n; j++) {
+        double mass = 0, window = 0;
+        for (int i = 0; i < n; i++) {
+            double a = (double)m->full[l][h][i][j];
+            mass += a;
+            window += i >= n - m->window ? a : 0;
+            if (j > i) {
+                cr_assert_eq(a, 0, "layer %d head %d: row %d sees %d", l, h, i, j);
+                continue;
+            }
+            int r = i * MAP_R / n, c = j * MAP_C / n;
+            bin[r][c] += a, pairs[r][c]++;
+            most[r][c] = a > most[r][c] ? a : most[r][c];
+        }
+        cr_assert_float_eq(m->mass[l][h][j], mass, near);
+        cr_assert_float_eq(m->wmass[l][h][j], window, near);
+        cr_assert_float_eq(m->last[l][h][j], m->full[l][h][n - 1][j], near);
+    }
+    for (int i = 0; i < n; i++) {
+        double sum = 0, entropy = 0, sink = 0;
+        for (int j = 0; j <= i; j++) {
+            double a = (double)m->full[l][h][i][j];
+            sum += a, entropy -= a > 0 ? a * log(a) : 0, sink += j < 4 ? a : 0;
+        }
+        cr_assert_float_eq(sum, 1, near);
+        cr_assert_float_eq(m->entropy[l][h][i], entropy, 10 * near);
+        cr_assert_float_eq(m->sink[l][h][i], sink, near);
+    }
+    for (int r = 0; r < MAP_R; r++)
+        for (int c = 0; c < MAP_C; c++) {
+            float mean = m->mean[l][h][r][c], max = m->max[l][h][r][c];
+            cr_assert_eq(isnan(mean) && isnan(max), !pairs[r][c], "bin %d, %d", r, c);
+            if (pairs[r][c]) {
+                cr_assert_float_eq(mean, bin[r][c] / pairs[r][c], near);
+                cr_assert_float_eq(max, most[r][c], near);
+            }
+        }
+}
+
+/* Full rows of some layers and heads, and everything else of all. */
+Test(session, maps_and_scores_are_those_of_the_rows)
+{
+    struct tried t;
+    open_model(&t, 7, specs, 0, 50);
+    for (int p = KVT_PROTOCOL_VISIBLE; p <= KVT_PROTOCOL_LITERATURE; p++) {
+        static struct maps m;
+        memset(&m, 0, sizeof m);
+        struct kvt_probe probe = { .self = &m, .wants = map_wants, .see = map_see };
+        struct kvt_session *s = run(&t, (enum kvt_protocol)p, KVT_DECODE_BOTH, 1, false, &probe);
+        cr_assert_eq(m.n, p == KVT_PROTOCOL_HIDDEN ? 50 : N_PROMPT);
+        cr_assert_eq(m.window, 8);
+        for (int l = 0; l < MAX_L; l++) {
+            cr_assert_eq(m.rows[l], map_layer[l] ? m.n : 0);
+            for (int h = 0; h < MAP_H; h++)
+                if (map_layer[l] && map_head[h])
+                    compare_head(&m, l, h);
+        }
+        kvt_session_close(&s);
+    }
+    kvt_model_close(&t.model);
+}
+
+/* ---- KL ---- */
+
 /* ln of the sum of exponentials, less the largest; double throughout. */
 static double log_sum(const float *x, int n, double *most)
 {
