@@ -23,6 +23,7 @@ struct shape {
 };
 static const struct shape shapes[] = {
     {9, 3, 64, KVT_F16}, {4, 4, 80, KVT_F32}, {6, 1, 96, KVT_BF16}, {10, 2, 128, KVT_F16}, {3, 1, 72, KVT_F16}, {2, 2, 16, KVT_F32},
+    {16, 2, 40, KVT_BF16},
 };
 enum { N_SHAPE = sizeof shapes / sizeof shapes[0] };
 
@@ -202,7 +203,7 @@ static void row_holds(struct kc *k, struct kc_cand *c, const struct decode *d, s
 static void check_rows(struct kc *k)
 {
     static const int lengths[] = {1, 15, 16, 17, 33, 100, 270, 300}; /* above 256 a row has two parts */
-    for (int turn = 0; turn < 24; turn++) {
+    for (int turn = 0; turn < 28; turn++) {
         struct decode d = {.s = shapes[turn % N_SHAPE], .n = lengths[turn % 8], .B = lengths[turn % 8] == 33 ? MAX_B : kc_int(k, 1, 4),
                            .seed = kc_u64(k) | 1, .renumber = turn % 3 == 1, .halves = turn % 2};
         int kind = turn % N_KIND, G = d.s.G, D = d.s.D;
@@ -368,9 +369,9 @@ static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p
 
 static void check_prefill(struct kc *k)
 {
-    static const int lengths[] = {1, 15, 16, 17, 33, 49, 100, 130};
-    for (int turn = 0; turn < 16; turn++) {
-        struct prefill p = {.s = shapes[turn % N_SHAPE], .T = lengths[turn % 8], .R = turn % 2 ? 16 : 7, .C = turn % 3 ? 16 : 64};
+    static const int lengths[] = {1, 15, 16, 17, 33, 49, 100, 130, 210}; /* from 193 on a strip has more than one tile */
+    for (int turn = 0; turn < 27; turn++) {
+        struct prefill p = {.s = shapes[turn % N_SHAPE], .T = lengths[turn % 9], .R = turn % 2 ? 16 : 7, .C = turn % 3 ? 16 : 64};
         int T = p.T, H = p.s.H, D = p.s.D, kind = turn % N_KIND;
         p.cut = turn % 4 == 3 ? T / 3 : 0;
         p.x = make(k, &p.s, T, T, kind);
