@@ -31,7 +31,7 @@ void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
         for (int i = 0; i < needs->n_windows; i++)
             if (needs->window[i] == spec->policy.window)
                 return;
-        if (needs->n_windows < KVT_MAX_WINDOWS) /* one too many: kvt_evict_prefill says so */
+        if (needs->n_windows < KVT_MAX_WINDOWS) /* one too many: the session says so before it runs */
             needs->window[needs->n_windows++] = spec->policy.window;
         break;
     case KVT_SCORE_NONE:

@@ -43,6 +43,23 @@ int kvt_session_branch_bytes(struct kvt_session *s, int cell, struct kvt_cache_b
 
 /* ---- what a run will need ---- */
 
+/* One pass observes so many windows and no more. */
+static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
+{
+    struct kvt_needs needs = { 0 };
+    for (int b = 0; b < o->n_branches; b++) {
+        const struct kvt_spec *spec = &o->branch[b].spec;
+        bool found = spec->policy.score != KVT_SCORE_WMASS;
+        kvt_spec_needs(spec, &needs);
+        for (int i = 0; i < needs.n_windows; i++)
+            found |= needs.window[i] == spec->policy.window;
+        if (!found)
+            return kvt_fail(err, KVT_EUSAGE, "%s: more than %d different windows in one run; let methods share w, or make two runs",
+                            spec->canonical, KVT_MAX_WINDOWS);
+    }
+    return 0;
+}
+
 static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
 {
     if (o->n_prompt < 2)
@@ -52,7 +69,7 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
                         o->n_prompt, o->n_new, o->n_prompt + o->n_new, o->n_prompt + o->n_new - shape->context_tok, shape->context_tok);
     if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
         return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
-    return 0;
+    return check_windows(o, err);
 }
 
 /* Tokens that methods may evict, by protocol (measures.md 1). */

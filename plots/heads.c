@@ -19,7 +19,7 @@ struct scores { double sink, local, repeat, columns; };
 /* w (R, C): how much of a row bin's tokens would point at each key bin under perfect induction. */
 static int repeat_targets(const struct kvt_trace_info *info, float *w, struct kvt_err *err)
 {
-    int n = info->n_prompt, R = info->map_r, C = info->map_c;
+    int n = info->map_tok, R = info->map_r, C = info->map_c;
     int *at = kvt_calloc((size_t)n, sizeof *at);
     if (!at)
         return kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);
@@ -117,7 +117,7 @@ int kvt_pick_heads(struct kvt_trace *t, struct kvt_pick *pick, int cap, int *cou
             break;
         for (size_t k = 0; k < size; k++)
             mean[k] += map[k] / (float)(L * H); /* NaN above the diagonal stays NaN */
-        s[i] = score_head(map, w, R, C, info->n_prompt, column);
+        s[i] = score_head(map, w, R, C, info->map_tok, column);
         kvt_progress_at(&bar, i + 1);
     }
     kvt_progress_end(&bar);

@@ -120,7 +120,7 @@ static void grid_of(int n, int *cols, int *rows)
 static void panel_script(const struct kvt_plot *p, FILE *gp, const struct panels *ps, int i, int cols)
 {
     const struct kvt_trace_info *info = p->info;
-    int n = info->n_prompt;
+    int n = info->map_tok;
     bool left = i % cols == 0, right = i % cols == cols - 1 || i == ps->n - 1, bottom = i + cols >= ps->n;
     fputs("set title ", gp);
     kvt_gp_text(gp, ps->title[i]);
@@ -138,8 +138,8 @@ static void put_captions(const struct kvt_plot *p, FILE *gp)
 {
     const struct kvt_trace_info *info = p->info;
     char text[400];
-    int binned = (info->n_prompt + info->map_c - 1) / info->map_c;
-    const char *marks = kvt_plot_has_sections(info, info->n_prompt) ? " 1, 2 ...: shots, Q: question." : "";
+    int binned = (info->map_tok + info->map_c - 1) / info->map_c;
+    const char *marks = kvt_plot_has_sections(info, info->map_tok) ? " 1, 2 ...: shots, Q: question." : "";
     fputs("set label 1 ", gp);
     kvt_gp_text(gp, kvt_plot_subject(info, text, sizeof text));
     fputs(" at screen 0.012,screen 26.0/height left front\nset label 2 ", gp);
@@ -170,10 +170,10 @@ int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err)
     if (!rc)
         rc = kvt_figure_begin(&f, &p->figure, w, h, err);
     if (!rc) {
-        fprintf(f.gp, "n = %d\nlow = %.6g\nhigh = %.6g\nwidth = %d.0\nheight = %d.0\ncols = %d\nrows = %d\nside = %d.0\n", info->n_prompt,
+        fprintf(f.gp, "n = %d\nlow = %.6g\nhigh = %.6g\nwidth = %d.0\nheight = %d.0\ncols = %d\nrows = %d\nside = %d.0\n", info->map_tok,
                 low, high, w, h, cols, rows, side);
         kvt_figure_style(&f);
-        kvt_plot_span_tics(f.gp, info, "x2", info->n_prompt, ps.n == 1 ? KVT_TICS_NAMES : KVT_TICS_SHORT);
+        kvt_plot_span_tics(f.gp, info, "x2", info->map_tok, ps.n == 1 ? KVT_TICS_NAMES : KVT_TICS_SHORT);
         fprintf(f.gp, "set cblabel '%s'\n", p->max ? "largest attention weight in the bin" : "attention weight, mean of the bin");
         put_captions(p, f.gp);
         fputs("set multiplot\n", f.gp);

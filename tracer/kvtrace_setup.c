@@ -104,7 +104,7 @@ static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct
         rc = kvt_fail(err, KVT_EUNSUP, "--maps full: this model has %d query heads; full maps are recorded for models of up to 64", s->H);
     run->wants = (struct kvt_wants){ .scores = !o->no_scores, .n_sink = 4, .decisions = true };
     if (o->maps != KVTRACE_MAPS_NONE) {
-        int n = run->prompt.tokens.n;
+        int n = run->prompt.tokens.n; /* where the question is hidden, maps cover less: some bins may then be empty */
         run->wants.map_r = run->wants.map_c = o->map_size < n ? o->map_size : n;
     }
     if (o->maps == KVTRACE_MAPS_FULL) {

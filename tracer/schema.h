@@ -26,8 +26,8 @@
     X(step,         "1",     "generated token, counted from 1; its position is the prompt's length + step - 1")          \
     X(branch,       "1",     "branch; 0 is never compressed")                                                            \
     X(window,       "token", "length of the observation window: rows summed")                                            \
-    X(query_bin,    "token", "first query of the bin; query q lies in bin floor(q * bins / tokens)")                     \
-    X(key_bin,      "token", "first key of the bin; key k lies in bin floor(k * bins / tokens)")                         \
+    X(query_bin,    "token", "first query of the bin; query q lies in bin floor(q * bins / tokens prefilled)")                     \
+    X(key_bin,      "token", "first key of the bin; key k lies in bin floor(k * bins / tokens prefilled)")                         \
     X(full_layer,   "1",     "layer of which every attention row was recorded")                                          \
     X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
     X(span,         "1",     "span of the prompt")                                                                       \

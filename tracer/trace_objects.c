@@ -83,13 +83,19 @@ static void put_text(char *field, size_t len, const char *text)
 
 static int32_t bin_start(size_t bin, size_t bins, size_t n) { return (int32_t)((bin * n + bins - 1) / bins); }
 
+/* Tokens of the shared prefill, which is what maps cover. */
+static size_t map_tok(const struct kvt_trace_plan *p)
+{
+    return positive(p->protocol && !strcmp(p->protocol, "hidden") ? p->n_context : p->n_prompt);
+}
+
 static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, size_t i, size_t extent)
 {
     switch (dim) {
     case KVT_DIM_step:      return (int32_t)i + 1;
     case KVT_DIM_window:    return p->window[i];
     case KVT_DIM_query_bin:
-    case KVT_DIM_key_bin:   return bin_start(i, extent, positive(p->n_prompt));
+    case KVT_DIM_key_bin:   return bin_start(i, extent, map_tok(p));
     case KVT_DIM_full_layer:
     case KVT_DIM_full_head: {
         const uint8_t *mask = dim == KVT_DIM_full_layer ? p->wants->layer : p->wants->head;

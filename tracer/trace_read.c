@@ -384,6 +384,7 @@ static void read_provenance(struct kvt_trace *t)
     in->model_name = attr_name(t, p, "model_name");
     in->model_arch = attr_name(t, p, "model_arch");
     in->protocol = attr_name(t, p, "protocol");
+    in->map_tok = strcmp(in->protocol, "hidden") ? in->n_prompt : in->n_context;
     in->decode = attr_str(t, p, "decode");
     in->compute = attr_str(t, p, "compute");
     in->kv_type = attr_str(t, p, "kv_type");

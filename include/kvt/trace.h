@@ -53,6 +53,7 @@ struct kvt_trace_info {
     int n_spans;
     const struct kvt_trace_span *span;
     int map_r, map_c;          /* 0 = no pooled maps */
+    int map_tok;               /* tokens that pooled maps cover: the prompt, or (protocol hidden) the context alone */
     int n_windows, window[8];
     int64_t dropped;           /* events that a full ring lost */
     bool has_scores, has_full;

@@ -12,7 +12,7 @@
 #include "kvt/session.h"
 #include "mkmodel.h"
 
-enum { N_PROMPT = 60, MAX_NEW = 48, MAX_B = 8, MAX_L = 3, MAX_G = 2 };
+enum { N_PROMPT = 60, MAX_NEW = 48, MAX_B = 9, MAX_L = 3, MAX_G = 2 };
 
 static const int32_t shots[] = { 4, 14, 14, 26, 26, 40 };
 
@@ -316,6 +316,29 @@ Test(session, maps_and_scores_are_those_of_the_rows)
         }
         kvt_session_close(&s);
     }
+    kvt_model_close(&t.model);
+}
+
+/* ---- refusals ---- */
+
+Test(session, too_many_windows_are_refused_before_anything_runs)
+{
+    struct tried t;
+    static const char *const many[] = { "snapkv[w=2]", "snapkv[w=3]", "snapkv[w=4]", "snapkv[w=5]", "snapkv[w=6]", "snapkv[w=7]",
+                                        "snapkv[w=8]", "snapkv[w=9]", "snapkv[w=10]" };
+    _Static_assert(sizeof many / sizeof *many == KVT_MAX_WINDOWS + 1, "one more than fit");
+    static const int32_t token[N_PROMPT];
+    struct kvt_err err = { 0 };
+    struct kvt_session *s = NULL;
+    open_model(&t, 7, many, KVT_MAX_WINDOWS + 1, 50);
+    struct kvt_session_opts o = { .ops = kvt_ops_find("cpu"), .threads = 1, .kv_type = KVT_F32, .token = token, .n_prompt = N_PROMPT,
+                                  .question_start = 50, .window = 8, .n_new = 1, .branch = t.branch, .n_branches = t.n };
+    cr_assert_eq(kvt_session_open(&s, t.model, &o, &err), KVT_EUSAGE);
+    cr_assert(strstr(err.text, "more than 8 different windows"), "%s", err.text);
+    cr_assert_null(s);
+    o.n_branches--;
+    cr_assert_eq(kvt_session_open(&s, t.model, &o, &err), 0, "%s", err.text);
+    kvt_session_close(&s);
     kvt_model_close(&t.model);
 }
 
