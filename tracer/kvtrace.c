@@ -170,6 +170,7 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a write that fails, and says so */
     if (!rc && run.o.list_methods)
         rc = kvtrace_print_methods(run.o.format, &err);
     else if (!rc) {
