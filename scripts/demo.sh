@@ -27,7 +27,7 @@ mkdir -p "$out"
 methods=random,streaming,h2o,snapkv,pyramidkv,chunkkv,shotkv
 run=("$bin/kvtrace" -m "$model" --shots examples/shots.jsonl --question-file examples/question.jsonl
      --template 'Question: {question}\nReasoning: {rationale}\nAnswer: {answer}'
-     --method "$methods" --keep "25%,50%" -n 48 -o "$trace" --force)
+     --method "$methods" --keep "25%,50%" --map-size 192 -n 48 -o "$trace" --force)
 made=$out/made-with # the command of the trace that is there
 if ! [ -e "$trace" ] || [ "$trace" -ot "$bin/kvtrace" ] || [ "$trace" -ot examples/shots.jsonl ] ||
     [ "$trace" -ot examples/question.jsonl ] || [ "$(cat "$made" 2>/dev/null)" != "${run[*]}" ]; then
