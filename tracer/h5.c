@@ -48,6 +48,8 @@ int kvt_h5_fail(struct kvt_err *err, int code, const char *fmt, ...)
         why = data;
     const char *number = strstr(why->text, "errno = ");
     int e = number ? atoi(number + strlen("errno = ")) : 0;
+    if (!e && strstr(why->text, "memory allocation failed"))
+        code = KVT_ENOMEM;
     int rc = e ? kvt_fail(err, code, "%s: %s", what, strerror(e))
                : kvt_fail(err, code, "%s%s%s", what, *why->text ? ": " : "", why->text);
     *why->text = '\0';
