@@ -105,6 +105,8 @@ int kvt_shots(const struct kvt_trace_info *info, struct kvt_shot **out, int *cou
         const struct kvt_trace_span *s = &info->span[i];
         if (strcmp(s->kind, "shot") || s->start < 0 || s->end > info->n_context || s->end <= s->start)
             continue;
+        if (n && s->start < shot[n - 1].end)
+            continue; /* shots follow each other; those of a damaged file could add up to more tokens than there are */
         shot[n] = (struct kvt_shot){.span = i, .start = s->start, .end = s->end, .question = -1, .answer = -1};
         for (int c = 0; c < info->n_spans; c++) {
             const struct kvt_trace_span *part = &info->span[c];
