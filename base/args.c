@@ -221,8 +221,10 @@ static int one_option(const struct kvt_cli *cli, int argc, char **argv, int *at,
     if (o->type != KVT_OPT_FLAG && !value) {
         /* "-" alone is a value (stdin), so are negative numbers; another option is a forgotten value */
         const char *next = *at + 1 < argc ? argv[*at + 1] : NULL;
-        if (!next || (next[0] == '-' && next[1] && !is_number(next)))
+        if (!next)
             return kvt_fail(err, KVT_EUSAGE, "%s needs a value: %s %s", what, what, o->value ? o->value : "VALUE");
+        if (next[0] == '-' && next[1] && !is_number(next))
+            return kvt_fail(err, KVT_EUSAGE, "%s needs a value, and '%.60s' looks like an option; if it is meant: --%s=...", what, next, o->name);
         value = argv[++*at];
     }
     if (o->given)

@@ -65,7 +65,10 @@ Test(args, not_finite) { RUN(A("a"), A("--ratio=nan")); cr_assert_eq(rc, KVT_EUS
 Test(args, negative_seed) { RUN(A("a"), A("--seed=-1")); cr_assert_eq(rc, KVT_EUSAGE); }
 Test(args, unknown_is_named) { RUN(A("a"), A("--cuont"), A("3")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("did you mean --count"); }
 Test(args, unknown_choice) { RUN(A("a"), A("--colour=gren")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("did you mean green"); }
-Test(args, forgotten_value) { RUN(A("a"), A("--out"), A("--force")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("--out needs a value"); }
+Test(args, forgotten_value) { RUN(A("a"), A("--out"), A("--force")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("--out needs a value, and '--force' looks like an option"); SAYS("--out=..."); }
+Test(args, forgotten_value_of_a_letter) { RUN(A("a"), A("-o"), A("-f")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("-o needs a value"); SAYS("--out=..."); }
+Test(args, forgotten_last_value) { RUN(A("a"), A("--out")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("--out needs a value: --out VALUE"); }
+Test(args, value_with_dashes) { RUN(A("a"), A("--out=--force")); cr_assert_eq(rc, 0); cr_assert_str_eq(g.s, "--force"); cr_assert(!g.f); }
 Test(args, flag_with_value) { RUN(A("a"), A("--force=1")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("takes no value"); }
 Test(args, missing_operand) { RUN(A("-f")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("missing run.h5"); }
 Test(args, operand_too_many) { RUN(A("a"), A("b"), A("c")); cr_assert_eq(rc, KVT_EUSAGE); SAYS("'c'"); }
