@@ -7,8 +7,9 @@
 #   THREADS=2, NEW=64 and SKIP_PEER=seconds (a figure measured before, where the three minutes aren't to be spent)
 #
 # Theirs: six presses x four budgets, each a run of its own, f32 products and f32 KV, nothing recorded.
-# Ours: six methods x four budgets in one run, bf16 products and f16 KV, scores and pooled maps traced to a file; and, to
-# show what sharing gives, 24 separate runs in f32 without it.
+# Ours: six methods x four budgets in one run, bf16 products and f16 KV, scores and pooled maps traced to a file: once with
+# 24 free-running texts, which is what theirs does, and once as by default (teacher-forced beside the full branch, and
+# the texts too); and, to show what sharing gives, 24 separate runs in f32 without it.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(dirname "$0")
@@ -34,9 +35,11 @@ PY
 
 common="-m $model -f $prompt -n $new --threads $threads --protocol literature --ignore-end"
 echo "ours, 24 branches in one run ..." >&2
-for i in 1 2 3; do # shellcheck disable=SC2086
-    run one.$i "$ours" $common --method snapkv,pyramidkv,chunkkv,h2o,streaming,random --keep 10%,20%,40%,60% --kv-type f16 \
-        -o "$t/run.$i.h5"
+for decode in free both; do
+    for i in 1 2 3; do # shellcheck disable=SC2086
+        run $decode.$i "$ours" $common --method snapkv,pyramidkv,chunkkv,h2o,streaming,random --keep 10%,20%,40%,60% --kv-type f16 \
+            --decode $decode -o "$t/run.$decode.$i.h5"
+    done
 done
 echo "ours, 24 runs without sharing, f32 ..." >&2
 cat > "$t/separate" <<'SH'
@@ -60,12 +63,15 @@ fi
 import json, sys
 t = sys.argv[1]
 read = lambda n: tuple(map(float, open(f"{t}/{n}").read().split()))
-ones = sorted(read(f"one.{i}") for i in (1, 2, 3))
-one, sep, peer = ones[1], read("separate"), json.load(open(f"{t}/peer"))
+runs = {d: sorted(read(f"{d}.{i}") for i in (1, 2, 3)) for d in ("free", "both")}
+sep, peer = read("separate"), json.load(open(f"{t}/peer"))
 print(f"{'':46} {'wall s':>8} {'peak MB':>8} {'kvpress / this':>15}")
 print(f"{'kvpress: 24 runs, f32 products, f32 KV':46} {peer['wall_s']:8.1f} {peer['peak_bytes'] / 2**20:8.0f} {1:15.1f}")
-print(f"{'kvtrace: one run, bf16 products, f16 KV, traced':46} {one[0]:8.1f} {one[1]:8.0f} {peer['wall_s'] / one[0]:15.1f}")
+for decode, what in (("free", "24 texts, as kvpress"), ("both", "teacher-forced, and 24 texts")):
+    one = runs[decode][1]
+    label = f"kvtrace: one run, {what}"
+    print(f"{label:46} {one[0]:8.1f} {one[1]:8.0f} {peer['wall_s'] / one[0]:15.1f}")
 print(f"{'kvtrace: 24 runs, f32 products, f32 KV, traced':46} {sep[0]:8.1f} {sep[1]:8.0f} {peer['wall_s'] / sep[0]:15.1f}")
-print(f"kvtrace's times are whole processes with loading (median of 3: {', '.join(f'{o[0]:.2f}' for o in ones)}); "
+print(f"kvtrace's times are whole processes with loading (median of 3: {', '.join(f'{r[0]:.2f}' for d in runs for r in runs[d])}); "
       f"kvpress's leave loading out; its prompt has one BOS more ({peer['tokens']} tokens)")
 PY

@@ -232,7 +232,7 @@ static void print_value(const struct kvt_policy *p, const struct option *o, char
     }
 }
 
-static void canonical(struct kvt_spec *s)
+void kvt_spec_canonical(struct kvt_spec *s)
 {
     char word[TEXT], value[TEXT] = "";
     size_t n = (size_t)snprintf(s->canonical, sizeof s->canonical, "%s@%d[", s->method->name, s->method->version);
@@ -359,7 +359,7 @@ int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct 
     if (s.policy.visible_mean && s.policy.score != KVT_SCORE_MASS)
         return kvt_fail(err, KVT_EUSAGE, "%s: norm=visible is about the rows that could see a token; it needs rows=all",
                         name);
-    canonical(&s);
+    kvt_spec_canonical(&s);
     *out = s;
     return 0;
 }

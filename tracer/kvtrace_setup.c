@@ -76,8 +76,10 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
             continue;
         for (int j = 0; j < i; j++)
             same += run->spec[j].method == run->spec[i].method;
-        if (run->spec[i].policy.score == KVT_SCORE_RANDOM)
+        if (run->spec[i].policy.score == KVT_SCORE_RANDOM) {
             run->spec[i].policy.seed += o->seed;
+            kvt_spec_canonical(&run->spec[i]);
+        }
         for (int j = 0; j < run->n_budgets; j++) {
             int b = run->n_branches++;
             branch_name(run->name[b], &run->spec[i], same, &run->budget[j]);

@@ -98,6 +98,8 @@ const struct kvt_method *kvt_method_find(const char *name);
 
 /* Parses one "name" or "name[opt=value,...]"; EUSAGE with the nearest name when unknown. */
 int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct kvt_err *err);
+/* Writes the canonical form again, after a change of the policy. */
+void kvt_spec_canonical(struct kvt_spec *spec);
 /* Splits a list at commas outside brackets and parses each; *out is malloc'ed, the caller frees it. */
 int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, struct kvt_err *err);
 
