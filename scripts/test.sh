@@ -44,6 +44,7 @@ if ! $quick; then
     scripts/build.sh build-sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKVT_SANITIZE=address,undefined \
         -DCMAKE_C_FLAGS=-fno-sanitize-recover=all "${warnings[@]}"
     unset KVT_MODEL
+    export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
     run build-sanitize
 fi
 

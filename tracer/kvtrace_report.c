@@ -22,6 +22,15 @@ char *kvtrace_text(const struct kvt_tokenizer *tok, const int32_t *token, int n)
     return out;
 }
 
+static const char *when(const struct kvt_policy *p)
+{
+    if (p->score == KVT_SCORE_NONE)
+        return "never";
+    if (p->schedule == KVT_SCHEDULE_STEP)
+        return "at each step";
+    return p->decode_share_set ? "at prefill's end and at each step" : "at prefill's end";
+}
+
 int kvtrace_print_methods(int format, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {
@@ -37,8 +46,7 @@ int kvtrace_print_methods(int format, struct kvt_err *err)
             if (rc)
                 return rc;
             printf("%s  %s\n  acts      %s\n  written   %s\n  options   %s\n  source    %s\n", all[i]->name, all[i]->summary,
-                   all[i]->defaults.schedule == KVT_SCHEDULE_STEP ? "at each step" : all[i]->defaults.decode_share_set ? "at prefill's end and at each step" : "at prefill's end",
-                   spec.canonical, *all[i]->options ? all[i]->options : "none", all[i]->source);
+                   when(&all[i]->defaults), spec.canonical, *all[i]->options ? all[i]->options : "none", all[i]->source);
         }
         return 0;
     }
@@ -48,7 +56,7 @@ int kvtrace_print_methods(int format, struct kvt_err *err)
         if (kvt_spec_parse(&spec, all[i]->name, strlen(all[i]->name), NULL))
             continue;
         kvt_put_text(t, all[i]->name);
-        kvt_put_text(t, all[i]->defaults.schedule == KVT_SCHEDULE_STEP ? "step" : "prefill");
+        kvt_put_text(t, when(&all[i]->defaults));
         kvt_put_text(t, spec.canonical);
         kvt_put_text(t, all[i]->summary);
         kvt_put_text(t, all[i]->options);
