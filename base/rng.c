@@ -38,13 +38,3 @@ uint32_t kvt_rng_below(struct kvt_rng *r, uint32_t n)
 }
 
 double kvt_rng_unit(struct kvt_rng *r) { return (double)(kvt_rng_u64(r) >> 11) * 0x1p-53; }
-
-void kvt_rng_shuffle(struct kvt_rng *r, int32_t *a, int n)
-{
-    for (int i = n - 1; i > 0; i--) {
-        int j = (int)kvt_rng_below(r, (uint32_t)i + 1);
-        int32_t t = a[i];
-        a[i] = a[j];
-        a[j] = t;
-    }
-}

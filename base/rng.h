@@ -12,7 +12,5 @@ uint64_t kvt_rng_u64(struct kvt_rng *r);
 uint32_t kvt_rng_below(struct kvt_rng *r, uint32_t n);
 /* Uniform in [0, 1), 53 bits. */
 double kvt_rng_unit(struct kvt_rng *r);
-/* Shuffles a (n) evenly (Fisher and Yates). */
-void kvt_rng_shuffle(struct kvt_rng *r, int32_t *a, int n);
 
 #endif

@@ -135,7 +135,7 @@ int kvtrace_record_step(struct kvt_trace_writer *w, const struct kvtrace_run *ru
 static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, int b)
 {
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
-    struct kvt_branch_result r;
+    struct kvt_branch_result r = { 0 };
     int rc = kvt_session_result(s, b, &r);
     for (int k = 0; k < r.n_free && !rc; k++) {
         char *text = kvtrace_text(tok, &r.free[k], 1);

@@ -1,11 +1,9 @@
 /* kvtrace: what is printed: methods, sizes, texts and the table of branches. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/progress.h"
 #include "tracer/kvtrace.h"
 
 char *kvtrace_text(const struct kvt_tokenizer *tok, const int32_t *token, int n)

@@ -1,6 +1,4 @@
 /* kvtrace: from options to a run: model, prompt, branches, what the trace wants. */
-#include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
