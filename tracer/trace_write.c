@@ -61,13 +61,14 @@ static void *writer_thread(void *arg)
 
 static int send(struct kvt_trace_writer *w, const struct kvt_msg *m, bool wait)
 {
-    void *to = kvt_ring_reserve(w->ring, kvt_pack_bytes(m, &w->shape), wait);
     int failed = atomic_load(&w->failed);
     if (failed)
         return failed;
-    if (!to) {
-        w->dropped++;
-        return KVT_OK;
+    void *to = kvt_ring_reserve(w->ring, kvt_pack_bytes(m, &w->shape), wait);
+    if (!to) { /* no room, or the thread has failed since; after a reserve that worked, the next message hears of it */
+        failed = atomic_load(&w->failed);
+        w->dropped += !failed;
+        return failed;
     }
     kvt_pack(m, &w->shape, to);
     kvt_ring_commit(w->ring);
