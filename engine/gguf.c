@@ -1,15 +1,11 @@
 /* The GGUF reader. A cursor that can't pass the end, and nothing that is believed before it was checked. */
 #include "engine/gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -17,6 +13,7 @@
 #define MAX_KEY_BYTES 65535     /* the format's own limit */
 #define MAX_NAME_BYTES 255
 #define MAX_STR_BYTES (64 << 20)
+#define MAX_PARTS 999           /* of a split model; real ones have tens */
 
 /* ggml's numbers for the types that have no kvt_dtype, so that a refusal can name them. */
 static const char *const ggml_names[] = {
@@ -84,35 +81,9 @@ static bool dtype_of(uint32_t ggml, enum kvt_dtype *out)
     }
 }
 
-bool kvt_bytes_equal(struct kvt_bytes a, const char *b)
-{
-    return a.n == strlen(b) && memcmp(a.p, b, a.n) == 0;
-}
-
-static int order(struct kvt_bytes a, struct kvt_bytes b)
-{
-    size_t n = a.n < b.n ? a.n : b.n;
-    int c = n ? memcmp(a.p, b.p, n) : 0;
-    return c ? c : (a.n > b.n) - (a.n < b.n);
-}
-
 static int order_kv(const void *a, const void *b)
 {
-    return order(((const struct kvt_gguf_kv *)a)->key, ((const struct kvt_gguf_kv *)b)->key);
-}
-
-static int order_tensor(const void *a, const void *b)
-{
-    return order(((const struct kvt_gguf_tensor *)a)->name, ((const struct kvt_gguf_tensor *)b)->name);
-}
-
-/* How many bytes of a name are safe and useful in a message. */
-static int shown(struct kvt_bytes b)
-{
-    int n = 0;
-    while ((size_t)n < b.n && n < 64 && b.p[n] >= 0x20 && b.p[n] < 0x7f)
-        n++;
-    return n;
+    return kvt_bytes_order(((const struct kvt_gguf_kv *)a)->key, ((const struct kvt_gguf_kv *)b)->key);
 }
 
 static int cut(const struct kvt_gguf *g, const char *what, struct kvt_err *err)
@@ -127,7 +98,7 @@ static int parse_value(struct kvt_gguf *g, struct cursor *c, struct kvt_gguf_kv 
     if (!take(c, &type, 4))
         return cut(g, "the metadata", err);
     if (type >= KVT_N_GGUF_TYPE)
-        return kvt_fail(err, KVT_EFORMAT, "%s: key '%.*s' has unknown value type %u", g->path, shown(kv->key), kv->key.p,
+        return kvt_fail(err, KVT_EFORMAT, "%s: key '%.*s' has unknown value type %u", g->path, kvt_bytes_shown(kv->key), kv->key.p,
                         type);
     kv->type = (enum kvt_gguf_type)type;
     kv->elem = kv->type;
@@ -138,7 +109,7 @@ static int parse_value(struct kvt_gguf *g, struct cursor *c, struct kvt_gguf_kv 
             return cut(g, "the metadata", err);
         if (elem >= KVT_N_GGUF_TYPE || elem == KVT_GGUF_ARR)
             return kvt_fail(err, KVT_EFORMAT, "%s: array '%.*s' has element type %u, which is not supported", g->path,
-                            shown(kv->key), kv->key.p, elem);
+                            kvt_bytes_shown(kv->key), kv->key.p, elem);
         kv->elem = (enum kvt_gguf_type)elem;
     }
     kv->data = c->p;
@@ -155,23 +126,23 @@ static int parse_value(struct kvt_gguf *g, struct cursor *c, struct kvt_gguf_kv 
     return 0;
 }
 
-static int parse_tensor(struct kvt_gguf *g, struct cursor *c, struct kvt_gguf_tensor *t, uint64_t *offset,
+static int parse_tensor(struct kvt_gguf *g, struct cursor *c, struct kvt_tensor *t, uint64_t *offset,
                         struct kvt_err *err)
 {
     uint32_t n_dims, type;
+    *t = (struct kvt_tensor){0};
     if (!take_str(c, &t->name, MAX_NAME_BYTES) || !take(c, &n_dims, 4))
         return cut(g, "the list of tensors", err);
-    int name_n = shown(t->name);
+    int name_n = kvt_bytes_shown(t->name);
     if (n_dims < 1 || n_dims > 4)
         return kvt_fail(err, KVT_EFORMAT, "%s: tensor '%.*s' has %u dimensions (1 to 4 expected)", g->path, name_n,
                         t->name.p, n_dims);
     t->n_dims = (int)n_dims;
-    size_t rows = 1;
     for (int d = 0; d < 4; d++) {
         t->ne[d] = 1;
         if (d < t->n_dims && !take(c, &t->ne[d], 8))
             return cut(g, "the list of tensors", err);
-        if (t->ne[d] < 1 || t->ne[d] > INT_MAX || (d && !kvt_mul_size(rows, (size_t)t->ne[d], &rows)))
+        if (t->ne[d] < 1 || t->ne[d] > INT_MAX)
             return kvt_fail(err, KVT_EFORMAT, "%s: tensor '%.*s' has an impossible size", g->path, name_n, t->name.p);
     }
     if (!take(c, &type, 4) || !take(c, offset, 8))
@@ -187,13 +158,12 @@ static int parse_tensor(struct kvt_gguf *g, struct cursor *c, struct kvt_gguf_te
     if (t->ne[0] % (uint64_t)info->block_values)
         return kvt_fail(err, KVT_EFORMAT, "%s: rows of tensor '%.*s' have %llu values, not a multiple of %d (%s)", g->path,
                         name_n, t->name.p, (unsigned long long)t->ne[0], info->block_values, info->name);
-    size_t row = (size_t)(t->ne[0] / (uint64_t)info->block_values) * (size_t)info->block_bytes; /* ne[0] is an int */
-    if (!kvt_mul_size(row, rows, &t->bytes))
+    if (!kvt_tensor_size(t, &t->bytes))
         return kvt_fail(err, KVT_EFORMAT, "%s: tensor '%.*s' has an impossible size", g->path, name_n, t->name.p);
     return 0;
 }
 
-static int parse_header(struct kvt_gguf *g, struct cursor *c, struct kvt_err *err)
+static int parse_header(struct kvt_gguf *g, struct cursor *c, int *n, struct kvt_err *err)
 {
     char magic[4];
     uint32_t version;
@@ -213,12 +183,9 @@ static int parse_header(struct kvt_gguf *g, struct cursor *c, struct kvt_err *er
         return kvt_fail(err, KVT_EFORMAT, "%s: the header counts %llu keys and %llu tensors, more than this file can hold; "
                         "it is truncated or damaged", g->path, (unsigned long long)n_kv, (unsigned long long)n_tensors);
     g->n_kv = (int)n_kv;
-    g->n_tensors = (int)n_tensors;
+    *n = (int)n_tensors;
     g->kv = kvt_calloc((size_t)n_kv, sizeof *g->kv);
-    g->tensor = kvt_calloc((size_t)n_tensors, sizeof *g->tensor);
-    if (!g->kv || !g->tensor)
-        return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the list of tensors", g->path);
-    return 0;
+    return g->kv ? kvt_tensors_reserve(&g->tensors, (size_t)n_tensors, err) : kvt_fail(err, KVT_ENOMEM, "%s: no memory for the list of keys", g->path);
 }
 
 static int place_tensors(struct kvt_gguf *g, const struct cursor *c, const uint64_t *offset, struct kvt_err *err)
@@ -234,9 +201,9 @@ static int place_tensors(struct kvt_gguf *g, const struct cursor *c, const uint6
         return cut(g, "the list of tensors", err);
     start &= ~((size_t)align - 1);
     size_t room = start <= g->bytes ? g->bytes - start : 0;
-    for (int i = 0; i < g->n_tensors; i++) {
-        struct kvt_gguf_tensor *t = &g->tensor[i];
-        int name_n = shown(t->name);
+    for (int i = 0; i < g->tensors.n; i++) {
+        struct kvt_tensor *t = &g->tensors.tensor[i];
+        int name_n = kvt_bytes_shown(t->name);
         if (offset[i] % (uint64_t)align)
             return kvt_fail(err, KVT_EFORMAT, "%s: tensor '%.*s' lies at offset %llu, not a multiple of %lld", g->path, name_n,
                             t->name.p, (unsigned long long)offset[i], (long long)align);
@@ -250,12 +217,18 @@ static int place_tensors(struct kvt_gguf *g, const struct cursor *c, const uint6
     return 0;
 }
 
-static int parse(struct kvt_gguf *g, struct kvt_err *err)
+/* The map's file, whole; g has no other yet. */
+static int parse(struct kvt_gguf *g, struct kvt_map *m, struct kvt_err *err)
 {
-    struct cursor c = {g->base, g->base + g->bytes};
+    struct cursor c = {m->base, m->base + m->bytes};
     uint64_t *offset = NULL;
-    int rc = parse_header(g, &c, err);
+    int n = 0;
+    *g = (struct kvt_gguf){.base = m->base, .bytes = m->bytes};
+    int rc = kvt_tensors_add_map(&g->tensors, m, err);
     if (rc)
+        return rc;
+    g->path = g->tensors.map->path;
+    if ((rc = parse_header(g, &c, &n, err)))
         return rc;
     for (int i = 0; i < g->n_kv; i++) {
         if (!take_str(&c, &g->kv[i].key, MAX_KEY_BYTES))
@@ -266,73 +239,130 @@ static int parse(struct kvt_gguf *g, struct kvt_err *err)
     qsort(g->kv, (size_t)g->n_kv, sizeof *g->kv, order_kv);
     for (int i = 1; i < g->n_kv; i++)
         if (order_kv(&g->kv[i - 1], &g->kv[i]) == 0)
-            return kvt_fail(err, KVT_EFORMAT, "%s: key '%.*s' stands there twice", g->path, shown(g->kv[i].key), g->kv[i].key.p);
+            return kvt_fail(err, KVT_EFORMAT, "%s: key '%.*s' stands there twice", g->path, kvt_bytes_shown(g->kv[i].key), g->kv[i].key.p);
 
-    offset = kvt_calloc((size_t)g->n_tensors, sizeof *offset);
+    offset = kvt_calloc((size_t)n, sizeof *offset);
     if (!offset)
         return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the list of tensors", g->path);
-    for (int i = 0; i < g->n_tensors && !rc; i++)
-        rc = parse_tensor(g, &c, &g->tensor[i], &offset[i], err);
+    for (; g->tensors.n < n && !rc; g->tensors.n++)
+        rc = parse_tensor(g, &c, &g->tensors.tensor[g->tensors.n], &offset[g->tensors.n], err);
     if (!rc)
         rc = place_tensors(g, &c, offset, err);
     free(offset);
+    return rc ? rc : kvt_tensors_seal(&g->tensors, err);
+}
+
+/* ---- split models: gguf-split's keys and names ---- */
+
+/* Where this file stands among how many; *count is 0 for a whole file. */
+static int split_of(const struct kvt_gguf *g, int64_t *no, int64_t *count, struct kvt_err *err)
+{
+    *no = *count = 0;
+    int rc = kvt_gguf_int(g, "split.count", false, 0, MAX_PARTS, count, err);
+    if (!rc)
+        rc = kvt_gguf_int(g, "split.no", *count > 1, 0, *count > 1 ? *count - 1 : MAX_PARTS, no, err);
+    if (*count == 1)
+        *count = 0;
+    return rc;
+}
+
+/* "NAME-00002-of-00003.gguf" of part no = 1 from any part's name; false where the name isn't of this kind. */
+static bool part_name(char *out, size_t size, const char *name, int64_t no, int64_t count)
+{
+    char end[32];
+    size_t n = strlen(name);
+    const size_t tail = sizeof "-00001-of-00003.gguf" - 1;
+    snprintf(end, sizeof end, "-of-%05d.gguf", (int)count);
+    if (n < tail || strcmp(name + n - strlen(end), end) != 0 || name[n - tail] != '-')
+        return false;
+    return (size_t)snprintf(out, size, "%.*s-%05d%s", (int)(n - tail), name, (int)no + 1, end) < size;
+}
+
+/* Moves the tensors and the map of a part behind g's. */
+static int join(struct kvt_gguf *g, struct kvt_gguf *part, struct kvt_err *err)
+{
+    struct kvt_tensors *to = &g->tensors, *from = &part->tensors;
+    int rc = kvt_tensors_reserve(to, (size_t)from->n, err);
+    if (!rc)
+        rc = kvt_tensors_add_map(to, from->map, err);
+    for (int i = 0; i < from->n && !rc; i++) {
+        to->tensor[to->n] = from->tensor[i];
+        to->tensor[to->n++].file = to->n_maps - 1;
+    }
+    g->path = to->map->path;
+    return rc;
+}
+
+static int open_parts(struct kvt_gguf *g, const struct kvt_folder *f, const char *name, int64_t count, struct kvt_err *err)
+{
+    int64_t total = -1;
+    int rc = kvt_gguf_int(g, "split.tensors.count", false, 0, INT32_MAX, &total, err);
+    for (int64_t i = 1; i < count && !rc; i++) {
+        char other[512];
+        struct kvt_map m;
+        struct kvt_gguf part = {0};
+        int64_t no, of;
+        if (!part_name(other, sizeof other, name, i, count))
+            return kvt_fail(err, KVT_EINPUT, "%s: the first of %d parts, but its name doesn't end in -00001-of-%05d.gguf, by which "
+                            "the others are found; rename it", g->path, (int)count, (int)count);
+        rc = kvt_folder_map(&m, f, other, "model file's part", err);
+        if (!rc)
+            rc = parse(&part, &m, err);
+        if (!rc)
+            rc = split_of(&part, &no, &of, err);
+        if (!rc && (no != i || of != count))
+            rc = kvt_fail(err, KVT_EFORMAT, "%s: says that it is part %d of %d, expected %d of %d", part.path, (int)no + 1, (int)of,
+                          (int)i + 1, (int)count);
+        if (!rc)
+            rc = join(g, &part, err);
+        kvt_gguf_close(&part);
+    }
+    if (!rc && total >= 0 && total != g->tensors.n)
+        rc = kvt_fail(err, KVT_EFORMAT, "%s: the %d parts have %d tensors, expected %d", g->path, (int)count, g->tensors.n, (int)total);
+    return rc ? rc : kvt_tensors_seal(&g->tensors, err);
+}
+
+/* f NULL: a file that stands alone. */
+static int open_map(struct kvt_gguf *g, struct kvt_map *m, const struct kvt_folder *f, const char *name, struct kvt_err *err)
+{
+    int64_t no, count;
+    int rc = parse(g, m, err);
+    if (!rc)
+        rc = split_of(g, &no, &count, err);
+    if (!rc && no > 0) {
+        char first[512] = "the first part";
+        part_name(first, sizeof first, name, 0, count);
+        rc = kvt_fail(err, KVT_EINPUT, "%s: part %d of %d; give %s instead", g->path, (int)no + 1, (int)count, first);
+    } else if (!rc && count && !f) {
+        rc = kvt_fail(err, KVT_EINPUT, "%s: the first of %d parts, without the others", g->path, (int)count);
+    } else if (!rc && count) {
+        rc = open_parts(g, f, name, count, err);
+    }
     if (rc)
-        return rc;
-    qsort(g->tensor, (size_t)g->n_tensors, sizeof *g->tensor, order_tensor);
-    for (int i = 1; i < g->n_tensors; i++)
-        if (order_tensor(&g->tensor[i - 1], &g->tensor[i]) == 0)
-            return kvt_fail(err, KVT_EFORMAT, "%s: tensor '%.*s' stands there twice", g->path, shown(g->tensor[i].name),
-                            g->tensor[i].name.p);
-    return 0;
+        kvt_gguf_close(g);
+    return rc;
+}
+
+int kvt_gguf_open(struct kvt_gguf *g, const struct kvt_folder *f, const char *name, struct kvt_err *err)
+{
+    struct kvt_map m;
+    *g = (struct kvt_gguf){0};
+    int rc = kvt_folder_map(&m, f, name, "model file", err);
+    return rc ? rc : open_map(g, &m, f, name, err);
 }
 
 int kvt_gguf_parse(struct kvt_gguf *g, const char *path, const void *base, size_t bytes, struct kvt_err *err)
 {
-    *g = (struct kvt_gguf){.base = base, .bytes = bytes};
-    g->path = strdup(path);
-    int rc = g->path ? parse(g, err) : kvt_fail(err, KVT_ENOMEM, "no memory to open %s", path);
-    if (rc)
-        kvt_gguf_close(g);
-    return rc;
-}
-
-int kvt_gguf_open(struct kvt_gguf *g, const char *path, struct kvt_err *err)
-{
+    struct kvt_map m;
     *g = (struct kvt_gguf){0};
-    struct stat st;
-    void *base = MAP_FAILED;
-    int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return kvt_fail(err, errno == EIO ? KVT_EIO : KVT_EINPUT, "%s: cannot open the model file: %s", path, strerror(errno));
-    if (fstat(fd, &st) != 0)
-        rc = kvt_fail(err, KVT_EIO, "%s: cannot read the model file: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        rc = kvt_fail(err, KVT_EINPUT, "%s: not a regular file; give the path of a GGUF file", path);
-    else if (st.st_size < 4 || (uintmax_t)st.st_size > SIZE_MAX)
-        rc = kvt_fail(err, KVT_EFORMAT, "%s: not a GGUF file (%jd bytes)", path, (intmax_t)st.st_size);
-    if (!rc) {
-        base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (base == MAP_FAILED)
-            rc = kvt_fail(err, errno == ENOMEM ? KVT_ENOMEM : KVT_EIO, "%s: cannot map the model file: %s", path, strerror(errno));
-    }
-    close(fd);
-    if (rc)
-        return rc;
-    *g = (struct kvt_gguf){.base = base, .bytes = (size_t)st.st_size, .mapped = true};
-    g->path = strdup(path);
-    rc = g->path ? parse(g, err) : kvt_fail(err, KVT_ENOMEM, "no memory to open %s", path);
-    if (rc)
-        kvt_gguf_close(g);
-    return rc;
+    int rc = kvt_map_memory(&m, path, base, bytes, err);
+    return rc ? rc : open_map(g, &m, NULL, path, err);
 }
 
 void kvt_gguf_close(struct kvt_gguf *g)
 {
-    if (g->mapped && g->base)
-        munmap((void *)(uintptr_t)g->base, g->bytes);
-    free(g->path);
+    kvt_tensors_free(&g->tensors);
     free(g->kv);
-    free(g->tensor);
     *g = (struct kvt_gguf){0};
 }
 
@@ -340,12 +370,6 @@ const struct kvt_gguf_kv *kvt_gguf_find(const struct kvt_gguf *g, const char *ke
 {
     struct kvt_gguf_kv want = {.key = {key, strlen(key)}};
     return g->n_kv ? bsearch(&want, g->kv, (size_t)g->n_kv, sizeof want, order_kv) : NULL;
-}
-
-const struct kvt_gguf_tensor *kvt_gguf_tensor(const struct kvt_gguf *g, const char *name)
-{
-    struct kvt_gguf_tensor want = {.name = {name, strlen(name)}};
-    return g->n_tensors ? bsearch(&want, g->tensor, (size_t)g->n_tensors, sizeof want, order_tensor) : NULL;
 }
 
 /* Finds a key; *kv is NULL where it is absent and that is allowed. */

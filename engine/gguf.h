@@ -1,5 +1,5 @@
-/* GGUF files (v2 and v3, little-endian): a read-only map of which every offset, size, count and string was checked
- * before anybody sees it. Values and tensors point into the map. */
+/* GGUF files (v2 and v3, little-endian), whole or split: read-only maps of which every offset, size, count and string was
+ * checked before anybody sees it. Values and tensors point into the maps. */
 #ifndef KVT_ENGINE_GGUF_H
 #define KVT_ENGINE_GGUF_H
 
@@ -7,18 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/ops.h"
-#include "kvt/kvt.h"
+#include "engine/tensors.h"
 
 enum kvt_gguf_type {
     KVT_GGUF_U8, KVT_GGUF_I8, KVT_GGUF_U16, KVT_GGUF_I16, KVT_GGUF_U32, KVT_GGUF_I32, KVT_GGUF_F32, KVT_GGUF_BOOL,
     KVT_GGUF_STR, KVT_GGUF_ARR, KVT_GGUF_U64, KVT_GGUF_I64, KVT_GGUF_F64,
     KVT_N_GGUF_TYPE
-};
-
-struct kvt_bytes {              /* borrowed text, not terminated */
-    const char *p;
-    size_t n;
 };
 
 struct kvt_gguf_kv {
@@ -29,32 +23,23 @@ struct kvt_gguf_kv {
     const uint8_t *data;        /* the value; unaligned */
 };
 
-struct kvt_gguf_tensor {
-    struct kvt_bytes name;
-    enum kvt_dtype type;
-    int n_dims;
-    uint64_t ne[4];             /* ne[0] is the innermost; 1 beyond n_dims */
-    const void *data;
-    size_t bytes;
-};
-
 struct kvt_gguf {
-    char *path;                 /* for messages */
-    const uint8_t *base;
+    const char *path;           /* of the (first) file, for messages */
+    const uint8_t *base;        /* of that file */
     size_t bytes;
-    bool mapped;                /* base came from mmap */
-    int n_kv, n_tensors;
-    struct kvt_gguf_kv *kv;         /* sorted by key */
-    struct kvt_gguf_tensor *tensor; /* sorted by name */
+    int n_kv;
+    struct kvt_gguf_kv *kv;     /* sorted by key */
+    struct kvt_tensors tensors; /* of all parts; holds the maps, part by part */
 };
 
-int kvt_gguf_open(struct kvt_gguf *g, const char *path, struct kvt_err *err);
-/* The same over memory that the caller keeps: tests and fuzzers. */
+/* name: a file of the folder. Where it is the first part of a split model (-00001-of-0000N.gguf), the others are opened
+ * with it and their tensors join; the metadata is the first one's. */
+int kvt_gguf_open(struct kvt_gguf *g, const struct kvt_folder *f, const char *name, struct kvt_err *err);
+/* One whole file over memory that the caller keeps: tests and fuzzers. */
 int kvt_gguf_parse(struct kvt_gguf *g, const char *path, const void *base, size_t bytes, struct kvt_err *err);
 void kvt_gguf_close(struct kvt_gguf *g);
 
 const struct kvt_gguf_kv *kvt_gguf_find(const struct kvt_gguf *g, const char *key);
-const struct kvt_gguf_tensor *kvt_gguf_tensor(const struct kvt_gguf *g, const char *name);
 
 /* Typed reads. An absent key leaves *out alone and is fine, unless `required`; a key of another type never is. */
 int kvt_gguf_int(const struct kvt_gguf *g, const char *key, bool required, int64_t min, int64_t max, int64_t *out,
@@ -68,7 +53,5 @@ int kvt_gguf_array(const struct kvt_gguf *g, const char *key, enum kvt_gguf_type
 
 /* Strings of an array, one after the other: start with p = kv->data and call kv->count times. */
 struct kvt_bytes kvt_gguf_next_str(const uint8_t **p);
-
-bool kvt_bytes_equal(struct kvt_bytes a, const char *b);
 
 #endif

@@ -150,13 +150,13 @@ static int read_shape(const struct kvt_gguf *g, struct kvt_shape *s, struct kvt_
     return refuse_unknown_arithmetic(&a, s, err);
 }
 
-static enum kvt_dtype most_bytes(const struct kvt_gguf *g)
+static enum kvt_dtype most_bytes(const struct kvt_tensors *ts)
 {
     size_t sum[KVT_N_DTYPE] = {0};
     enum kvt_dtype best = KVT_F32;
-    for (int i = 0; i < g->n_tensors; i++)
-        if (g->tensor[i].n_dims > 1)
-            sum[g->tensor[i].type] += g->tensor[i].bytes;
+    for (int i = 0; i < ts->n; i++)
+        if (ts->tensor[i].n_dims > 1)
+            sum[ts->tensor[i].type] += ts->tensor[i].bytes;
     for (int t = 0; t < KVT_N_DTYPE; t++)
         if (sum[t] > sum[best])
             best = (enum kvt_dtype)t;
@@ -169,7 +169,7 @@ static int build(struct kvt_model *m, struct kvt_err *err)
     const struct kvt_gguf *g = &m->gguf;
     int rc = read_shape(g, &m->shape, err);
     if (!rc)
-        rc = kvt_weights_bind(&m->weights, &m->owned, g, &m->shape, err);
+        rc = kvt_weights_bind(&m->weights, &m->owned, &g->tensors, &m->shape, err);
     if (!rc)
         rc = kvt_tokenizer_open(&m->tokenizer, g, err);
     if (rc)
@@ -182,8 +182,19 @@ static int build(struct kvt_model *m, struct kvt_err *err)
     if (n_tok != m->shape.V || said != m->shape.V)
         return kvt_fail(err, KVT_EFORMAT, "%s: the vocabulary has %lld tokens, but the embedding has %d rows", g->path,
                         n_tok != m->shape.V ? (long long)n_tok : (long long)said, m->shape.V);
-    m->main_type = most_bytes(g);
+    m->main_type = most_bytes(&g->tensors);
     return 0;
+}
+
+static int open_path(struct kvt_model *m, const char *path, struct kvt_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash + 1 - path)) : strdup("");
+    if (!folder)
+        return kvt_fail(err, KVT_ENOMEM, "no memory to open %s", path);
+    int rc = kvt_gguf_open(&m->gguf, &(struct kvt_folder){.path = folder}, slash ? slash + 1 : path, err);
+    free(folder);
+    return rc;
 }
 
 /* base NULL: the file is mapped. */
@@ -193,7 +204,7 @@ static int open_from(struct kvt_model **out, const char *path, const void *base,
     struct kvt_model *m = kvt_calloc(1, sizeof *m);
     if (!m)
         return kvt_fail(err, KVT_ENOMEM, "no memory to open %s", path);
-    int rc = base ? kvt_gguf_parse(&m->gguf, path, base, bytes, err) : kvt_gguf_open(&m->gguf, path, err);
+    int rc = base ? kvt_gguf_parse(&m->gguf, path, base, bytes, err) : open_path(m, path, err);
     if (!rc)
         rc = build(m, err);
     if (rc)

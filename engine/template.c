@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/json.h"
 
 #define MAX_LINE_BYTES (16 << 20)
 #define MAX_PARTS 256
@@ -218,19 +219,6 @@ int kvt_template_render(const struct kvt_template *t, int to, const cJSON *objec
     return out->failed ? kvt_fail(err, KVT_ENOMEM, "%s: no memory for the prompt", where) : 0;
 }
 
-/* "\u0000" would end the text early without a word: cJSON keeps strings zero-terminated. */
-static bool has_zero_escape(const char *s, size_t n)
-{
-    for (size_t i = 0; i + 6 <= n; i++) {
-        if (s[i] != '\\')
-            continue;
-        if (memcmp(s + i, "\\u0000", 6) == 0)
-            return true;
-        i++; /* the escaped character */
-    }
-    return false;
-}
-
 int kvt_json_lines(const char *path, const char *text, size_t bytes, kvt_object_fn each, void *arg, struct kvt_err *err)
 {
     int line = 0, rc = 0;
@@ -245,7 +233,7 @@ int kvt_json_lines(const char *path, const char *text, size_t bytes, kvt_object_
             continue;
         if (n > MAX_LINE_BYTES)
             return kvt_fail(err, KVT_EINPUT, "%s:%d: a line of more than %d MiB", path, line, MAX_LINE_BYTES >> 20);
-        if (has_zero_escape(s, n))
+        if (kvt_json_zero_escape(s, n))
             return kvt_fail(err, KVT_EINPUT, "%s:%d: a text with a zero character (\\u0000)", path, line);
         const char *end = NULL;
         cJSON *v = cJSON_ParseWithLengthOpts(s, n, &end, 0);

@@ -2,7 +2,7 @@
 #ifndef KVT_ENGINE_WEIGHTS_H
 #define KVT_ENGINE_WEIGHTS_H
 
-#include "engine/gguf.h"
+#include "engine/tensors.h"
 #include "kvt/model.h"
 
 /* Vectors (norms, biases) that had to be converted to f32. */
@@ -13,7 +13,7 @@ struct kvt_owned {
 
 /* Fills w and the fields of s that only tensors tell (V, tied, qkv_bias). Release with kvt_weights_free, also after an
  * error. */
-int kvt_weights_bind(struct kvt_weights *w, struct kvt_owned *owned, const struct kvt_gguf *g, struct kvt_shape *s,
+int kvt_weights_bind(struct kvt_weights *w, struct kvt_owned *owned, const struct kvt_tensors *ts, struct kvt_shape *s,
                      struct kvt_err *err);
 void kvt_weights_free(struct kvt_weights *w, struct kvt_owned *owned);
 
