@@ -1,24 +1,42 @@
 #!/usr/bin/env python3
-"""Makes kvpress.txt: which slots kvpress 0.5.5 keeps, from attention that is given to it.
+"""Makes golden-kvpress.txt: which slots kvpress 0.5.5 keeps of tensors that are given to it. golden.py has the format.
 
-    python3 make_kvpress.py > kvpress.txt          (needs torch, transformers, kvpress==0.5.5; a second on a CPU)
+    python3 make_kvpress.py > golden-kvpress.txt        (needs torch, transformers, kvpress==0.5.5; seconds on a CPU)
 
-Each press gets random causal attention; the raw reduction that our method ranks by (sum over all rows, or over the last
-w) is written beside what the press kept, so that the same numbers go into both. Positions are found again by a mark in
-the keys. Budgets are the press's own kept counts, int() truncation and all, given to us in tokens.
-
-A case is:
-    case NAME / method SPEC / budget tokens N | keep PPM / shape L H G n / raw mass | window W, then L x H lines of n
-    numbers / kept, then L x G lines of positions
+Each press compresses one layer after the other: keys and values as made, queries as the hidden states behind a
+projection that changes nothing, attention their softmax. Budgets are the press's own kept counts, int() truncation and
+all, given to us in tokens; where ours takes a share, in millionths. Kept positions are found again by their values.
 """
-import math
 import sys
 from types import SimpleNamespace
 
 import torch
-from kvpress import ChunkKVPress, ObservedAttentionPress, PyramidKVPress, SnapKVPress, StreamingLLMPress
+from golden import Tensors, Writer, WO, positions, tied, values
+from kvpress import (AdaKVPress, ChunkKVPress, CriticalAdaKVPress, CriticalKVPress, ExpectedAttentionPress, FinchPress,
+                     KeyDiffPress, KeyRerotationPress, KnormPress, LagKVPress, ObservedAttentionPress, PyramidKVPress,
+                     SnapKVPress, StreamingLLMPress, TOVAPress)
 
-torch.manual_seed(20)
+RATIOS = (0.5, 0.75, 0.9)
+# L H G D n: groups of 1, 3 and 8, one kv head, lengths that nothing divides
+SHAPES = ((2, 4, 4, 8, 131), (2, 6, 2, 8, 97), (2, 8, 1, 16, 203), (1, 9, 3, 8, 61), (2, 1, 1, 8, 149))
+ROPE_BASE = 10000.0
+
+
+class Topk:
+    """The scores that a press hands to its topk calls: where its ties are."""
+
+    def __enter__(self):
+        self.calls, self.real = [], torch.Tensor.topk
+        self.real_function = torch.topk
+
+        def method(x, k, *a, **kw):
+            self.calls.append((x.detach().clone(), int(k)))
+            return self.real(x, k, *a, **kw)
+        torch.Tensor.topk, torch.topk = method, method
+        return self
+
+    def __exit__(self, *e):
+        torch.Tensor.topk, torch.topk = self.real, self.real_function
 
 
 class GivenAttention(SnapKVPress):
@@ -28,39 +46,54 @@ class GivenAttention(SnapKVPress):
         return SnapKVPress.score(self, module, hidden_states, keys, values, module.given, kwargs)
 
 
-def attention(H, n, coarse):
-    logits = 2 * torch.randn(1, H, n, n, dtype=torch.float64)
-    logits[..., :2] += 1.5  # sinks
-    a = torch.softmax(logits.masked_fill(torch.triu(torch.ones(n, n, dtype=torch.bool), 1), -math.inf), -1)
-    if coarse:  # multiples of 1/64, so that many scores are equal
-        a = torch.round(a * 64) / 64
-    return a.float()
+def rotary(x, position_ids):
+    D = x.shape[-1]
+    f = ROPE_BASE ** (-torch.arange(0, D, 2).double() / D)
+    a = position_ids[0].double()[:, None] * f[None]
+    a = torch.cat([a, a], -1)
+    return a.cos().float()[None], a.sin().float()[None]
 
 
-def case(name, make, spec, H, G, n, raw, L=1, budget=None, coarse=False):
-    print("case", name)
-    print("method", spec)
-    rows, kept = [], []
-    for layer in range(L):
-        a = attention(H, n, coarse)
-        module = SimpleNamespace(layer_idx=layer, head_dim=2, given=a,
-                                 config=SimpleNamespace(num_attention_heads=H, num_key_value_heads=G, num_hidden_layers=L))
-        keys = torch.arange(n, dtype=torch.float32).view(1, 1, n, 1).expand(1, G, n, 2).contiguous()
-        press = make()
-        given = None if isinstance(press, ChunkKVPress) else a
-        k, _ = press.compress(module, torch.zeros(1, n, 4), keys, keys.clone(), given, {})
-        kept += [sorted(int(x) for x in k[0, g, :, 0]) for g in range(G)]
-        sums = a[0].double()
-        sums = sums.sum(1) if raw == "mass" else sums[:, -raw:].sum(1)
-        rows += [sums[h].float().tolist() for h in range(H)]
-    print("budget", budget or f"tokens {len(kept[0])}")
-    print("shape", L, H, G, n)
-    print("raw", "mass" if raw == "mass" else f"window {raw}")
-    for r in rows:
-        print(" ".join("%.9g" % x for x in r))
-    print("kept")
-    for r in kept:
-        print(*r)
+def module(t, l):
+    E = t.H * t.D
+    cfg = SimpleNamespace(num_attention_heads=t.H, num_key_value_heads=t.G, num_hidden_layers=t.L, hidden_size=E,
+                          head_dim=t.D, _attn_implementation="sdpa")
+    return SimpleNamespace(layer_idx=l, head_dim=t.D, given=t.attention(l)[None], config=cfg, q_proj=lambda x: x,
+                           num_key_value_groups=t.H // t.G, rotary_emb=rotary,
+                           o_proj=SimpleNamespace(weight=torch.from_numpy(values(t.seed, WO, l, E, E))))
+
+
+def run(press, t, attentions=True):
+    """Kept positions and ties of each cell."""
+    kept, ties = [], []
+    n = t.n
+    for l in range(t.L):
+        m = module(t, l)
+        hidden = t.q[l][:, :n].transpose(0, 1).reshape(1, n, -1)
+        with Topk() as seen:
+            k, v = press.compress(m, hidden, t.k[l][None, :, :n], t.v[l][None, :, :n],
+                                  m.given.clone() if attentions else None, {})
+        score, count = seen.calls[-1]
+        if hasattr(m, "masked_key_indices"):
+            _, head, gone = m.masked_key_indices
+            lost = {(int(g), int(j)) for g, j in zip(head, gone)}
+            kept += [[j for j in range(n) if (g, j) not in lost] for g in range(t.G)]
+            flat = tied(score.flatten(), count)     # the worst are taken: a tie is a tie
+            ties += [[j - g * n for j in flat if j // n == g] for g in range(t.G)]
+            continue
+        kept += [sorted(positions(v[0, g], t.v[l][g, :n])) for g in range(t.G)]
+        for g in range(t.G):
+            if isinstance(press, ChunkKVPress) and score.dim() == 2:
+                c = press.chunk_length
+                ties.append([j for s in tied(score[0], count) for j in range(s * c, min(n, s * c + c))])
+            else:
+                ties.append(tied(score[0, g], count))
+    return kept, ties
+
+
+def put(w, name, press, t, spec, budget=None, attentions=True):
+    kept, ties = run(press, t, attentions)
+    w.case("kvpress " + name, t, spec, budget or f"tokens {len(kept[0])}", kept, ties)
 
 
 def chunk_budget(n, chunk, ratio):
@@ -70,25 +103,69 @@ def chunk_budget(n, chunk, ratio):
     return f"tokens {-(-k * n // S)}"
 
 
-print("# made by make_kvpress.py with kvpress 0.5.5 and torch", torch.__version__.split("+")[0])
-for n, r in ((100, 0.5), (60, 0.9), (120, 0.75)):
-    case(f"snapkv n={n} r={r}", lambda: SnapKVPress(r, window_size=4 if n == 60 else 16, kernel_size=5),
-         f"snapkv[w={4 if n == 60 else 16},pool=avg5]", 6, 2, n, 4 if n == 60 else 16)
-case("snapkv of multi-head attention, kernel 7", lambda: SnapKVPress(0.6, window_size=8, kernel_size=7), "snapkv[w=8,pool=avg7]", 3, 3, 90, 8)
-case("snapkv with ties", lambda: SnapKVPress(0.5, window_size=16, kernel_size=5), "snapkv[w=16,pool=avg5]", 4, 2, 100, 16, coarse=True)
-case("streaming n=100 r=0.5", lambda: StreamingLLMPress(0.5), "streaming[schedule=prefill]", 2, 1, 100, "mass")
-case("streaming n=97 r=0.8", lambda: StreamingLLMPress(0.8), "streaming[schedule=prefill]", 2, 2, 97, "mass")
-for r in (0.3, 0.7):
-    case(f"observed attention r={r}", lambda: ObservedAttentionPress(r), "h2o[norm=visible,recent=0,schedule=prefill]", 6, 3, 80, "mass")
-for r, beta in ((0.5, 5), (0.5, 20), (0.25, 4)):
-    case(f"pyramidkv r={r} beta={beta}", lambda: PyramidKVPress(r, window_size=8, kernel_size=5, beta=beta),
-         f"pyramidkv[w=8,pool=avg5,rule=kvpress,beta={beta}]", 2, 1, 160, 8, L=5, budget=f"keep {int((1 - r) * 1000000)}")
-for n, c, r in ((100, 20, 0.5), (105, 20, 0.5), (150, 7, 0.9), (130, 10, 0.6)):
-    case(f"chunkkv n={n} c={c} r={r}", lambda: ChunkKVPress(GivenAttention(r, window_size=16, kernel_size=5), chunk_length=c),
-         f"chunkkv[w=16,pool=avg5,chunk={c},count=kvpress,heads=shared]", 4, 2, n, 16, budget=chunk_budget(n, c, r))
-case("chunkkv below one chunk", lambda: ChunkKVPress(GivenAttention(0.5, window_size=4, kernel_size=5), chunk_length=64),
-     "chunkkv[w=4,pool=avg5,chunk=64,count=kvpress]", 4, 2, 50, 4)
-case("chunkkv, one token of the window in a chunk", lambda: ChunkKVPress(GivenAttention(0.6, window_size=5, kernel_size=5), chunk_length=20),
-     "chunkkv[w=5,pool=avg5,chunk=20,count=kvpress,heads=shared]", 4, 2, 104, 5, budget=chunk_budget(104, 20, 0.6))
-print("end")
-sys.stdout.flush()
+def ppm(ratio):
+    return f"keep {round((1 - ratio) * 1000000)}"
+
+
+def snapkv(w):
+    seed = 100
+    for L, H, G, D, n in SHAPES:
+        for i, r in enumerate(RATIOS):
+            win, kernel = ((16, 5), (8, 7), (5, 3))[i]
+            seed += 1
+            put(w, f"SnapKVPress: w {win} avg {kernel} r {r}", SnapKVPress(r, win, kernel), Tensors(seed, L, H, G, D, n),
+                f"snapkv[w={win},pool=avg{kernel}]")
+    put(w, "SnapKVPress: ties", SnapKVPress(0.5, 16, 5), Tensors(140, 2, 4, 2, 8, 101, kind="coarse"), "snapkv[w=16,pool=avg5]")
+    put(w, "SnapKVPress: no pooling, ties", SnapKVPress(0.7, 7, 1), Tensors(141, 2, 4, 2, 8, 101, kind="coarse"), "snapkv[w=7,pool=none]")
+    put(w, "SnapKVPress: one slot more than the window", SnapKVPress(0.5, 3, 5), Tensors(142, 1, 2, 1, 8, 9), "snapkv[w=3,pool=avg5]")
+    put(w, "SnapKVPress: a window of all but one", SnapKVPress(0.01, 23, 5), Tensors(143, 1, 3, 1, 8, 24), "snapkv[w=23,pool=avg5]", "tokens 23")
+
+
+def streaming(w):
+    for i, (n, r) in enumerate(((100, 0.5), (97, 0.8), (203, 0.9), (11, 0.5))):
+        put(w, f"StreamingLLMPress: n {n} r {r}", StreamingLLMPress(r), Tensors(200 + i, 2, 2, 1 + i % 2, 8, n),
+            "streaming[schedule=prefill]")
+
+
+def observed(w):
+    seed = 300
+    for L, H, G, D, n in SHAPES:
+        for r in RATIOS:
+            seed += 1
+            put(w, f"ObservedAttentionPress: r {r}", ObservedAttentionPress(r), Tensors(seed, L, H, G, D, n),
+                "h2o[norm=visible,recent=0,schedule=prefill]")
+
+
+def pyramid(w):
+    seed = 400
+    for (r, win, beta), (H, G, n) in zip(((0.5, 8, 5), (0.5, 8, 20), (0.25, 8, 4), (0.75, 4, 3), (0.9, 2, 10), (0.75, 16, 20)),
+                                         ((2, 1, 160), (4, 4, 163), (6, 2, 97), (8, 1, 203), (3, 3, 211), (6, 2, 131))):
+        seed += 1
+        put(w, f"PyramidKVPress: w {win} beta {beta} r {r}", PyramidKVPress(r, window_size=win, kernel_size=5, beta=beta),
+            Tensors(seed, 5, H, G, 8, n), f"pyramidkv[w={win},pool=avg5,rule=kvpress,beta={beta}]", ppm(r))
+
+
+def chunkkv(w):
+    seed = 500
+    spec = "chunkkv[w={},pool=avg5,chunk={},count=kvpress,heads=shared]"
+    for n, c, r, win, H, G in ((100, 20, 0.5, 16, 4, 2), (105, 20, 0.5, 16, 4, 4), (150, 7, 0.9, 16, 8, 1), (131, 10, 0.6, 16, 6, 2),
+                               (104, 20, 0.6, 5, 4, 2), (211, 10, 0.75, 8, 3, 3), (97, 10, 0.9, 8, 9, 3)):
+        seed += 1
+        press = ChunkKVPress(GivenAttention(r, win, 5), chunk_length=c)
+        put(w, f"ChunkKVPress: n {n} chunk {c} r {r}", press, Tensors(seed, 2, H, G, 8, n), spec.format(win, c),
+            chunk_budget(n, c, r), attentions=False)
+    press = ChunkKVPress(GivenAttention(0.5, 4, 5), chunk_length=64)
+    put(w, "ChunkKVPress: below one chunk", press, Tensors(520, 2, 4, 2, 8, 50), "chunkkv[w=4,pool=avg5,chunk=64,count=kvpress]",
+        attentions=False)
+
+
+def main():
+    torch.set_num_threads(1)
+    w = Writer(sys.stdout, "made by make_kvpress.py with kvpress 0.5.5 and torch " + torch.__version__.split("+")[0])
+    for part in (snapkv, streaming, observed, pyramid, chunkkv):
+        part(w)
+    print(w.cases, "cases", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
