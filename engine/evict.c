@@ -22,18 +22,40 @@ int kvt_evict_device_fail(const struct kvt_evictor *e, int rc, const char *what,
 
 /* ---- before the run ---- */
 
+static void need_square(const struct kvt_policy *p, int window, struct kvt_needs *needs)
+{
+    for (int i = 0; i < needs->n_squares; i++)
+        if (needs->square[i].window == window && needs->square[i].distance == p->distance)
+            return;
+    if (needs->n_squares < KVT_MAX_WINDOWS)
+        needs->square[needs->n_squares++] = (struct kvt_square){window, p->distance};
+}
+
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
 {
-    switch (spec->policy.score) {
+    const struct kvt_policy *p = &spec->policy;
+    needs->wov |= p->critical_ppm > 0;
+    switch (p->score) {
     case KVT_SCORE_MASS: needs->mass = true; break;
     case KVT_SCORE_LAST: needs->last = true; break;
     case KVT_SCORE_WMASS:
         for (int i = 0; i < needs->n_windows; i++)
-            if (needs->window[i] == spec->policy.window)
+            if (needs->window[i] == p->window)
                 return;
         if (needs->n_windows < KVT_MAX_WINDOWS) /* one too many: the session says so before it runs */
-            needs->window[needs->n_windows++] = spec->policy.window;
+            needs->window[needs->n_windows++] = p->window;
         break;
+    case KVT_SCORE_SQMASS: need_square(p, 0, needs); break;
+    case KVT_SCORE_SQWMASS: need_square(p, p->window, needs); break;
+    case KVT_SCORE_MAX: needs->max = true; break;
+    case KVT_SCORE_LATER: needs->later = true; break;
+    case KVT_SCORE_KNORM: needs->knorm = true; break;
+    case KVT_SCORE_KEYDIFF: needs->keydiff = true; break;
+    case KVT_SCORE_LAGKV: needs->lagkv = true; break;
+    case KVT_SCORE_EXPECTED: needs->expected = true; break;
+    case KVT_SCORE_KVZIP:
+    case KVT_SCORE_FILE:
+    case KVT_SCORE_ORACLE: needs->given = true; break;
     case KVT_SCORE_NONE:
     case KVT_SCORE_RANDOM:
     case KVT_SCORE_RECENCY: break;
@@ -360,7 +382,7 @@ static int evict_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
     int rc = shared ? 0 : kvt_evict_score(e, w, raw, layer, score);
     *all = w->layer_tok[layer] >= w->n;
     struct kvt_segment_mean_args units = {.in = *score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld,
-                                          .S = w->S};
+                                          .S = w->S, .how = e->spec.policy.unit_reduce};
     struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = w->kept,
                                  .count = w->n_kept, .ld = w->ld};
     if (!rc && w->S && *all) /* the report shows what units were worth */

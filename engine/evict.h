@@ -26,7 +26,13 @@ struct kvt_evict_env {
     int n_shots;
 };
 
-/* Raw reductions of the prefill, kept for all branches: backend memory, [layer] outermost. NULL = nobody asked. */
+/* One squared reduction: rows of the last `window` (0: all) at least `distance` after the slot. */
+struct kvt_square {
+    int window, distance;
+};
+
+/* Raw reductions of the prefill, kept for all branches: backend memory, [layer] outermost. NULL = nobody asked.
+ * Per query head (L, H, ld) or per kv head (L, G, ld); higher is worth more, `max` and the norms as they are. */
 struct kvt_prefill_scores {
     int ld;                    /* >= n_prompt */
     const float *mass;         /* (L, H, ld) */
@@ -34,6 +40,17 @@ struct kvt_prefill_scores {
     int window[KVT_MAX_WINDOWS];
     const float *wmass[KVT_MAX_WINDOWS]; /* (L, H, ld) */
     const float *last;         /* (L, H, ld) */
+    int n_squares;
+    struct kvt_square square[KVT_MAX_WINDOWS];
+    const float *sqmass[KVT_MAX_WINDOWS]; /* (L, H, ld) */
+    const float *max;          /* (L, H, ld) largest attention of any row */
+    const float *later;        /* (L, H, ld) mass of the rows after the end of the slot's shot */
+    const float *knorm;        /* (L, G, ld) norm of the rotated key */
+    const float *keydiff;      /* (L, G, ld) minus the cosine with the mean of the unit keys */
+    const float *lagkv;        /* (L, G, ld) by partitions of policy.lag */
+    const float *expected;     /* (L, G, ld) */
+    const float *wov;          /* (L, G, ld) ||W_O v||_1, mean over the group */
+    const float *given;        /* (L, G, ld) KVT_SCORE_KVZIP, FILE, ORACLE: this branch's own, set by who made it */
 };
 
 /* What a spec needs to see in the prefill. Windows are added once. */
@@ -41,6 +58,9 @@ struct kvt_needs {
     bool mass, last;
     int n_windows;
     int window[KVT_MAX_WINDOWS];
+    int n_squares;
+    struct kvt_square square[KVT_MAX_WINDOWS];
+    bool max, later, knorm, keydiff, lagkv, expected, wov, given;
 };
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);
 

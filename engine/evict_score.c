@@ -14,11 +14,8 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
             if (raw->window[i] == p->window)
                 return raw->wmass[i] + at;
         return NULL;
-    case KVT_SCORE_NONE:
-    case KVT_SCORE_RANDOM:
-    case KVT_SCORE_RECENCY: break;
+    default: return NULL;
     }
-    return NULL;
 }
 
 /* splitmix64's finish: every bit of x reaches every bit of the result. */

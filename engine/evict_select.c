@@ -96,7 +96,7 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const floa
                                   .threshold = w->threshold};
         return ops->topk(dev, &a);
     }
-    struct kvt_segment_mean_args mean = {.in = score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld, .S = w->S};
+    struct kvt_segment_mean_args mean = {.in = score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld, .S = w->S, .how = p->unit_reduce};
     rc = ops->segment_mean(dev, &mean);
     if (rc)
         return rc;

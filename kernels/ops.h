@@ -238,12 +238,14 @@ struct kvt_combine_args {
     bool accumulate;
 };
 
-/* out[r][s] = mean of in[r][j] for seg[s] <= j < seg[s + 1]; an empty segment gives -inf. */
+/* out[r][s] = mean (or sum, or maximum) of in[r][j] for seg[s] <= j < seg[s + 1]; an empty segment gives -inf. */
+enum kvt_reduce { KVT_REDUCE_MEAN, KVT_REDUCE_SUM, KVT_REDUCE_MAX };
 struct kvt_segment_mean_args {
     const float *in;         /* (R, ld) */
     const int32_t *seg;      /* (S + 1), ascending */
     float *out;              /* (R, S) */
     int R, ld, S;
+    enum kvt_reduce how;
 };
 
 /* Why a slot stays or left. In this order of precedence for the trace. */
@@ -281,7 +283,7 @@ struct kvt_topk_args {
  * earlier unit. Units are [seg[s], seg[s+1]) slots; a slot outside [seg[0], seg[S]) or protected stays.
  * The token budget counts every slot that stays in any case once; a unit costs its unprotected slots.
  * KVT_LEFT_BUDGET: the unit's turn came while there was room, but not for all of it. */
-enum kvt_overflow { KVT_OVERFLOW_STOP, KVT_OVERFLOW_SKIP };
+enum kvt_overflow { KVT_OVERFLOW_STOP, KVT_OVERFLOW_SKIP, KVT_OVERFLOW_KNAPSACK };
 struct kvt_pick_units_args {
     const float *score;      /* (R, S) */
     const int32_t *seg;      /* (S + 1) */

@@ -5,6 +5,10 @@
 #include "kvt/method.h"
 
 extern const struct kvt_method kvt_method_full, kvt_method_random, kvt_method_streaming, kvt_method_h2o,
-    kvt_method_snapkv, kvt_method_pyramidkv, kvt_method_chunkkv, kvt_method_shotkv;
+    kvt_method_snapkv, kvt_method_pyramidkv, kvt_method_chunkkv, kvt_method_shotkv, kvt_method_my;
+
+/* PyramidKV's layer_budget, for every row that may say alloc=pyramid. */
+int kvt_pyramid_layers(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
+                       size_t note_len);
 
 #endif

@@ -98,8 +98,8 @@ static int kvpress(const struct kvt_policy *p, const struct kvt_layer_ask *ask, 
     return 0;
 }
 
-static int layer_budget(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
-                        size_t note_len)
+int kvt_pyramid_layers(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
+                       size_t note_len)
 {
     note[0] = 0;
     switch (p->rule) {
@@ -118,5 +118,5 @@ const struct kvt_method kvt_method_pyramidkv = {
     .defaults = {.score = KVT_SCORE_WMASS, .window = 32, .keep_window = true, .pool = KVT_POOL_MAX, .pool_width = 7,
                  .group = KVT_GROUP_MEAN, .alloc = KVT_ALLOC_PYRAMID, .beta = 20},
     .options = "w pool group order heads keep_window beta rule sinks renumber",
-    .layer_budget = layer_budget,
+    .layer_budget = kvt_pyramid_layers,
 };

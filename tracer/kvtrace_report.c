@@ -29,6 +29,11 @@ static const char *when(const struct kvt_policy *p)
     return p->decode_share_set ? "at prefill's end and at each step" : "at prefill's end";
 }
 
+static const char *options_of(const struct kvt_method *m)
+{
+    return !strcmp(m->options, "*") ? "all of them" : *m->options ? m->options : "none";
+}
+
 int kvtrace_print_methods(int format, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {
@@ -39,25 +44,22 @@ int kvtrace_print_methods(int format, struct kvt_err *err)
     const struct kvt_method *const *all = kvt_methods(&count);
     if (format == KVT_FORMAT_TABLE) {
         for (int i = 0; i < count; i++) {
-            struct kvt_spec spec;
-            int rc = kvt_spec_parse(&spec, all[i]->name, strlen(all[i]->name), err);
-            if (rc)
-                return rc;
+            struct kvt_spec spec = { .method = all[i], .policy = all[i]->defaults };
+            kvt_spec_canonical(&spec);
             printf("%s  %s\n  acts      %s\n  written   %s\n  options   %s\n  source    %s\n", all[i]->name, all[i]->summary,
-                   when(&all[i]->defaults), spec.canonical, *all[i]->options ? all[i]->options : "none", all[i]->source);
+                   when(&all[i]->defaults), spec.canonical, options_of(all[i]), all[i]->source);
         }
         return 0;
     }
     struct kvt_table *t = kvt_table_new(col, 6);
     for (int i = 0; i < count; i++) {
-        struct kvt_spec spec;
-        if (kvt_spec_parse(&spec, all[i]->name, strlen(all[i]->name), NULL))
-            continue;
+        struct kvt_spec spec = { .method = all[i], .policy = all[i]->defaults };
+        kvt_spec_canonical(&spec);
         kvt_put_text(t, all[i]->name);
         kvt_put_text(t, when(&all[i]->defaults));
         kvt_put_text(t, spec.canonical);
         kvt_put_text(t, all[i]->summary);
-        kvt_put_text(t, all[i]->options);
+        kvt_put_text(t, options_of(all[i]));
         kvt_put_text(t, all[i]->source);
     }
     int rc = kvt_table_write(t, stdout, (enum kvt_format)format, err);

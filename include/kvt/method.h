@@ -16,42 +16,89 @@ enum kvt_score {
     KVT_SCORE_MASS,      /* sum of attention received over all rows */
     KVT_SCORE_WMASS,     /* ... over the last `window` rows */
     KVT_SCORE_LAST,      /* ... in the last row */
+    KVT_SCORE_SQMASS,    /* squared attention over all rows at least `distance` after the slot (KV-Compress) */
+    KVT_SCORE_SQWMASS,   /* ... over the last `window` rows */
+    KVT_SCORE_MAX,       /* the largest attention any row gave */
+    KVT_SCORE_LATER,     /* mass from the rows after the end of the slot's unit */
+    KVT_SCORE_KNORM,     /* minus the norm of the key */
+    KVT_SCORE_KEYDIFF,   /* minus the cosine of the key with the mean of the head's unit keys */
+    KVT_SCORE_LAGKV,     /* spread of K and V under the range of the next partition of `lag` tokens */
+    KVT_SCORE_EXPECTED,  /* attention expected of the next `ahead` queries, from their mean and covariance */
+    KVT_SCORE_KVZIP,     /* largest attention while the context is repeated */
+    KVT_SCORE_FILE,      /* read from `path`, (L, G, T) */
+    KVT_SCORE_ORACLE,    /* mass from the rows that the full branch really generates */
 };
-enum kvt_unit { KVT_UNIT_TOKEN, KVT_UNIT_CHUNK, KVT_UNIT_SHOT };
-enum kvt_alloc { KVT_ALLOC_UNIFORM, KVT_ALLOC_PYRAMID };
+/* What competes: slots, `chunk_tok` slots, the 16-slot block of one head's cache, shots, sentences. */
+enum kvt_unit { KVT_UNIT_TOKEN, KVT_UNIT_CHUNK, KVT_UNIT_PAGE, KVT_UNIT_SHOT, KVT_UNIT_SENTENCE };
+/* Who shares one total: nobody (all cells alike); layers on a line (PyramidKV); the heads of a layer by their scores
+ * (Ada-KV); both; all layers and heads by their scores (KV-Compress); two classes of heads (DuoAttention). */
+enum kvt_alloc { KVT_ALLOC_UNIFORM, KVT_ALLOC_PYRAMID, KVT_ALLOC_HEAD, KVT_ALLOC_PYRAMID_HEAD, KVT_ALLOC_GLOBAL,
+                 KVT_ALLOC_CLASS };
+enum kvt_head_rule { KVT_HEAD_BLEND, KVT_HEAD_SAFEGUARD };  /* FFY0/AdaKV's; kvpress's AdaKVPress */
 enum kvt_heads { KVT_HEADS_EACH, KVT_HEADS_SHARED };      /* each kv head its own set, or one set a layer (scores summed) */
 enum kvt_scope { KVT_SCOPE_PER_LAYER, KVT_SCOPE_ALL_LAYERS };
-enum kvt_schedule { KVT_SCHEDULE_PREFILL, KVT_SCHEDULE_STEP };
+enum kvt_schedule { KVT_SCHEDULE_PREFILL, KVT_SCHEDULE_STEP, KVT_SCHEDULE_EVERY }; /* every: each `every` tokens */
+enum kvt_after { KVT_AFTER_DROP, KVT_AFTER_MERGE, KVT_AFTER_QUANTISE, KVT_AFTER_CHANNELS };
+enum kvt_leaver { KVT_LEAVES_WORST, KVT_LEAVES_CONTEST };  /* in a step: the lowest score, or TreeKV's pairwise contest */
 enum kvt_count { KVT_COUNT_PAPER, KVT_COUNT_KVPRESS };     /* ChunkKV: floor(budget / c), or max(1, int(chunks x keep)) */
 enum kvt_rule { KVT_RULE_EXACT, KVT_RULE_OFFICIAL, KVT_RULE_KVPRESS }; /* PyramidKV: whose rounding and fallback */
 
 /* The choices. Every field has a named option (methods/options.c) and is recorded in canonical form. */
 struct kvt_policy {
+    /* score */
     enum kvt_score score;
     int window;                /* W: rows observed; those of them in the context are protected where keep_window */
-    bool keep_window;
     bool visible_mean;         /* divide a column by the rows that could see it */
     enum kvt_pool pool;
     int pool_width;
     enum kvt_group group;      /* reduction over a query group */
     bool group_first;          /* group before pooling (Ada-KV) or after (kvpress) */
+    int distance;              /* squared scores: rows fewer than this many after the slot don't count */
+    int lag;                   /* LagKV: tokens of a partition */
+    int ahead;                 /* expected attention: future positions averaged over */
+    bool vnorm;                /* expected attention: times the norm of the value */
+    int repeat;                /* KVzip: tokens repeated at a time */
+    int critical_ppm;          /* CriticalKV: share of the budget chosen by the score alone; the rest is chosen by
+                                * (score + 1e-4) ||W_O v||_1. 0: off */
+    char path[256];            /* KVT_SCORE_FILE: its file; KVT_ALLOC_CLASS: the heads' gates */
+    /* unit */
     enum kvt_heads heads;
     enum kvt_unit unit;
+    enum kvt_reduce unit_reduce; /* tokens of a unit to its score */
     int chunk_tok;
     enum kvt_count chunk_count;
     enum kvt_overflow overflow;
     bool force;                /* at least one unit, even over budget */
     enum kvt_scope scope;
+    int within;                /* the share holds in each stretch of so many tokens (FINCH, LagKV); 0: in the whole */
+    /* allocation */
     enum kvt_alloc alloc;
     int beta;                  /* PyramidKV */
     enum kvt_rule rule;        /* PyramidKV */
+    enum kvt_head_rule head_rule; /* Ada-KV */
+    int alpha_ppm;             /* Ada-KV: share of a head's budget that is its own in any case */
+    int class_ppm;             /* DuoAttention: share of the heads that keep everything */
+    int skip;                  /* first layers that keep everything */
+    int reuse;                 /* layers that share the choice of the first of them (ChunkKV algorithm 2); 1: none */
+    /* schedule */
     enum kvt_schedule schedule;
-    int sinks;                 /* first positions protected */
-    int recent;                /* newest positions protected, tokens; -1: half of the budget (H2O) */
+    int every;                 /* KVT_SCHEDULE_EVERY: tokens between two evictions */
+    int prefill_chunk;         /* evict after each so many tokens of the prefill; 0: at its end */
+    enum kvt_leaver leaver;
+    int block;                 /* TreeKV: tokens of a block at prefill's end */
+    double prefill_share;      /* own share of the context; 0 or less: the budget's */
     bool decode_share_set;     /* own share for generated tokens (ShotKV) */
     double decode_share;       /* r_d; < 0: the prefill share */
+    int decode_floor;          /* generated tokens that stay at least */
     int decode_recent;         /* newest generated tokens that stay */
+    /* protect */
+    int sinks;                 /* first positions protected */
+    int recent;                /* newest positions protected, tokens; -1: half of the budget (H2O) */
+    bool keep_window;          /* the observed rows' own slots */
+    int spans;                 /* bits 1 << kind of span (kvt/prompt.h): text of these kinds */
+    /* positions, after */
     bool renumber;             /* positions counted inside the cache (StreamingLLM) */
+    enum kvt_after after;
     uint64_t seed;
 };
 
@@ -70,18 +117,21 @@ struct kvt_method {
     const char *source;        /* paper, equation or repository */
     const char *summary;       /* one line */
     struct kvt_policy defaults;
-    const char *options;       /* space-separated names of the options that mean something here */
+    /* space-separated names of the options that mean something here; "*": all, for compositions by hand */
+    const char *options;
     /* layer_tok (L): tokens of each layer, protected ones included, each in [protect_tok, n]; they sum to exactly
      * total_tok x L where the rule is exact. NULL: uniform. Returns 1 where it fell back to uniform (note, of
      * note_len, says why), else 0. */
     int (*layer_budget)(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len);
 };
 
+enum { KVT_CANONICAL = 1024 };
+
 /* A method with its parameters as the user gave them. */
 struct kvt_spec {
     const struct kvt_method *method;
     struct kvt_policy policy;
-    char canonical[192];       /* "snapkv@1[w=32,pool=max7,group=mean]" */
+    char canonical[KVT_CANONICAL]; /* "snapkv@1[w=32,pool=max7,group=mean]" */
 };
 
 /* A budget as asked. */

@@ -169,10 +169,16 @@ int kvt_ref_segment_mean(struct kvt_dev *dev, const struct kvt_segment_mean_args
         for (int s = 0; s < a->S; s++) {
             assert(0 <= a->seg[s] && a->seg[s] <= a->seg[s + 1] && a->seg[s + 1] <= a->ld);
             double sum = 0;
-            for (int j = a->seg[s]; j < a->seg[s + 1]; j++)
-                sum += a->in[(size_t)r * (size_t)a->ld + (size_t)j];
+            float most = -INFINITY;
+            for (int j = a->seg[s]; j < a->seg[s + 1]; j++) {
+                float x = a->in[(size_t)r * (size_t)a->ld + (size_t)j];
+                sum += x;
+                most = x > most ? x : most;
+            }
             int n = a->seg[s + 1] - a->seg[s];
-            a->out[(size_t)r * (size_t)a->S + (size_t)s] = n ? (float)(sum / n) : -INFINITY;
+            a->out[(size_t)r * (size_t)a->S + (size_t)s] = !n ? -INFINITY
+                                                         : a->how == KVT_REDUCE_MAX ? most
+                                                         : (float)(a->how == KVT_REDUCE_SUM ? sum : sum / n);
         }
     return 0;
 }

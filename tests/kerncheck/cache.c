@@ -190,7 +190,7 @@ static void check_reductions(struct kc *k)
                 else if (op == 2)
                     rc = c->ops->combine(c->dev, &(struct kvt_combine_args){din, out, H, ld, n, 0.37f, turn % 2 == 0, turn % 3 == 0, turn % 4 < 2});
                 else
-                    rc = c->ops->segment_mean(c->dev, &(struct kvt_segment_mean_args){din, kc_put(k, c, seg, sizeof seg), out, H < 2 ? 1 : H / 2, ld, 8 < ld ? 8 : 1});
+                    rc = c->ops->segment_mean(c->dev, &(struct kvt_segment_mean_args){din, kc_put(k, c, seg, sizeof seg), out, H < 2 ? 1 : H / 2, ld, 8 < ld ? 8 : 1, (enum kvt_reduce)(turn % 3)});
                 kc_rc(k, c, name[op], rc, "H=%d G=%d n=%d ld=%d", H, G, n, ld);
                 kc_get(k, c, i < 0 ? want : got, out, bytes);
                 if (i >= 0)

@@ -26,6 +26,9 @@ static const char *const specs[] = {
     "shotkv[rows=window,w=8,force=1]",
     "shotkv[norm=visible,heads=each]",
     "shotkv[rows=last,scope=all_layers,heads=each]",
+    "my[score=wmass,w=8,pool=max3,alloc=pyramid,protect=sink2+recent3]",
+    "my[score=mass,unit=shot,reduce=max,protect=sink2+recent3]",
+    "my[score=last,unit=chunk,chunk=6,reduce=sum,protect=recent5]",
 };
 enum { N_SPECS = sizeof specs / sizeof *specs, STEPS = 9, SHOTS = 6 };
 
