@@ -1,4 +1,5 @@
-/* Options of methods: one table of names, and from it the parser, the canonical form and the messages.
+/* Options of methods: one table of names, and from it the parser, the canonical form and the messages; values.c knows
+ * what a value looks like.
  *
  * A method lists the names that mean something to it; the same name means the same thing everywhere. */
 #include <assert.h>
@@ -8,34 +9,14 @@
 #include <string.h>
 
 #include "base/nearest.h"
-#include "kvt/prompt.h"
 #include "methods/methods.h"
-
-enum kind { KIND_INT, KIND_BOOL, KIND_SEED, KIND_CHOICE, KIND_POOL, KIND_HALF, KIND_SHARE, KIND_PPM, KIND_PATH,
-            KIND_PROTECT };
-
-struct choice {
-    const char *name;
-    int value;
-    bool unbuilt;              /* named, so that nobody takes it for a typing mistake, and refused */
-};
-
-struct option {
-    const char *name;
-    enum kind kind;
-    size_t at;                 /* offset in struct kvt_policy */
-    int min, max;              /* KIND_INT, KIND_HALF */
-    struct choice choice[18];  /* KIND_CHOICE */
-    const char *values;        /* for people */
-    bool unbuilt;              /* anything but its default is refused */
-    bool other_name;           /* of a field that another option prints where all are taken */
-};
+#include "methods/option.h"
 
 _Static_assert(sizeof(enum kvt_score) == sizeof(int) && sizeof(enum kvt_pool) == sizeof(int),
                "choices are stored as int");
 #define AT(field) offsetof(struct kvt_policy, field)
 
-enum { MOST_TOK = 1 << 24, TEXT = 320, MOST_CHOICES = 18 };
+enum { MOST_TOK = KVT_MOST_TOK, TEXT = KVT_OPTION_TEXT, MOST_CHOICES = KVT_MOST_CHOICES };
 
 #define INT(name, field, min, max, text) {name, KIND_INT, AT(field), min, max, {{0}}, text, false, false}
 #define SOON(name, kind, field, min, max, text) {name, kind, AT(field), min, max, {{0}}, text, true, false}
@@ -44,7 +25,7 @@ enum { MOST_TOK = 1 << 24, TEXT = 320, MOST_CHOICES = 18 };
 #define CHOICE(name, field, text, ...) {name, KIND_CHOICE, AT(field), 0, 0, {__VA_ARGS__}, text, false, false}
 
 /* In the order in which a composition by hand is printed. */
-static const struct option options[] = {
+static const struct kvt_option options[] = {
     CHOICE("score", score,
            "random, recency, mass, wmass, last, sqmass, sqwmass, max, later, knorm, keydiff, lagkv, expected, kvzip, "
            "file or oracle",
@@ -122,7 +103,7 @@ static const struct option options[] = {
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
 
-static const struct option *find(const char *name)
+static const struct kvt_option *find(const char *name)
 {
     for (int i = 0; i < N_OPTIONS; i++)
         if (!strcmp(options[i].name, name))
@@ -156,252 +137,6 @@ static bool takes(const struct kvt_method *m, const char *name)
     return false;
 }
 
-/* A whole number of plain digits, at most max; false if it's anything else. */
-static bool whole(const char *text, uint64_t max, uint64_t *out)
-{
-    uint64_t v = 0;
-    if (!*text)
-        return false;
-    for (; *text; text++) {
-        if (!isdigit((unsigned char)*text))
-            return false;
-        unsigned d = (unsigned)(*text - '0');
-        if (v > (max - d) / 10)
-            return false;
-        v = v * 10 + d;
-    }
-    *out = v;
-    return true;
-}
-
-static bool set_pool(struct kvt_policy *p, const char *v, bool *even)
-{
-    uint64_t width = 0;
-    if (!strcmp(v, "none")) {
-        p->pool = KVT_POOL_NONE;
-        p->pool_width = 0;
-        return true;
-    }
-    if ((strncmp(v, "max", 3) && strncmp(v, "avg", 3)) || !whole(v + 3, 9999, &width) || !width)
-        return false;
-    *even = width % 2 == 0;
-    p->pool = v[0] == 'm' ? KVT_POOL_MAX : KVT_POOL_AVG;
-    p->pool_width = (int)width;
-    return !*even;
-}
-
-/* "0", "0.2", "20%", "1": millionths from 0 to 1. */
-static bool set_ppm(const char *v, int *out)
-{
-    struct kvt_budget b;
-    bool zero = *v && strspn(v, "0.%") == strlen(v) && strchr(v, '0');
-    if (!zero && kvt_budget_parse(&b, v, false, NULL))
-        return false;
-    *out = zero ? 0 : (int)b.keep_ppm;
-    return true;
-}
-
-/* Kinds of text by the name that `protect` gives them. */
-static const struct {
-    const char *name;
-    enum kvt_span_kind kind;
-} spans[] = {
-    {"question", KVT_SPAN_PROMPT}, {"system", KVT_SPAN_SYSTEM}, {"questions", KVT_SPAN_QUESTION},
-    {"rationales", KVT_SPAN_RATIONALE}, {"answers", KVT_SPAN_ANSWER}, {"numbers", KVT_SPAN_NUMBER},
-    {"operators", KVT_SPAN_OPERATOR}, {"delimiters", KVT_SPAN_DELIMITER},
-};
-enum { N_SPANS = sizeof spans / sizeof *spans };
-
-static bool set_span(struct kvt_policy *p, const char *name)
-{
-    for (int i = 0; i < N_SPANS; i++)
-        if (!strcmp(spans[i].name, name)) {
-            p->spans |= 1 << spans[i].kind;
-            return true;
-        }
-    return false;
-}
-
-/* "sink4+recent32+window": what isn't named isn't protected. */
-static bool set_protect(struct kvt_policy *p, const char *v)
-{
-    uint64_t u;
-    p->sinks = p->recent = p->spans = 0;
-    p->keep_window = false;
-    if (!strcmp(v, "none"))
-        return true;
-    for (const char *next; v; v = next ? next + 1 : NULL) {
-        char term[TEXT];
-        next = strchr(v, '+');
-        snprintf(term, sizeof term, "%.*s", next ? (int)(next - v) : (int)strlen(v), v);
-        if (!strcmp(term, "window"))
-            p->keep_window = true;
-        else if (!strcmp(term, "recenthalf"))
-            p->recent = -1;
-        else if (!strncmp(term, "sink", 4) && whole(term + 4, MOST_TOK, &u))
-            p->sinks = (int)u;
-        else if (!strncmp(term, "recent", 6) && whole(term + 6, MOST_TOK, &u))
-            p->recent = (int)u;
-        else if (!set_span(p, term))
-            return false;
-    }
-    return true;
-}
-
-static void print_protect(const struct kvt_policy *p, char *out, size_t len)
-{
-    size_t n = 0;
-    out[0] = 0;
-    if (p->sinks)
-        n += (size_t)snprintf(out + n, len - n, "+sink%d", p->sinks);
-    if (p->recent < 0)
-        n += (size_t)snprintf(out + n, len - n, "+recenthalf");
-    else if (p->recent)
-        n += (size_t)snprintf(out + n, len - n, "+recent%d", p->recent);
-    if (p->keep_window)
-        n += (size_t)snprintf(out + n, len - n, "+window");
-    for (int i = 0; i < N_SPANS; i++)
-        if (p->spans & 1 << spans[i].kind)
-            n += (size_t)snprintf(out + n, len - n, "+%s", spans[i].name);
-    if (n)
-        memmove(out, out + 1, n);
-    else
-        snprintf(out, len, "none");
-}
-
-static bool set(struct kvt_policy *p, const struct option *o, const char *v, bool *even)
-{
-    char *at = (char *)p + o->at;
-    uint64_t u;
-    switch (o->kind) {
-    case KIND_HALF:
-        if (!strcmp(v, "half")) {
-            memcpy(at, &(int){-1}, sizeof(int));
-            return true;
-        } /* fall through */
-    case KIND_INT:
-        if (!whole(v, (uint64_t)o->max, &u) || u < (uint64_t)o->min)
-            return false;
-        memcpy(at, &(int){(int)u}, sizeof(int));
-        return true;
-    case KIND_SEED:
-        if (!whole(v, UINT64_MAX, &u))
-            return false;
-        memcpy(at, &u, sizeof u);
-        return true;
-    case KIND_BOOL: {
-        bool on = !strcmp(v, "1") || !strcmp(v, "yes") || !strcmp(v, "true") || !strcmp(v, "on");
-        if (!on && strcmp(v, "0") && strcmp(v, "no") && strcmp(v, "false") && strcmp(v, "off"))
-            return false;
-        memcpy(at, &on, sizeof on);
-        return true;
-    }
-    case KIND_CHOICE:
-        for (int i = 0; i < MOST_CHOICES && o->choice[i].name; i++)
-            if (!strcmp(v, o->choice[i].name)) {
-                if (o->at == AT(visible_mean) || o->at == AT(group_first))
-                    memcpy(at, &(bool){o->choice[i].value != 0}, sizeof(bool));
-                else
-                    memcpy(at, &o->choice[i].value, sizeof(int));
-                return true;
-            }
-        return false;
-    case KIND_POOL:
-        return set_pool(p, v, even);
-    case KIND_SHARE: {
-        struct kvt_budget b;
-        double share = -1;
-        bool own = o->at == AT(decode_share);
-        if (own)
-            p->decode_share_set = strcmp(v, "none") != 0;
-        if (strcmp(v, "same") && !(own && !strcmp(v, "none"))) {
-            if (kvt_budget_parse(&b, v, false, NULL))
-                return false;
-            share = (double)b.keep_ppm / 1e6;
-        }
-        memcpy(at, &share, sizeof share);
-        return true;
-    }
-    case KIND_PPM: {
-        int ppm;
-        if (!set_ppm(v, &ppm))
-            return false;
-        memcpy(at, &ppm, sizeof ppm);
-        return true;
-    }
-    case KIND_PATH:
-        if (!*v || strlen(v) >= sizeof p->path)
-            return false;
-        memcpy(p->path, v, strlen(v) + 1);
-        return true;
-    case KIND_PROTECT:
-        return set_protect(p, v);
-    }
-    return false;
-}
-
-static void print_value(const struct kvt_policy *p, const struct option *o, char *out, size_t len)
-{
-    const char *at = (const char *)p + o->at;
-    int i = 0;
-    bool b = false;
-    if (o->kind == KIND_BOOL || o->at == AT(visible_mean) || o->at == AT(group_first)) {
-        memcpy(&b, at, sizeof b);
-        i = b;
-    } else if (o->kind == KIND_INT || o->kind == KIND_HALF || o->kind == KIND_CHOICE || o->kind == KIND_PPM) {
-        memcpy(&i, at, sizeof i);
-    }
-    switch (o->kind) {
-    case KIND_BOOL:
-    case KIND_INT:
-        snprintf(out, len, "%d", i);
-        break;
-    case KIND_HALF:
-        if (i < 0)
-            snprintf(out, len, "half");
-        else
-            snprintf(out, len, "%d", i);
-        break;
-    case KIND_SEED: {
-        uint64_t u;
-        memcpy(&u, at, sizeof u);
-        snprintf(out, len, "%llu", (unsigned long long)u);
-        break;
-    }
-    case KIND_CHOICE:
-        for (int k = 0; k < MOST_CHOICES && o->choice[k].name; k++)
-            if (o->choice[k].value == i)
-                snprintf(out, len, "%s", o->choice[k].name);
-        break;
-    case KIND_POOL:
-        if (p->pool == KVT_POOL_NONE)
-            snprintf(out, len, "none");
-        else
-            snprintf(out, len, "%s%d", p->pool == KVT_POOL_MAX ? "max" : "avg", p->pool_width);
-        break;
-    case KIND_SHARE: {
-        double share;
-        memcpy(&share, at, sizeof share);
-        if (o->at == AT(decode_share) && !p->decode_share_set)
-            snprintf(out, len, "none");
-        else if (share <= 0)
-            snprintf(out, len, "same");
-        else
-            snprintf(out, len, "%.6g", share);
-        break;
-    }
-    case KIND_PPM:
-        snprintf(out, len, "%.6g", i / 1e6);
-        break;
-    case KIND_PATH:
-        snprintf(out, len, "%s", p->path);
-        break;
-    case KIND_PROTECT:
-        print_protect(p, out, len);
-        break;
-    }
-}
-
 /* Of a composition by hand, what is printed whatever it is. */
 static bool always(const char *name)
 {
@@ -413,10 +148,10 @@ static bool always(const char *name)
 }
 
 /* Appends "w=32"; n may pass the end, which kvt_spec_canonical asserts it doesn't. */
-static size_t print_option(const struct kvt_spec *s, const struct option *o, char *out, size_t len, const char *sep)
+static size_t print_option(const struct kvt_spec *s, const struct kvt_option *o, char *out, size_t len, const char *sep)
 {
     char value[TEXT] = "";
-    print_value(&s->policy, o, value, sizeof value);
+    kvt_option_print(&s->policy, o, value, sizeof value);
     return (size_t)snprintf(out, len, "%s%s=%s", sep, o->name, value);
 }
 
@@ -428,8 +163,8 @@ void kvt_spec_canonical(struct kvt_spec *s)
     if (takes_all(s->method)) { /* every dimension, and what differs from the defaults of this version */
         for (int i = 0; i < N_OPTIONS && n < cap; i++) {
             char is[TEXT] = "", was[TEXT] = "";
-            print_value(&s->policy, &options[i], is, sizeof is);
-            print_value(&s->method->defaults, &options[i], was, sizeof was);
+            kvt_option_print(&s->policy, &options[i], is, sizeof is);
+            kvt_option_print(&s->method->defaults, &options[i], was, sizeof was);
             if (options[i].other_name || (!always(options[i].name) && !strcmp(is, was)))
                 continue;
             n += print_option(s, &options[i], out + n, cap - n, sep);
@@ -504,12 +239,12 @@ static bool trimmed(char *out, size_t cap, const char *text, size_t bytes)
 }
 
 /* Whether what an option was set to exists; an option that isn't built may be set to what it was. */
-static bool built(const struct kvt_policy *before, const struct kvt_policy *now, const struct option *o)
+static bool built(const struct kvt_policy *before, const struct kvt_policy *now, const struct kvt_option *o)
 {
     int value;
     char was[TEXT] = "", is[TEXT] = "";
-    print_value(before, o, was, sizeof was);
-    print_value(now, o, is, sizeof is);
+    kvt_option_print(before, o, was, sizeof was);
+    kvt_option_print(now, o, is, sizeof is);
     if (o->unbuilt)
         return !strcmp(was, is);
     if (o->kind == KIND_PROTECT)
@@ -535,11 +270,11 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
         return kvt_fail(err, KVT_EUSAGE, "%s: option '%.40s' is longer than any that exists", s->method->name, text);
     if (!takes(s->method, name))
         return unknown_option(s->method, name, err);
-    const struct option *o = find(name);
+    const struct kvt_option *o = find(name);
     assert(o && "a method lists an option that options.c doesn't have");
     bool even = false;
     struct kvt_policy before = s->policy;
-    if (set(&s->policy, o, value, &even)) {
+    if (kvt_option_set(&s->policy, o, value, &even)) {
         if (built(&before, &s->policy, o))
             return 0;
         return kvt_fail(err, KVT_EUSAGE, "%s: %s=%s is a name that is reserved and not built; leave it out",
