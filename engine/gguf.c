@@ -17,9 +17,9 @@
 
 /* ggml's numbers for the types that have no kvt_dtype, so that a refusal can name them. */
 static const char *const ggml_names[] = {
-    [10] = "Q2_K", [11] = "Q3_K", [15] = "Q8_K", [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
-    [20] = "IQ4_NL", [21] = "IQ3_S", [22] = "IQ2_S", [23] = "IQ4_XS", [24] = "I8", [25] = "I16", [26] = "I32",
-    [27] = "I64", [28] = "F64", [29] = "IQ1_M", [34] = "TQ1_0", [35] = "TQ2_0", [39] = "MXFP4",
+    [15] = "Q8_K", [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
+    [21] = "IQ3_S", [22] = "IQ2_S", [24] = "I8", [25] = "I16", [26] = "I32",
+    [27] = "I64", [28] = "F64", [29] = "IQ1_M", [34] = "TQ1_0", [35] = "TQ2_0", [40] = "NVFP4",
 };
 #define N_GGML_NAMES (sizeof ggml_names / sizeof *ggml_names)
 
@@ -77,6 +77,11 @@ static bool dtype_of(uint32_t ggml, enum kvt_dtype *out)
     case 13: *out = KVT_Q5_K; return true;
     case 14: *out = KVT_Q6_K; return true;
     case 30: *out = KVT_BF16; return true;
+    case 10: *out = KVT_Q2_K; return true;
+    case 11: *out = KVT_Q3_K; return true;
+    case 20: *out = KVT_IQ4_NL; return true;
+    case 23: *out = KVT_IQ4_XS; return true;
+    case 39: *out = KVT_MXFP4; return true;
     default: return false;
     }
 }
@@ -151,7 +156,7 @@ static int parse_tensor(struct kvt_gguf *g, struct cursor *c, struct kvt_tensor 
         const char *known = type < N_GGML_NAMES ? ggml_names[type] : NULL;
         return kvt_fail(err, KVT_EUNSUP,
                         "%s: tensor '%.*s' has type %s (%u), which is not supported; convert the file to one of F32 F16 "
-                        "BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K", g->path, name_n, t->name.p,
+                        "BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K to Q6_K IQ4_NL IQ4_XS MXFP4", g->path, name_n, t->name.p,
                         known ? known : "unknown", type);
     }
     const struct kvt_dtype_info *info = &kvt_dtypes[t->type];

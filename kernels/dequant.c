@@ -7,6 +7,9 @@
 
 #include "base/half.h"
 
+const int8_t kvt_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t kvt_mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 static float f16_at(const uint8_t *p)
 {
     uint16_t h;
@@ -80,6 +83,58 @@ static void block_q6_k(const uint8_t *p, float *dst)
     }
 }
 
+/* Q2_K: 16 bytes, each a 4-bit scale (low) and minimum of 16 values, 64 of quants, f16 d and dmin. A byte of quants holds
+ * values 32 apart: bit pair p of byte i in the first half is value 32 p + i. */
+static void block_q2_k(const uint8_t *p, float *dst)
+{
+    float d = f16_at(p + 80), dmin = f16_at(p + 82);
+    for (int v = 0; v < 256; v++) {
+        int scale = p[v / 16] & 15, min = p[v / 16] >> 4;
+        int q = (p[16 + v / 128 * 32 + v % 32] >> (v / 32 % 4 * 2)) & 3;
+        dst[v] = d * (float)scale * (float)q - dmin * (float)min;
+    }
+}
+
+/* Q3_K: 32 bytes of third bits (bit j of byte i: value 32 j + i; 4 is taken off where it is 0), 64 of quants as in Q2_K,
+ * 12 of 6-bit scales, f16 d. Scale s: nibble s / 8 of byte s % 8, above it bit pair s / 4 of byte 8 + s % 4. */
+static void block_q3_k(const uint8_t *p, float *dst)
+{
+    const uint8_t *q = p + 32, *scales = p + 96;
+    float d = f16_at(p + 108);
+    for (int v = 0; v < 256; v++) {
+        int s = v / 16;
+        int scale = (((scales[s % 8] >> (s / 8 * 4)) & 15) | ((scales[8 + s % 4] >> (s / 4 * 2)) & 3) << 4) - 32;
+        int low = (q[v / 128 * 32 + v % 32] >> (v / 32 % 4 * 2)) & 3;
+        int third = (p[v % 32] >> (v / 32)) & 1;
+        dst[v] = d * (float)scale * (float)(third ? low : low - 4);
+    }
+}
+
+/* 32 nibbles in 16 bytes, low ones first, each a number of `values`, times d. */
+static void run_of_values(const uint8_t *q, const int8_t *values, float d, float *dst)
+{
+    for (int i = 0; i < 16; i++) {
+        dst[i] = d * (float)values[q[i] & 15];
+        dst[i + 16] = d * (float)values[q[i] >> 4];
+    }
+}
+
+/* IQ4_XS: f16 d, 16 bits of high pairs and 4 bytes of low nibbles of 8 scales, then 8 runs as in IQ4_NL. */
+static void block_iq4_xs(const uint8_t *p, float *dst)
+{
+    float d = f16_at(p);
+    for (int j = 0; j < 8; j++) {
+        int scale = (((p[4 + j / 2] >> (j % 2 * 4)) & 15) | ((p[2 + j / 4] >> (j % 4 * 2)) & 3) << 4) - 32;
+        run_of_values(p + 8 + 16 * j, kvt_iq4_values, d * (float)scale, dst + 32 * j);
+    }
+}
+
+/* 2^(e - 128): an MX scale is 2^(e - 127), and the values are doubled. The two smallest are subnormal. */
+static float mx_scale(uint8_t e)
+{
+    return kvt_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
+
 void kvt_dequantize(enum kvt_dtype type, const void *src, float *dst, size_t count)
 {
     const uint8_t *p = src;
@@ -111,6 +166,11 @@ void kvt_dequantize(enum kvt_dtype type, const void *src, float *dst, size_t cou
         case KVT_Q4_K: block_k45(p, dst, false); break;
         case KVT_Q5_K: block_k45(p, dst, true); break;
         case KVT_Q6_K: block_q6_k(p, dst); break;
+        case KVT_Q2_K: block_q2_k(p, dst); break;
+        case KVT_Q3_K: block_q3_k(p, dst); break;
+        case KVT_IQ4_NL: run_of_values(p + 2, kvt_iq4_values, f16_at(p), dst); break;
+        case KVT_IQ4_XS: block_iq4_xs(p, dst); break;
+        case KVT_MXFP4: run_of_values(p + 1, kvt_mxfp4_values, mx_scale(p[0]), dst); break;
         case KVT_F32: case KVT_N_DTYPE: assert(!"a block type"); break;
         }
     }

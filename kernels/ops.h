@@ -44,7 +44,12 @@
     X(Q8_0,  32,  34)     \
     X(Q4_K, 256, 144)     \
     X(Q5_K, 256, 176)     \
-    X(Q6_K, 256, 210)
+    X(Q6_K, 256, 210)     \
+    X(Q2_K, 256,  84)     \
+    X(Q3_K, 256, 110)     \
+    X(IQ4_NL, 32, 18)     \
+    X(IQ4_XS, 256, 136)   \
+    X(MXFP4, 32,  17)
 
 enum kvt_dtype {
 #define X(name, values, bytes) KVT_##name,
@@ -58,6 +63,9 @@ struct kvt_dtype_info {
     int block_bytes;
 };
 extern const struct kvt_dtype_info kvt_dtypes[KVT_N_DTYPE];
+
+/* What the nibbles of IQ4_NL and IQ4_XS (unevenly spaced), and of MXFP4 (e2m1, doubled), stand for. */
+extern const int8_t kvt_iq4_values[16], kvt_mxfp4_values[16];
 
 /* Bytes of a row of `cols` values; cols must be a multiple of block_values. */
 size_t kvt_row_bytes(enum kvt_dtype type, size_t cols);

@@ -28,7 +28,7 @@ KVT_INLINE KVT_AVX2 float f16_at(const uint8_t *p)
 }
 
 /* Run j of a row of blocks, 32 values, is q * a + b with small integers q; the two halves of a run may differ. */
-struct run { __m256i q; float a[2], b; };
+struct run { __m256i q; float a[2], b[2]; };
 
 /* Bit i of `bits` as a byte, `value` or 0. */
 KVT_INLINE KVT_AVX2 __m256i bytes_of_bits(uint32_t bits, int value)
@@ -41,7 +41,49 @@ KVT_INLINE KVT_AVX2 __m256i bytes_of_bits(uint32_t bits, int value)
 KVT_INLINE KVT_AVX2 struct run run_of(enum kvt_dtype type, const uint8_t *row, int j)
 {
     const __m256i low = _mm256_set1_epi8(15);
-    struct run r = {.b = 0};
+    struct run r = {.b = {0, 0}};
+    if (type == KVT_Q2_K || type == KVT_Q3_K) {
+        const uint8_t *block = row + (size_t)(j / 8) * block_bytes(type);
+        int run = j % 8;
+        __m256i q = _mm256_loadu_si256((const __m256i *)(block + (type == KVT_Q2_K ? 16 : 32) + run / 4 * 32));
+        r.q = _mm256_and_si256(_mm256_srl_epi16(q, _mm_cvtsi32_si128(run % 4 * 2)), _mm256_set1_epi8(3));
+        if (type == KVT_Q3_K) { /* 4 less where the third bit is 0 */
+            __m256i third = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)block), _mm256_set1_epi8((char)(1 << run)));
+            __m256i none = _mm256_cmpeq_epi8(third, _mm256_setzero_si256());
+            r.q = _mm256_sub_epi8(r.q, _mm256_and_si256(none, _mm256_set1_epi8(4)));
+        }
+        for (int i = 0; i < 2; i++) {
+            int s = run * 2 + i;
+            if (type == KVT_Q2_K) {
+                r.a[i] = f16_at(block + 80) * (float)(block[s] & 15);
+                r.b[i] = -(f16_at(block + 82) * (float)(block[s] >> 4));
+            } else {
+                const uint8_t *p = block + 96;
+                int scale = ((p[s % 8] >> (s / 8 * 4)) & 15) | ((p[8 + s % 4] >> (s / 4 * 2)) & 3) << 4;
+                r.a[i] = f16_at(block + 108) * (float)(scale - 32);
+            }
+        }
+        return r;
+    }
+    if (type == KVT_IQ4_NL || type == KVT_IQ4_XS || type == KVT_MXFP4) {
+        const uint8_t *block = row + (size_t)(type == KVT_IQ4_XS ? j / 8 : j) * block_bytes(type), *at = block + 2;
+        if (type == KVT_IQ4_XS) {
+            int run = j % 8;
+            int scale = ((block[4 + run / 2] >> (run % 2 * 4)) & 15) | ((block[2 + run / 4] >> (run % 4 * 2)) & 3) << 4;
+            r.a[0] = r.a[1] = f16_at(block) * (float)(scale - 32);
+            at = block + 8 + 16 * run;
+        } else if (type == KVT_MXFP4) {
+            r.a[0] = r.a[1] = _mm_cvtss_f32(_mm_castsi128_ps(kvt_mx_scales(_mm_cvtsi32_si128(block[0]))));
+            at = block + 1;
+        } else {
+            r.a[0] = r.a[1] = f16_at(block);
+        }
+        __m128i q = _mm_loadu_si128((const __m128i *)at);
+        __m128i values = _mm_loadu_si128((const __m128i *)(type == KVT_MXFP4 ? kvt_mxfp4_values : kvt_iq4_values));
+        __m256i nibbles = _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(q), _mm_srli_epi16(q, 4), 1), low);
+        r.q = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibbles);
+        return r;
+    }
     if (type == KVT_Q6_K) {
         const uint8_t *block = row + (size_t)(j / 8) * block_bytes(type);
         int run = j % 8, half = run / 4, quarter = run % 4;
@@ -67,13 +109,13 @@ KVT_INLINE KVT_AVX2 struct run run_of(enum kvt_dtype type, const uint8_t *row, i
             r.q = _mm256_or_si256(r.q, _mm256_and_si256(fifth, _mm256_set1_epi8(16)));
         }
         r.a[0] = r.a[1] = f16_at(block) * (float)scale;
-        r.b = -(f16_at(block + 2) * (float)min);
+        r.b[0] = r.b[1] = -(f16_at(block + 2) * (float)min);
         return r;
     }
     const uint8_t *block = row + (size_t)j * block_bytes(type);
     bool min = type == KVT_Q4_1 || type == KVT_Q5_1, fifth = type == KVT_Q5_0 || type == KVT_Q5_1;
     r.a[0] = r.a[1] = f16_at(block);
-    r.b = min ? f16_at(block + 2) : 0;
+    r.b[0] = r.b[1] = min ? f16_at(block + 2) : 0;
     if (type == KVT_Q8_0) {
         r.q = _mm256_loadu_si256((const __m256i *)(block + 2));
         return r;
@@ -97,7 +139,7 @@ KVT_INLINE KVT_AVX2 void values32(enum kvt_dtype type, const uint8_t *row, int j
     __m128i half[2] = {_mm256_castsi256_si128(r.q), _mm256_extracti128_si256(r.q, 1)};
     for (int i = 0; i < 4; i++) {
         __m256 q = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(i % 2 ? _mm_srli_si128(half[i / 2], 8) : half[i / 2]));
-        v[i] = _mm256_fmadd_ps(q, _mm256_set1_ps(r.a[i / 2]), _mm256_set1_ps(r.b));
+        v[i] = _mm256_fmadd_ps(q, _mm256_set1_ps(r.a[i / 2]), _mm256_set1_ps(r.b[i / 2]));
     }
 }
 
@@ -122,6 +164,11 @@ static KVT_AVX2 void unpack(enum kvt_dtype type, const uint8_t *blocks, int K, i
     case KVT_Q4_K: unpack_type(KVT_Q4_K, blocks, Kp, panel); break;
     case KVT_Q5_K: unpack_type(KVT_Q5_K, blocks, Kp, panel); break;
     case KVT_Q6_K: unpack_type(KVT_Q6_K, blocks, Kp, panel); break;
+    case KVT_Q2_K: unpack_type(KVT_Q2_K, blocks, Kp, panel); break;
+    case KVT_Q3_K: unpack_type(KVT_Q3_K, blocks, Kp, panel); break;
+    case KVT_IQ4_NL: unpack_type(KVT_IQ4_NL, blocks, Kp, panel); break;
+    case KVT_IQ4_XS: unpack_type(KVT_IQ4_XS, blocks, Kp, panel); break;
+    case KVT_MXFP4: unpack_type(KVT_MXFP4, blocks, Kp, panel); break;
     default: { /* one value to a block: a multiple of 8 in vectors, the rest and the padding in plain C */
         float *out = panel;
         int k = 0;
@@ -227,6 +274,11 @@ static KVT_AVX2 void few(const struct kvt_tile *t, enum kvt_dtype type, const ui
     FEW(Q4_K)
     FEW(Q5_K)
     FEW(Q6_K)
+    FEW(Q2_K)
+    FEW(Q3_K)
+    FEW(IQ4_NL)
+    FEW(IQ4_XS)
+    FEW(MXFP4)
     default: break; /* few_blocks: never asked */
     }
 }

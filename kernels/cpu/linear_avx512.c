@@ -21,12 +21,12 @@ static KVT_AVX512 void pack(enum kvt_dtype type, const float *in, int K, int Kp,
 
 KVT_INLINE KVT_AVX512 void unpack_type(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, float *out)
 {
-    _Alignas(64) float ab[2 * KVT_RUNS];
+    _Alignas(64) float ab[KVT_SCALES];
     for (int j0 = 0; j0 < Kp / 32; j0 += KVT_RUNS) {
         int runs = Kp / 32 - j0 < KVT_RUNS ? Kp / 32 - j0 : KVT_RUNS;
         kvt_scales(type, blocks, j0, runs, ab);
         for (int j = j0; j < j0 + runs; j++) {
-            struct kvt_v32 v = kvt_values32(type, blocks, j, K - j * 32, ab + 2 * (j - j0));
+            struct kvt_v32 v = kvt_values32(type, blocks, j, K - j * 32, ab + kvt_scales_of_run(type) * (j - j0));
             _mm512_store_ps(out + j * 32, v.lo);
             _mm512_store_ps(out + j * 32 + 16, v.hi);
         }
@@ -84,7 +84,7 @@ KVT_INLINE KVT_AVX512 void few_rows(const int rows, enum kvt_dtype type, const s
 {
     const float *act = t->act;
     size_t Kp = (size_t)t->Kp;
-    _Alignas(64) float ab[KVT_TILE_COLS][2 * KVT_RUNS];
+    _Alignas(64) float ab[KVT_TILE_COLS][KVT_SCALES];
     for (int n = 0; n < t->cols; n += KVT_TILE_COLS) {
         const uint8_t *w[KVT_TILE_COLS]; /* past the last output its row is read again, and not stored */
         for (int c = 0; c < KVT_TILE_COLS; c++)
@@ -101,7 +101,7 @@ KVT_INLINE KVT_AVX512 void few_rows(const int rows, enum kvt_dtype type, const s
                 kvt_prefetch_ahead(type, w[0], j);
                 const float *x = act + (size_t)j * 32;
                 for (int c = 0; c < KVT_TILE_COLS; c++) {
-                    struct kvt_v32 v = kvt_values32(type, w[c], j, t->K - j * 32, ab[c] + 2 * (j - j0));
+                    struct kvt_v32 v = kvt_values32(type, w[c], j, t->K - j * 32, ab[c] + kvt_scales_of_run(type) * (j - j0));
                     for (int r = 0; r < rows; r++) {
                         sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(x + (size_t)r * Kp), v.lo, sum[r][c]);
                         sum[r][c] = _mm512_fmadd_ps(_mm512_load_ps(x + (size_t)r * Kp + 16), v.hi, sum[r][c]);

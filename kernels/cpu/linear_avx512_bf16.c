@@ -42,10 +42,9 @@ KVT_INLINE const uint8_t *block_of(enum kvt_dtype type, struct run r)
 /* Words whose low nibbles are the quants of a looked-up type, arranged; what stands above the nibbles is noise. */
 KVT_INLINE KVT_AVX512_BF16 __m512i nibbles(enum kvt_dtype type, struct run r)
 {
-    bool k = kvt_block_values(type) == 256;
-    int run = k ? r.j % 8 : 0;
+    int run = kvt_block_values(type) == 256 ? r.j % 8 : 0;
     const uint8_t *q = kvt_nibbles(type, block_of(type, r), run);
-    if (k) { /* 32 bytes; this run is their low (even runs) or high nibbles */
+    if (type == KVT_Q4_K || type == KVT_Q5_K) { /* 32 bytes; this run is their low (even runs) or high nibbles */
         __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)q));
         __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(8), 1);
         return _mm512_srlv_epi16(twice, _mm512_add_epi16(shift, _mm512_set1_epi16((short)(run % 2 * 4))));
@@ -79,11 +78,18 @@ KVT_INLINE KVT_AVX512_BF16 void values64(enum kvt_dtype type, struct run a, stru
     if (type == KVT_BF16) {
         *va = _mm512_maskz_loadu_epi16(a_valid >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << a_valid) - 1, a.row + (size_t)a.j * 64);
         *vb = _mm512_maskz_loadu_epi16(b_valid >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << b_valid) - 1, b.row + (size_t)b.j * 64);
+    } else if (type == KVT_Q2_K || type == KVT_Q3_K) { /* the halves of a run have tables of their own */
+        const __m512i half = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+        struct kvt_v32 ta = kvt_table(type, a.ab), tb = kvt_table(type, b.ab);
+        __m512i ia = _mm512_cvtepu8_epi16(kvt_q23_quants(type, block_of(type, a), a.j % 8));
+        __m512i ib = _mm512_cvtepu8_epi16(kvt_q23_quants(type, block_of(type, b), b.j % 8));
+        *va = _mm512_permutexvar_epi16(_mm512_ternarylogic_epi32(ia, low, half, 0xea), narrow(ta.lo, ta.hi));
+        *vb = _mm512_permutexvar_epi16(_mm512_ternarylogic_epi32(ib, low, half, 0xea), narrow(tb.lo, tb.hi));
     } else if (!kvt_is_looked_up(type)) {
         struct kvt_v32 fa = kvt_values32(type, a.row, a.j, a_valid, a.ab), fb = kvt_values32(type, b.row, b.j, b_valid, b.ab);
         *va = narrow(fa.lo, fa.hi);
         *vb = narrow(fb.lo, fb.hi);
-    } else if (type == KVT_Q4_0 || type == KVT_Q4_1 || type == KVT_Q4_K) {
+    } else if (type != KVT_Q5_0 && type != KVT_Q5_1 && type != KVT_Q5_K) {
         __m512i table = narrow(kvt_table(type, a.ab).lo, kvt_table(type, b.ab).lo);
         __m512i ia = _mm512_and_si512(nibbles(type, a), low);
         __m512i ib = _mm512_ternarylogic_epi32(nibbles(type, b), low, bit, 0xea); /* and, then or */
@@ -109,14 +115,15 @@ static KVT_AVX512_BF16 void pack(enum kvt_dtype type, const float *in, int K, in
 
 KVT_INLINE KVT_AVX512_BF16 void unpack_type(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, __m512i *out)
 {
-    _Alignas(64) float ab[2 * KVT_RUNS];
+    _Alignas(64) float ab[KVT_SCALES];
     for (int j0 = 0; j0 < Kp / 32; j0 += KVT_RUNS) {
         int runs = Kp / 32 - j0 < KVT_RUNS ? Kp / 32 - j0 : KVT_RUNS;
         kvt_scales(type, blocks, j0, runs, ab);
         for (int j = j0; j < j0 + runs; j += 2) {
             __m512i a, b;
             int next = j + 1 < j0 + runs ? j + 1 : j; /* an odd last run is its own neighbour */
-            values64(type, (struct run){blocks, j, ab + 2 * (j - j0)}, (struct run){blocks, next, ab + 2 * (next - j0)},
+            values64(type, (struct run){blocks, j, ab + kvt_scales_of_run(type) * (j - j0)},
+                     (struct run){blocks, next, ab + kvt_scales_of_run(type) * (next - j0)},
                      K - j * 32, K - next * 32, &a, &b);
             _mm512_store_si512(out + j, a);
             _mm512_store_si512(out + next, next > j ? b : a);
@@ -175,7 +182,7 @@ KVT_INLINE KVT_AVX512_BF16 void few_rows(const int rows, enum kvt_dtype type, co
 {
     const __m512i *act = t->act;
     size_t steps = (size_t)t->Kp / 32;
-    _Alignas(64) float ab[KVT_TILE_COLS][2 * KVT_RUNS];
+    _Alignas(64) float ab[KVT_TILE_COLS][KVT_SCALES];
     for (int n = 0; n < t->cols; n += KVT_TILE_COLS) {
         const uint8_t *w[KVT_TILE_COLS]; /* past the last output its row is read again, and not stored */
         for (int c = 0; c < KVT_TILE_COLS; c++)
@@ -193,8 +200,8 @@ KVT_INLINE KVT_AVX512_BF16 void few_rows(const int rows, enum kvt_dtype type, co
                 int valid = t->K - j * 32;
                 for (int c = 0; c < KVT_TILE_COLS; c += 2) {
                     __m512i a, b;
-                    values64(type, (struct run){w[c], j, ab[c] + 2 * (j - j0)},
-                             (struct run){w[c + 1], j, ab[c + 1] + 2 * (j - j0)}, valid, valid, &a, &b);
+                    values64(type, (struct run){w[c], j, ab[c] + kvt_scales_of_run(type) * (j - j0)},
+                             (struct run){w[c + 1], j, ab[c + 1] + kvt_scales_of_run(type) * (j - j0)}, valid, valid, &a, &b);
                     for (int r = 0; r < rows; r++) {
                         __m512i x = _mm512_load_si512(act + (size_t)r * steps + (size_t)j);
                         sum[r][c] = dot(sum[r][c], x, a);

@@ -13,6 +13,14 @@
 #define KVT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
 #define KVT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,bmi2")))
 #define KVT_INLINE static inline __attribute__((always_inline))
+
+/* Four bytes e of MXFP4 blocks, one to a lane, to their scales 2^(e - 128), as the bits of floats. */
+KVT_INLINE KVT_AVX2 __m128i kvt_mx_scales(__m128i e)
+{
+    __m128i normal = _mm_slli_epi32(_mm_sub_epi32(e, _mm_set1_epi32(1)), 23);
+    __m128i tiny = _mm_sllv_epi32(_mm_set1_epi32(0x00200000), e);
+    return _mm_blendv_epi8(tiny, normal, _mm_cmpgt_epi32(e, _mm_set1_epi32(1)));
+}
 #endif
 
 #endif

@@ -128,6 +128,12 @@ void kc_fill_blocks(struct kc *k, void *dst, enum kvt_dtype type, size_t n)
         switch (type) {
         case KVT_Q4_1: case KVT_Q5_1: case KVT_Q4_K: case KVT_Q5_K: field[1] = 2; break;
         case KVT_Q6_K: field[0] = 208; break;
+        case KVT_Q2_K: field[0] = 80; field[1] = 82; break;
+        case KVT_Q3_K: field[0] = 108; break;
+        case KVT_MXFP4: /* 2^-10 .. 2^-3, or now and then one of the two subnormals */
+            field[0] = -1;
+            p[0] = (unsigned char)(kc_u64(k) % 16 ? 118 + kc_u64(k) % 8 : kc_u64(k) % 2);
+            break;
         default: break;
         }
         for (int f = 0; f < 2 && field[f] >= 0; f++) {
@@ -432,6 +438,14 @@ static int report(const struct kc_state *s, bool print)
                    100 * l->used, l->failed ? "FAILED" : "ok");
     }
     return failures;
+}
+
+bool kc_caught(const struct kc *k)
+{
+    int failures = 0;
+    for (int i = 0; i < k->state->n_line; i++)
+        failures += k->state->line[i].failed;
+    return k->state->quiet && failures > 0;
 }
 
 static int run_check(struct kc *k, const struct kc_subject *subject, const struct kvt_ops *cpu,

@@ -269,7 +269,8 @@ static uint32_t ggml_type(enum kvt_dtype t)
 {
     static const uint8_t number[KVT_N_DTYPE] = {
         [KVT_F32] = 0, [KVT_F16] = 1, [KVT_BF16] = 30, [KVT_Q4_0] = 2, [KVT_Q4_1] = 3, [KVT_Q5_0] = 6, [KVT_Q5_1] = 7,
-        [KVT_Q8_0] = 8, [KVT_Q4_K] = 12, [KVT_Q5_K] = 13, [KVT_Q6_K] = 14,
+        [KVT_Q8_0] = 8, [KVT_Q4_K] = 12, [KVT_Q5_K] = 13, [KVT_Q6_K] = 14, [KVT_Q2_K] = 10, [KVT_Q3_K] = 11,
+        [KVT_IQ4_NL] = 20, [KVT_IQ4_XS] = 23, [KVT_MXFP4] = 39,
     };
     return number[t];
 }
@@ -295,6 +296,11 @@ static void fill_block(unsigned char *p, enum kvt_dtype t, double s, struct kvt_
     case KVT_Q4_K: put_f16(p, s / 260); put_f16(p + 2, 7.5 * s / 260); break;
     case KVT_Q5_K: put_f16(p, s / 530); put_f16(p + 2, 15.5 * s / 530); break;
     case KVT_Q6_K: put_f16(p + 208, s / 1330); break;
+    case KVT_Q2_K: put_f16(p + 80, s / 13.9); put_f16(p + 82, 1.5 * s / 13.9); break;
+    case KVT_Q3_K: put_f16(p + 108, s / 43); break;
+    case KVT_IQ4_NL: put_f16(p, s / 67); break;
+    case KVT_IQ4_XS: put_f16(p, s / 1250); break;
+    case KVT_MXFP4: p[0] = (unsigned char)(128 + lround(log2(s / 5.9))); break;
     default: break;
     }
 }

@@ -171,7 +171,7 @@ Test(gguf, damaged_tensors)
     REFUSED(KVT_EFORMAT, "impossible size", put64(after(&f, "blk.0.attn_q.weight") + 4, 0));
     REFUSED(KVT_EFORMAT, "impossible size", put64(after(&f, "blk.0.attn_q.weight") + 4, 1ull << 40));
     REFUSED(KVT_EFORMAT, "95 x 96, expected 96 x 96", put64(after(&f, "blk.0.attn_q.weight") + 12, 95));
-    REFUSED(KVT_EUNSUP, "type Q2_K", put32(after(&f, "blk.0.attn_q.weight") + Q, 10));
+    REFUSED(KVT_EUNSUP, "type IQ2_XXS", put32(after(&f, "blk.0.attn_q.weight") + Q, 16));
     REFUSED(KVT_EUNSUP, "type unknown (77)", put32(after(&f, "blk.0.attn_q.weight") + Q, 77));
     REFUSED(KVT_EFORMAT, "not a multiple of 256 (Q4_K)", put32(after(&f, "blk.0.attn_q.weight") + Q, 12));
     REFUSED(KVT_EFORMAT, "not a multiple of 32", put64(after(&f, "blk.0.attn_q.weight") + Q + 4, 8));

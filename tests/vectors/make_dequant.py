@@ -19,6 +19,8 @@ from gguf import quants
 TYPES = [
     ("Q4_0", 32, 18, [0]), ("Q4_1", 32, 20, [0, 2]), ("Q5_0", 32, 22, [0]), ("Q5_1", 32, 24, [0, 2]),
     ("Q8_0", 32, 34, [0]), ("Q4_K", 256, 144, [0, 2]), ("Q5_K", 256, 176, [0, 2]), ("Q6_K", 256, 210, [208]),
+    ("Q2_K", 256, 84, [80, 82]), ("Q3_K", 256, 110, [108]), ("IQ4_NL", 32, 18, [0]), ("IQ4_XS", 256, 136, [0]),
+    ("MXFP4", 32, 17, []),  # its scale is a power of two in one byte
 ]
 
 
@@ -71,8 +73,8 @@ def write():
                 print("    " + " ".join(f"{x}," for x in b[i:i + 24]))
             print("};")
             print(f"static const uint32_t {ident}_value[{values}] = {{")
-            for i in range(0, values, 8):
-                print("    " + " ".join(f"0x{x:08x}," for x in v[i:i + 8]))
+            for i in range(0, values, 16):
+                print("    " + " ".join(f"0x{x:08x}," for x in v[i:i + 16]))
             print("};")
             rows.append(f'    {{KVT_{name}, "{name} {kind}", {ident}_block, {ident}_value, {values}}},')
     print("static const struct { enum kvt_dtype type; const char *name; const uint8_t *block; const uint32_t *value; "
