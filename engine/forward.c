@@ -48,7 +48,7 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
         DO(ops->attn(dev, &(struct kvt_attn_args){
             .cache = f->cache, .layer = l, .T = m, .H = s->H, .q = f->q + (size_t)a * HD, .out = f->att + (size_t)a * HD,
             .branch = rows->branch + t, .pos = rows->pos + t, .renumber = rows->renumber ? rows->renumber + t : NULL,
-            .rope = f->rope, .scale = 1.0f / sqrtf((float)s->D), .exact = exact,
+            .rope = f->rope, .scale = s->attn_scale, .exact = exact,
             .see = look && look->before ? look->before(look->self, l, t, m) : NULL }));
         if (look && look->after && (rc = look->after(look->self, l, t, m, err)))
             return rc;
@@ -149,7 +149,7 @@ static int open_rope(struct kvt_forward *f, int n_pos)
     f->rope_table = get(f, (size_t)n_pos * (size_t)half * 2, sizeof(float));
     int rc = host && f->rope_table ? 0 : KVT_ENOMEM;
     for (int i = 0; i < half && !rc; i++) {
-        double freq = pow(s->rope_base, -2.0 * i / s->rope_rot);
+        double freq = pow(s->rope[0].base, -2.0 * i / s->rope_rot);
         for (int p = 0; p < n_pos; p++) {
             host[((size_t)p * half + i) * 2] = (float)cos(p * freq);
             host[((size_t)p * half + i) * 2 + 1] = (float)sin(p * freq);

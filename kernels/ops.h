@@ -115,6 +115,8 @@ struct kvt_rotate_args {    /* rope, in place */
     int T, heads, D;
 };
 
+enum kvt_act { KVT_ACT_SILU, KVT_ACT_GELU_TANH, KVT_ACT_GELU }; /* of a feed-forward's gate */
+
 struct kvt_swiglu_args {    /* out = silu(gate) * up */
     const float *gate, *up; /* (T, F) */
     float *out;             /* (T, F); may be `gate` */

@@ -82,7 +82,7 @@ Test(gguf, shape_and_weights)
         cr_assert_eq(kvt_model_from_memory(&m, "m.gguf", f.p, f.n, &err), 0, "%s", err.text);
         const struct kvt_shape *s = kvt_model_shape(m);
         cr_assert(s->L == 3 && s->H == 6 && s->G == 2 && s->D == 16 && s->E == 96 && s->F == 128 && s->V == 400);
-        cr_assert(s->context_tok == 2048 && s->rope_rot == 16 && s->rope_base == 10000);
+        cr_assert(s->context_tok == 2048 && s->rope_rot == 16 && s->rope[0].base == 10000);
         cr_assert_float_eq(s->rms_eps, 1e-5f, 1e-12);
         cr_assert_eq(s->rope_halves, qwen);
         cr_assert_eq(s->qkv_bias, qwen);
@@ -146,7 +146,7 @@ Test(gguf, damaged_metadata)
     REFUSED(KVT_EFORMAT, "no 'general.architecture'", memcpy(find(&f, "general.architecture"), "general.architectxxx", 20));
     REFUSED(KVT_EFORMAT, "no 'llama.block_count'", memcpy(find(&f, "llama.block_count"), "llama.block_cxxxx", 17));
     REFUSED(KVT_EFORMAT, "expected an integer", put32(after(&f, "llama.block_count"), 6)); /* f32 */
-    REFUSED(KVT_EFORMAT, "expected 1 to 4096", put32(after(&f, "llama.block_count") + 4, 5000));
+    REFUSED(KVT_EFORMAT, "expected 1 to 1024", put32(after(&f, "llama.block_count") + 4, 5000));
     REFUSED(KVT_EFORMAT, "only", put32(after(&f, "llama.block_count") + 4, 4000));
     REFUSED(KVT_EFORMAT, "'blk.2.attn_norm.weight' is missing",
             memcpy(find(&f, "blk.2.attn_norm.weight"), "blk.2.attn_nxxx.weight", 22));
