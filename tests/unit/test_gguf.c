@@ -147,7 +147,7 @@ Test(gguf, damaged_metadata)
     REFUSED(KVT_EFORMAT, "no 'llama.block_count'", memcpy(find(&f, "llama.block_count"), "llama.block_cxxxx", 17));
     REFUSED(KVT_EFORMAT, "expected an integer", put32(after(&f, "llama.block_count"), 6)); /* f32 */
     REFUSED(KVT_EFORMAT, "expected 1 to 1024", put32(after(&f, "llama.block_count") + 4, 5000));
-    REFUSED(KVT_EFORMAT, "only", put32(after(&f, "llama.block_count") + 4, 4000));
+    REFUSED(KVT_EFORMAT, "only", put32(after(&f, "llama.block_count") + 4, 1000));
     REFUSED(KVT_EFORMAT, "'blk.2.attn_norm.weight' is missing",
             memcpy(find(&f, "blk.2.attn_norm.weight"), "blk.2.attn_nxxx.weight", 22));
     REFUSED(KVT_EFORMAT, "can't share", put32(after(&f, "llama.attention.head_count_kv") + 4, 4));
