@@ -14,12 +14,14 @@
 #include "engine/evict.h"
 #include "engine/observe.h"
 
-enum { GOLDEN_LINE = 4096, GOLDEN_Q, GOLDEN_K, GOLDEN_V };
+enum { GOLDEN_LINE = 4096, GOLDEN_SHOTS = 16, GOLDEN_Q = 0, GOLDEN_K, GOLDEN_V };
 
 struct golden {
     char name[128], spec[160], kind[16];
     struct kvt_budget budget;
     int seed, L, H, G, D, n, T; /* T tokens follow the prompt's n */
+    int32_t shot[2 * GOLDEN_SHOTS];
+    int n_shots;
 };
 
 struct golden_tally {
@@ -29,7 +31,7 @@ struct golden_tally {
 
 static inline uint64_t golden_word(const struct golden *c, int tensor, int layer, uint64_t i)
 {
-    uint64_t x = (uint64_t)c->seed << 48 | (uint64_t)(tensor - GOLDEN_Q) << 44 | (uint64_t)layer << 36 | i;
+    uint64_t x = (uint64_t)c->seed << 48 | (uint64_t)tensor << 44 | (uint64_t)layer << 36 | i;
     x = x * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -86,6 +88,16 @@ static inline bool golden_next(FILE *f, char *line, struct golden *c)
     cr_assert(fgets(line, GOLDEN_LINE, f) &&
               sscanf(line, "tensors %15s %d %d %d %d %d %d %d", c->kind, &c->seed, &c->L, &c->H, &c->G, &c->D, &c->n, &c->T) == 8);
     cr_assert(fgets(line, GOLDEN_LINE, f));
+    if (!strncmp(line, "shots ", 6)) {
+        char *p = line + 6, *end;
+        int count = 0;
+        for (long x = strtol(p, &end, 10); end != p; x = strtol(p = end, &end, 10)) {
+            cr_assert_lt(count, 2 * GOLDEN_SHOTS);
+            c->shot[count++] = (int32_t)x;
+        }
+        c->n_shots = count / 2;
+        cr_assert(fgets(line, GOLDEN_LINE, f));
+    }
     golden_text(c->spec, sizeof c->spec, line, "method ");
     cr_assert(fgets(line, GOLDEN_LINE, f) && sscanf(line, "budget %15s %ld", word, &amount) == 2);
     c->budget = !strcmp(word, "tokens") ? (struct kvt_budget){.kind = KVT_BUDGET_TOKENS, .tokens = (int)amount}
@@ -159,10 +171,10 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
     r->host = calloc(n * H * D, sizeof(float));
     r->at = calloc(2 * n, sizeof *r->at);
     r->env = (struct kvt_evict_env){.ops = ops, .dev = r->dev, .cache = r->cache, .L = c->L, .H = c->H, .G = c->G,
-                                    .max_slots = slots, .n_prompt = c->n, .n_context = c->n};
+                                    .max_slots = slots, .n_prompt = c->n, .n_context = c->n, .shot = c->shot, .n_shots = c->n_shots};
     struct kvt_needs needs = {0};
     kvt_spec_needs(spec, &needs);
-    cr_assert_eq(kvt_evict_check(spec, &c->budget, c->n, c->n, 0, &err), 0, "%s: %s", c->name, err.text);
+    cr_assert_eq(kvt_evict_check(spec, &c->budget, c->n, c->n, c->n_shots, &err), 0, "%s: %s", c->name, err.text);
     cr_assert_eq(kvt_observer_open(&r->seen, ops, r->dev, NULL, c->L, c->H, c->n, &needs, &err), 0, "%s", err.text);
     for (int l = 0; l < c->L; l++)
         golden_rows(r, 0, l, 0, c->n, r->seen.look.before(r->seen.look.self, l, 0, c->n));

@@ -4,6 +4,7 @@ A case holds a seed and a shape in place of tensors, and what an author's code k
 
     case ORACLE: NAME
     tensors KIND SEED L H G D n T        T tokens come after the n of the prompt; KIND: normal | coarse
+    shots A B C D ...                    ranges of tokens; or no such line
     method SPEC
     budget tokens N | keep PPM
     at S                                 kept after step S (0: the prefill's end); L x G lines follow, layer by layer:
@@ -104,11 +105,12 @@ class Writer:
         self.out, self.cases = out, 0
         print("#", header, file=out)
 
-    def case(self, name, tensors, method, budget, kept, tie=None):
+    def case(self, name, tensors, method, budget, kept, tie=None, shots=()):
         """kept: {step: cells} or the cells of the prefill's end, a list of L x G lists of positions; tie alike."""
         at = kept if isinstance(kept, dict) else {0: kept}
         ties = {} if tie is None else tie if isinstance(tie, dict) else {0: tie}
-        print(f"case {name}\n{tensors.line()}\nmethod {method}\nbudget {budget}", file=self.out)
+        print(f"case {name}\n{tensors.line()}" + ("\nshots " + " ".join(f"{a} {b}" for a, b in shots) if shots else "") +
+              f"\nmethod {method}\nbudget {budget}", file=self.out)
         for step, cells in at.items():
             assert len(cells) == tensors.L * tensors.G, (name, len(cells))
             print("at", step, file=self.out)

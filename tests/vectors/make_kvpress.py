@@ -83,7 +83,9 @@ def run(press, t, attentions=True):
             continue
         kept += [sorted(positions(v[0, g], t.v[l][g, :n])) for g in range(t.G)]
         for g in range(t.G):
-            if isinstance(press, ChunkKVPress) and score.dim() == 2:
+            if isinstance(press, FinchPress):
+                ties.append([])     # a call for each chunk, and none of them tied
+            elif isinstance(press, ChunkKVPress) and score.dim() == 2:
                 c = press.chunk_length
                 ties.append([j for s in tied(score[0], count) for j in range(s * c, min(n, s * c + c))])
             else:
@@ -159,10 +161,92 @@ def chunkkv(w):
         attentions=False)
 
 
+def tova(w):
+    seed = 600
+    for L, H, G, D, n in SHAPES:
+        for r in RATIOS:
+            seed += 1
+            put(w, f"TOVAPress: r {r}", TOVAPress(r), Tensors(seed, L, H, G, D, n), "my[score=last,heads=shared,protect=recent1]")
+
+
+def norms(w):
+    seed = 700
+    for L, H, G, D, n in SHAPES:
+        for r in RATIOS:
+            seed += 1
+            put(w, f"KnormPress: r {r}", KnormPress(r), Tensors(seed, L, H, G, D, n), "my[score=knorm]")
+    put(w, "KnormPress: two tokens", KnormPress(0.5), Tensors(749, 1, 2, 2, 8, 2), "my[score=knorm]")
+    for L, H, G, D, n in SHAPES:
+        for r in RATIOS:
+            seed += 1
+            put(w, f"KeyDiffPress: r {r}", KeyDiffPress(r), Tensors(seed, L, H, G, D, n), "my[score=keydiff]")
+
+
+def adakv(w):
+    seed = 800
+    for L, H, G, D, n in SHAPES:
+        for i, r in enumerate(RATIOS):
+            for alpha in (0.2, 0.0, 1.0):
+                seed += 1
+                win = (16, 8, 5)[i]
+                t = Tensors(seed, L, H, G, D, n)
+                put(w, f"AdaKVPress: SnapKVPress w {win} alpha {alpha:g} r {r}", AdaKVPress(SnapKVPress(r, win, 5), alpha), t,
+                    f"my[score=wmass,w={win},pool=avg5,alloc=head,head_rule=safeguard,alpha={alpha:g},protect=window]",
+                    f"tokens {max(1, int(n * (1 - r)))}")
+
+
+def critical(w):
+    seed = 900
+    for L, H, G, D, n in SHAPES:
+        for i, r in enumerate(RATIOS):
+            seed += 1
+            win = (16, 8, 5)[i]
+            snap = f"score=wmass,w={win},pool=avg5,critical=50%,protect=window"
+            put(w, f"CriticalKVPress: SnapKVPress w {win} r {r}", CriticalKVPress(SnapKVPress(r, win, 5)), Tensors(seed, L, H, G, D, n),
+                f"my[{snap}]")
+            put(w, f"CriticalAdaKVPress: SnapKVPress w {win} r {r}", CriticalAdaKVPress(SnapKVPress(r, win, 5)),
+                Tensors(seed + 50, L, H, G, D, n), f"my[{snap},alloc=head,head_rule=safeguard,alpha=20%]", f"tokens {max(1, int(n * (1 - r)))}")
+
+
+def expected(w):
+    seed = 1000
+    for L, H, G, D, n in SHAPES:
+        for i, r in enumerate(RATIOS):
+            seed += 1
+            ahead, vnorm = ((512, True), (64, True), (7, False))[i]
+            put(w, f"ExpectedAttentionPress: ahead {ahead} vnorm {int(vnorm)} r {r}",
+                ExpectedAttentionPress(r, n_future_positions=ahead, use_vnorm=vnorm), Tensors(seed, L, H, G, D, n),
+                f"my[score=expected,ahead={ahead},vnorm={int(vnorm)},protect=sink4]")
+
+
+def lagkv(w):
+    """Whole partitions at half: what a rank in each and a top-k over all come to without a tie across partitions."""
+    seed = 1100
+    for H, G, n, lag, sink in ((4, 4, 131, 32, 4), (6, 2, 97, 16, 4), (8, 1, 203, 32, 0), (9, 3, 61, 8, 4), (2, 1, 30, 16, 4)):
+        for r in (0.25, 0.4, 0.5):
+            seed += 1
+            put(w, f"LagKVPress: lag {lag} sink {sink} n {n} r {r}", LagKVPress(r, sink, lag), Tensors(seed, 2, H, G, 8, n),
+                f"my[score=lagkv,lag={lag},protect=sink{sink}]")
+
+
+def finch(w):
+    """Without its weighting by visible counts, which is no score of ours, and without its re-rotation."""
+    seed = 1200
+    for H, G, n, win, chunk, r in ((4, 4, 131, 8, 40, 0.5), (6, 2, 97, 4, 32, 0.75), (8, 1, 203, 6, 50, 0.75), (9, 3, 61, 8, 61, 0.5)):
+        seed += 1
+        press = FinchPress(r, chunk, normalize_scores=False, rerotate_keys=False)
+        press.window_size = win
+        put(w, f"FinchPress: w {win} chunk {chunk} r {r}", press, Tensors(seed, 2, H, G, 8, n),
+            f"my[score=wmass,w={win},pool=none,within={chunk},protect=window]", ppm(r))
+
+
+READY = (snapkv, streaming, observed, pyramid, chunkkv, tova, norms, adakv, critical, expected, lagkv, finch)
+
+
 def main():
     torch.set_num_threads(1)
     w = Writer(sys.stdout, "made by make_kvpress.py with kvpress 0.5.5 and torch " + torch.__version__.split("+")[0])
-    for part in (snapkv, streaming, observed, pyramid, chunkkv):
+    for part in READY:
         part(w)
     print(w.cases, "cases", file=sys.stderr)
 

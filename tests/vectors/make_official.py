@@ -232,11 +232,179 @@ def streaming(w, root):
         decode(w, f"streaming-llm: {sinks} sinks {recent} recent", t, f"streaming[sinks={sinks}]", f"tokens {sinks + recent}", start, step)
 
 
+def tova(w, root):
+    m = load(root, "TOVA/src/tova_cache.py")
+    seed = 1600
+    for H, G, n, C in ((4, 4, 61, 20), (6, 2, 97, 24), (8, 1, 131, 13), (9, 3, 40, 30), (2, 1, 33, 50), (2, 2, 29, 1)):
+        seed += 1
+        t = Tensors(seed, 2, H, G, 8, n, T)
+
+        def start(l):
+            c = object.__new__(m.TOVACache)
+            c.cache_size, c.key_cache, c.value_cache = C, [t.k[l][None, :, :n]], [t.v[l][None, :, :n]]
+            c.reduce(0, t.attention(l)[None])
+            return c, cells(c.value_cache[0], t, l)
+
+        def step(c, l, pos, rows, held):
+            c.key_cache[0] = torch.cat([c.key_cache[0], t.k[l][None, :, pos:pos + 1]], 2)
+            c.value_cache[0] = torch.cat([c.value_cache[0], t.v[l][None, :, pos:pos + 1]], 2)
+            c.reduce(0, torch.stack(rows)[None, :, None])
+            return cells(c.value_cache[0], t, l)
+        decode(w, f"TOVA: C {C}", t, "my[score=last,heads=shared,schedule=step]", f"tokens {C}", start, step)
+
+
+def adaptive(t, make, base, alpha, win):
+    """A cluster of head budgets: what it kept, and whether its rounding met the total."""
+    kept, ties, exact = [], [], True
+    for l in range(t.L):
+        c = make(l)
+        k, q, v = (x[l][None, :, :t.n].clone() for x in (t.k, t.q, t.v))
+        with Topk() as seen:
+            _, v = quiet(c.update_kv, k, q, v)
+        lens = [int(x) for x in c.head_lens]
+        exact &= sum(lens) == t.G * (base + win) or base > t.n - win
+        at = 0
+        for g, m in enumerate(lens):
+            kept.append(sorted(positions(v[at:at + m], t.v[l][g])))
+            at += m
+        with Topk():
+            score = c.calcul_attn_sore(k.repeat_interleave(t.H // t.G, 1) if hasattr(c, "gqa_support") else k, q)[0]
+        flat = tied(score.flatten(), t.G * base) if base <= t.n - win else []   # the budgets
+        for g, m in enumerate(lens):
+            own = tied(score[g], m - win)                                       # the head's own cut
+            ties.append(sorted(set(own) | {j - g * score.shape[1] for j in flat if j // score.shape[1] == g}))
+    return kept, ties, exact
+
+
+def adakv_heads(w, root):
+    stub("flash_attn", "tiny_api_cuda")
+    ada = load(root, "AdaKV/adaptive_snapkv/monkeypatch/snapkv_utils.py")
+    fac = load(root, "KVCache-Factory/pyramidkv/pyramidkv_utils.py")
+    seed, inexact, all_ = 1700, 0, 0
+    for H, G, n, agg in ((4, 4, 131, None), (6, 2, 97, "mean"), (8, 1, 203, "max"), (9, 3, 61, "mean")):
+        for C in (n // 2, n // 4, n // 10):
+            for alpha in (0.0, 0.2, 0.5, 1.0):
+                seed += 1
+                win, base = 4, C - 4
+                spec = (f"my[score=wmass,w={win},pool=max7,group={agg or 'mean'},order=group-first,alloc=head,head_rule=blend,alpha={alpha:g},"
+                        "protect=window]")
+                t = Tensors(seed, 2, H, G, 8, n)
+                for name, make in (("AdaKV", lambda l: ada.AdaptiveSnapKVCluster(
+                        win, 7, "maxpool", C, alpha, 0, False, layer_idx=l, num_hidden_layers=2, gqa_support=agg is not None,
+                        num_key_value_groups=H // G, gqa_func=agg)),
+                        ("KVCache-Factory adakv", lambda l: fac.AdaKVCluster(win, 7, "maxpool", C, alpha, False, l, 2, agg or "mean"))):
+                    kept, ties, exact = adaptive(t, make, base, alpha, win)
+                    all_ += 1
+                    inexact += not exact
+                    if exact:
+                        w.case(f"{name}: {agg or 'no groups'} alpha {alpha:g} C {C}", t, spec, f"tokens {C}", kept, ties)
+    print(f"adakv: {inexact} of {all_} totals are off by its rounding, and left out", file=sys.stderr)
+
+
+def l2norm(w, root):
+    m = load(root, "KVCache-Factory/pyramidkv/pyramidkv_utils.py")
+    seed = 1900
+    for H, G, n in ((4, 4, 131), (6, 2, 97), (8, 1, 203)):
+        for C in (n // 2, n // 4, n // 10):
+            seed += 1
+            t = Tensors(seed, 3, H, G, 8, n)
+            kept, _ = prefill(t, lambda l: m.L2NormCluster(max_capacity_prompt=C, layer_idx=l, skip_layers=[0, 1]))
+            w.case(f"KVCache-Factory l2norm: C {C}", t, "my[score=knorm,skip=2]", f"tokens {C}", kept)
+
+
+def lagkv(w, root):
+    m = load(root, "LagKV/lag_kv.py")
+    seed = 2000
+    for H, G, n, sink, lag, ratio in ((4, 4, 131, 16, 32, 0.5), (6, 2, 97, 4, 16, 0.25), (8, 1, 203, 4, 64, 0.5), (9, 3, 61, 4, 8, 0.375),
+                                      (2, 2, 30, 4, 16, 0.5), (2, 1, 49, 0, 8, 0.125)):
+        seed += 1
+        t = Tensors(seed, 2, H, G, 8, n, T)
+
+        def start(l):
+            c = object.__new__(m.LagKV)
+            c.ratio, c.sink_size, c.lag_size, c.score_v_ratio, c.skip_layer_idx, c.use_then_compress = ratio, sink, lag, 1.0, [], True
+            c._compressed_len, c.key_cache, c.value_cache, c._seen_tokens = [], [], [], 0
+            c.update(t.k[l][None, :, :n].clone(), t.v[l][None, :, :n].clone(), 0)
+            return c, cells(c.value_cache[0], t, l)
+
+        def step(c, l, pos, rows, held):
+            c.update(t.k[l][None, :, pos:pos + 1], t.v[l][None, :, pos:pos + 1], 0)
+            return cells(c.value_cache[0], t, l)
+        decode(w, f"LagKV: lag {lag} sink {sink} ratio {ratio}", t, f"my[score=lagkv,lag={lag},protect=sink{sink},schedule=step]",
+               f"keep {round(ratio * 1000000)}", start, step)
+
+
+def kvcompress(w, root):
+    """Metrics and schedule of vllm-kvcompress as they are, but for what needs its CUDA operations: the squared sums of the
+    prefill and the count of blocks to free, three lines each, are written out here."""
+    stub("vllm", "vllm._custom_ops", "vllm.debug", "vllm.benchmark", "vllm.kvcompress", "vllm.kvcompress.block", "vllm.kvcompress.state")
+    B = 16
+
+    class Nothing:
+        do_checkpoint = False
+
+        def checkpoint(self, *a):
+            pass
+
+        def wrap(self):
+            return lambda f: f
+
+        def __getattr__(self, name):
+            return lambda *a, **k: None
+    sys.modules["vllm.debug"].CHECKPOINTER = sys.modules["vllm.benchmark"].BENCHMARKER = Nothing()
+
+    def count(out, logical, offsets, hanging, block, none, evicted):
+        flat, o = out.view(-1), offsets.flatten().tolist() + [logical.numel()]
+        for i in range(flat.numel()):
+            flat[i] = -(-int((logical[o[i]:o[i + 1]] != none).sum()) // block)
+    sys.modules["vllm._custom_ops"].count_block_evictions = count
+    m = load(root, "vllm-kvcompress/vllm/kvcompress/metrics.py")
+    m.count_block_evictions = count
+    torch.cuda.memory_allocated = lambda *a: 0
+    seed = 2100
+    for L, H, G, n, win, protected, free in ((3, 4, 4, 131, 8, 16, 39), (3, 6, 2, 97, 8, 32, 12), (2, 8, 1, 203, 16, 20, 11), (4, 9, 3, 160, 8, 16, 69)):
+        seed += 1
+        t = Tensors(seed, L, H, G, 8, n)
+        blocks = -(-n // B)
+        c = quiet(m.CompressionMetrics, block_size=B, num_layers=L, num_kv_heads=G, num_queries_per_kv=H // G, max_kv_per_sort=10**7,
+                  kv_head_bias_file=None, kv_head_bias_weight=0.0, device="cpu")
+        quiet(c.init_kv_metadata, L * G * blocks)
+        c.metrics.zero_()
+        ids = torch.arange(L * G * blocks)
+        c.seq_index_by_block[:] = 0
+        c.layer_index_by_block[:] = (ids // (G * blocks)).int()
+        c.head_index_by_block[:] = (ids // blocks % G).int()
+        c.logical_block_num_by_block[:] = (ids % blocks).int()
+        c.token_positions[:] = ((ids % blocks)[:, None] * B + torch.arange(B)).int()
+        for l in range(L):
+            sq = (t.attention(l)[:, -win:] ** 2).sum(1)
+            sq = torch.nn.functional.max_pool1d(sq[None], 7, 1, 3)[0]          # (H, n)
+            slots = torch.stack([((l * G + g) * blocks) * B + torch.arange(n) for g in range(G)], 1)
+            c.aggregate_prefill(sq.T.contiguous(), slots)
+        lens = torch.full((L, 1, G), n, dtype=torch.int)
+        hang = torch.full((1, L, G), (n - 1) % B + 1, dtype=torch.int)
+        offs = torch.arange(L * G, dtype=torch.int).view(1, L, G) * blocks * B
+        # every block of n tokens is full, but for the last; slots behind it have infinite metrics by their position
+        logical, kv, freed = quiet(c.schedule_evictions, [0], [n - 1], [free], lens, hang, offs, [protected])
+        kept = []
+        for i in range(L * G):
+            gone = logical[i * blocks * B:i * blocks * B + int(kv.flatten()[i])].tolist()
+            kept.append([j for j in range(n) if j not in set(gone)])
+        total = sum(map(len, kept))
+        assert total % (L * G) == 0 and int(freed.min()) > 0    # so that the total is a number of tokens for each cell
+        w.case(f"vllm-kvcompress: w {win} protected {protected} frees {free} blocks", t,
+               f"my[score=sqwmass,w={win},pool=max7,group=sum,unit=page,alloc=global,protect=recent{protected}]",
+               f"tokens {total // (L * G)}", kept)
+
+
+READY = (snapkv, factory, adakv, h2o, h2o_flexgen, streaming, tova, adakv_heads, l2norm, lagkv, kvcompress)
+
+
 def main():
     root = sys.argv[1]
     torch.set_num_threads(1)
     w = Writer(sys.stdout, "made by make_official.py with torch " + torch.__version__.split("+")[0])
-    for part in (snapkv, factory, adakv, h2o, h2o_flexgen, streaming):
+    for part in READY:
         part(w, root)
     print(w.cases, "cases", file=sys.stderr)
 

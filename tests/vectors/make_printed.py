@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Makes golden-printed.txt: what papers without code would keep, from their printed algorithms in plain Python.
+
+    python3 make_printed.py > golden-printed.txt                  (needs torch for the softmax; seconds)
+
+Written from the papers' text, apart from the C code. Each function names what it transcribes; where a paper leaves
+something open, the choice is the option that the case's method line spells out. golden.py has the format.
+"""
+import sys
+
+import torch
+from golden import TIE, Tensors, Writer
+
+STEPS = (0, 1, 2, 3, 5, 8, 13, 24)
+
+
+def best(score, k, where=None):
+    """Positions of the k largest, the earlier one at a tie; dies at a tie that isn't one of equal numbers, which another
+    order of summation would settle otherwise."""
+    order = sorted(range(len(score)), key=lambda j: (-score[j], j))
+    if 0 < k < len(order):
+        a, b = score[order[k - 1]], score[order[k]]
+        assert a == b or abs(a - b) > TIE * abs(a), f"too close to call at {where}: {a} {b}; take another seed"
+    return sorted(order[:k])
+
+
+class Decode:
+    """Rows over a cache that somebody thins: held[g] positions, ascending, per layer."""
+
+    def __init__(self, t, l, held):
+        self.t, self.l, self.held = t, l, [list(h) for h in held]
+
+    def row(self, step):
+        """Appends token `step` (1, 2, ...) everywhere and returns its probabilities, [H][held]."""
+        pos = self.t.n + step - 1
+        for h in self.held:
+            h.append(pos)
+        return [r.double().tolist() for r in self.t.row(self.l, pos, self.held)]
+
+
+def group_of(t, rows, how):
+    """Rows of query heads to rows of kv heads."""
+    m = t.H // t.G
+    f = {"mean": lambda x: sum(x) / len(x), "max": max, "sum": sum}[how]
+    return [[f(c) for c in zip(*rows[g * m:(g + 1) * m])] for g in range(t.G)]
+
+
+def mass(t, l, rows=None):
+    """[H][n]: attention received over all rows, or the last `rows`."""
+    a = t.attention(l).double()
+    return (a if rows is None else a[:, -rows:]).sum(1).tolist()
+
+
+def h2o(w):
+    """H2O, arXiv 2306.14048, algorithm 1: a running sum of attention; half of the budget for the newest; at each step
+    the candidates are what is held and the new token, and the one with the least leaves for good."""
+    def case(seed, L, H, G, n, C, norm, group, recent):
+        t = Tensors(seed, L, H, G, 8, n, STEPS[-1])
+        kept = {s: [] for s in STEPS}
+        newest = -(-C // 2) if recent == "half" else recent
+        for l in range(L):
+            sums = [dict(enumerate(s)) for s in group_of(t, mass(t, l), group)]
+            held = [list(range(n)) for _ in range(G)]
+            d = Decode(t, l, held)
+            for s in range(STEPS[-1] + 1):
+                if s:
+                    for g, r in enumerate(group_of(t, d.row(s), group)):
+                        for p, x in zip(d.held[g], r):
+                            sums[g][p] = sums[g].get(p, 0) + x
+                last = n + s - 1
+                for g in range(G):
+                    if len(d.held[g]) > C:
+                        old = d.held[g][:len(d.held[g]) - newest] if newest else d.held[g]
+                        score = [sums[g][p] / (last - p + 1 if norm == "visible" else 1) for p in old]
+                        stay = best(score, C - newest, (seed, l, g, s))
+                        d.held[g] = [old[i] for i in stay] + d.held[g][len(old):]
+                if s in kept:
+                    kept[s] += [list(h) for h in d.held]
+        w.case(f"H2O paper: norm {norm} group {group} recent {recent} C {C}", t,
+               f"h2o[norm={norm},group={group},recent={recent}]", f"tokens {C}", kept)
+    case(1, 2, 4, 4, 61, 16, "sum", "mean", "half")
+    case(2, 2, 6, 2, 97, 25, "sum", "mean", "half")
+    case(3, 1, 8, 1, 131, 13, "sum", "mean", "half")
+    case(4, 2, 6, 2, 97, 24, "visible", "mean", "half")
+    case(5, 1, 8, 1, 53, 20, "visible", "mean", 0)
+    case(6, 1, 9, 3, 61, 7, "sum", "max", 3)
+    case(7, 1, 3, 1, 40, 30, "sum", "sum", 1)
+    case(8, 1, 2, 2, 31, 50, "sum", "mean", "half")     # nothing leaves before the budget is full
+    case(9, 1, 4, 2, 37, 1, "sum", "mean", "half")      # a budget of one keeps the newest
+
+
+def chunkkv(w):
+    """ChunkKV, arXiv 2502.00299, algorithm 1: scores of the last w queries, summed; chunks of c; the floor(L / c) best
+    stay, and the window after them. Per layer and head. Whole chunks, where a sum ranks as a mean does."""
+    seed = 100
+    for H, G, chunks, c, win, k in ((4, 4, 12, 10, 8, 5), (6, 2, 9, 10, 16, 3), (8, 1, 29, 7, 4, 3), (9, 3, 40, 5, 8, 4)):
+        seed += 1
+        n = chunks * c + win
+        t = Tensors(seed, 2, H, G, 8, n)
+        kept = []
+        for l in range(2):
+            for s in group_of(t, mass(t, l, win), "mean"):
+                top = best([sum(s[i * c:(i + 1) * c]) for i in range(chunks)], k, (seed, l))
+                kept.append([j for i in top for j in range(i * c, (i + 1) * c)] + list(range(n - win, n)))
+        w.case(f"ChunkKV paper: chunk {c} w {win}, {k} of {chunks}", t, f"chunkkv[w={win},chunk={c}]", f"tokens {k * c + win + c // 2}", kept)
+
+
+def shotkv(w):
+    """ShotKV, arXiv 2502.01941 v4, section 5.1 and algorithm 1. P = mean over a shot's tokens of the attention received,
+    summed over heads; whole shots from the best down while they fit r_p of the prompt; generated tokens by the current
+    row alone, summed over heads, max(1, floor(r_d m)) of the m generated so far. Text outside shots stays and counts."""
+    def case(seed, L, H, G, n, shots, ppm, spec, norm="sum", rows=None, scope="layer", overflow="stop", force=0, decode=None, recent=1):
+        t = Tensors(seed, L, H, G, 8, n, STEPS[-1])
+        inside = {j for a, b in shots for j in range(a, b)}
+        outside = [j for j in range(n) if j not in inside]
+        room = n * ppm // 1000000 - len(outside)
+        score = []
+        for l in range(L):
+            col = [sum(c) for c in zip(*mass(t, l, rows))]
+            if norm == "visible":
+                col = [x / (n - j) for j, x in enumerate(col)]
+            score.append([sum(col[a:b]) / (b - a) for a, b in shots])
+        if scope == "all":
+            score = [[sum(c) for c in zip(*score)]] * L
+        kept = {s: [] for s in STEPS}
+        for l in range(L):
+            left, stay = room, []
+            for i in sorted(range(len(shots)), key=lambda i: -score[l][i]):
+                size = shots[i][1] - shots[i][0]
+                if size <= left or (force and not stay and i == max(range(len(shots)), key=lambda x: score[l][x])):
+                    stay.append(i)
+                    left -= size
+                elif overflow == "stop":
+                    break
+            prompt = sorted(outside + [j for i in stay for j in range(*shots[i])])
+            share = ppm if decode is None else decode
+            d = Decode(t, l, [prompt] * G)
+            for s in range(STEPS[-1] + 1):
+                if s:
+                    rows_ = d.row(s)
+                    made = d.held[0][len(prompt):]
+                    k = max(1, s * share // 1000000)
+                    if len(made) > k:
+                        col = [sum(c) for c in zip(*rows_)][len(prompt):]
+                        newest = made[max(0, len(made) - recent):] if recent else []
+                        old = made[:len(made) - len(newest)]
+                        made = [old[i] for i in best(col[:len(old)], max(0, k - len(newest)), (seed, l, s))] + newest
+                    d.held = [prompt + made for _ in range(G)]
+                if s in kept:
+                    kept[s] += [list(h) for h in d.held]
+        w.case(f"ShotKV paper: {len(shots)} shots {spec or 'defaults'} {ppm / 10000:g} %", t, f"shotkv[{spec}]", f"keep {ppm}", kept, shots=shots)
+    eight = [(9, 22), (22, 41), (43, 50), (50, 71), (72, 84), (84, 99), (99, 113), (115, 128)]
+    three = [(0, 11), (13, 40), (41, 52)]
+    case(201, 3, 4, 4, 140, eight, 500000, "")
+    case(202, 3, 6, 2, 140, eight, 250000, "overflow=skip", overflow="skip")
+    case(203, 3, 8, 1, 140, eight, 100000, "force=1", force=1)
+    case(204, 3, 6, 2, 140, eight, 400000, "scope=all_layers", scope="all")
+    case(205, 2, 9, 3, 61, three, 600000, "norm=visible", norm="visible")
+    case(206, 2, 4, 2, 61, three, 500000, "rows=window,w=8,decode=30%,decode_recent=2", rows=8, decode=300000, recent=2)
+    case(207, 2, 3, 1, 61, three, 500000, "decode=12.5%", decode=125000)
+    case(208, 3, 6, 2, 140, eight, 700000, "overflow=skip,norm=visible,scope=all_layers,decode=80%", "visible", None, "all", "skip", decode=800000)
+
+
+def main():
+    torch.set_num_threads(1)
+    w = Writer(sys.stdout, "made by make_printed.py")
+    for part in (h2o, chunkkv, shotkv):
+        part(w)
+    print(w.cases, "cases", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
