@@ -77,10 +77,13 @@ class Tensors:
                 for h in range(self.H)]
 
 
-def positions(rows, of):
-    """Positions of value rows (m, D) among those of (n, D): how a kept set is read off a cache."""
-    index = {r.tobytes(): i for i, r in enumerate(of.numpy())}
-    return [index[r.tobytes()] for r in rows.numpy()]
+def positions(k, v, of_k, of_v):
+    """Positions of rows (m, D) among those of (n, D), by keys and values together (equal tokens have equal values in a
+    model's first layer, coarse tensors equal keys): how a kept set is read off a cache."""
+    rows = lambda *x: [r.tobytes() for r in torch.cat(x, -1).numpy()]
+    index = {r: i for i, r in enumerate(rows(of_k, of_v))}
+    assert len(index) == of_k.shape[0]
+    return [index[r] for r in rows(k, v)]
 
 
 def tied(scores, k):

@@ -5,7 +5,7 @@
 
 Each press compresses one layer after the other: keys and values as made, queries as the hidden states behind a
 projection that changes nothing, attention their softmax. Budgets are the press's own kept counts, int() truncation and
-all, given to us in tokens; where ours takes a share, in millionths. Kept positions are found again by their values.
+all, given to us in tokens; where ours takes a share, in millionths. Kept positions are found again by their rows.
 """
 import sys
 from types import SimpleNamespace
@@ -81,7 +81,7 @@ def run(press, t, attentions=True):
             flat = tied(score.flatten(), count)     # the worst are taken: a tie is a tie
             ties += [[j - g * n for j in flat if j // n == g] for g in range(t.G)]
             continue
-        kept += [sorted(positions(v[0, g], t.v[l][g, :n])) for g in range(t.G)]
+        kept += [sorted(positions(k[0, g], v[0, g], t.k[l][g, :n], t.v[l][g, :n])) for g in range(t.G)]
         for g in range(t.G):
             if isinstance(press, FinchPress):
                 ties.append([])     # a call for each chunk, and none of them tied

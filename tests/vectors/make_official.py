@@ -45,10 +45,9 @@ def quiet(f, *a, **k):
         return f(*a, **k)
 
 
-def cells(rows, t, l):
-    """Kept positions of a (1, heads, m, D) value cache or a list of (m, D)."""
-    heads = rows[0] if isinstance(rows, torch.Tensor) else rows
-    return [sorted(positions(heads[g].reshape(-1, t.D), t.v[l][g])) for g in range(t.G)]
+def cells(k, v, t, l):
+    """Kept positions of a (1, heads, m, D) cache."""
+    return [sorted(positions(k[0, g], v[0, g], t.k[l][g], t.v[l][g])) for g in range(t.G)]
 
 
 def prefill(t, make, ties_of="last"):
@@ -59,8 +58,8 @@ def prefill(t, make, ties_of="last"):
         c = make(l)
         k, q, v = (x[l][None, :, :n].clone() for x in (t.k, t.q, t.v))
         with Topk() as seen:
-            _, v = quiet(c.update_kv, k, q, v, None, t.H // t.G) if ties_of != "ada" else quiet(c.update_kv, k, q, v)
-        kept += cells(v, t, l)
+            k, v = quiet(c.update_kv, k, q, v, None, t.H // t.G) if ties_of != "ada" else quiet(c.update_kv, k, q, v)
+        kept += cells(k, v, t, l)
         if seen.calls:
             score, count = seen.calls[-1]
             ties += [tied(score[0, g], count) for g in range(t.G)]
@@ -170,15 +169,14 @@ def h2o(w, root):
             c = quiet(m.H2OKVCache_LayerWise, hh, recent)
             n = t.n
             past = c((t.k[l][None, :, :n], t.v[l][None, :, :n]), t.attention(l)[None])
-            return [c, past], cells(past[1], t, l)
+            return [c, past], cells(*past, t, l)
 
         def step(state, l, pos, rows, held):
             c, past = state
-            order = [positions(past[1][0, g], t.v[l][g]) + [pos] for g in range(t.G)]
-            assert order == held
+            assert [h + [pos] for h in cells(*past, t, l)] == held
             past = tuple(torch.cat([p, x[l][None, :, pos:pos + 1]], 2) for p, x in zip(past, (t.k, t.v)))
             state[1] = c(past, torch.stack(rows)[None, :, None])
-            return cells(state[1][1], t, l)
+            return cells(*state[1], t, l)
         decode(w, name, t, spec, f"tokens {hh + recent}", start, step)
 
     seed = 1400
@@ -201,7 +199,7 @@ def h2o_flexgen(w, root):
         def start(l):
             k, v = (x[l][:, :t.n].transpose(0, 1) for x in (t.k, t.v))
             k, v, acc = dev._heavy_hitter_pruning(None, k, v, t.attention(l), hh)
-            return [v.transpose(0, 1), acc], [positions(v[:, g], t.v[l][g]) for g in range(t.G)]
+            return [v, acc], [positions(k[:, g], v[:, g], t.k[l][g], t.v[l][g]) for g in range(t.G)]
 
         def step(state, l, pos, rows, held):
             v, acc = state
@@ -223,12 +221,12 @@ def streaming(w, root):
 
         def start(l):
             past = c([(t.k[l][None, :, :t.n], t.v[l][None, :, :t.n])])
-            return [past], cells(past[0][1], t, l)
+            return [past], cells(*past[0], t, l)
 
         def step(state, l, pos, rows, held):
             past = [[torch.cat([p, x[l][None, :, pos:pos + 1]], 2) for p, x in zip(state[0][0], (t.k, t.v))]]
             state[0] = c(past)
-            return cells(state[0][0][1], t, l)
+            return cells(*state[0][0], t, l)
         decode(w, f"streaming-llm: {sinks} sinks {recent} recent", t, f"streaming[sinks={sinks}]", f"tokens {sinks + recent}", start, step)
 
 
@@ -243,13 +241,13 @@ def tova(w, root):
             c = object.__new__(m.TOVACache)
             c.cache_size, c.key_cache, c.value_cache = C, [t.k[l][None, :, :n]], [t.v[l][None, :, :n]]
             c.reduce(0, t.attention(l)[None])
-            return c, cells(c.value_cache[0], t, l)
+            return c, cells(c.key_cache[0], c.value_cache[0], t, l)
 
         def step(c, l, pos, rows, held):
             c.key_cache[0] = torch.cat([c.key_cache[0], t.k[l][None, :, pos:pos + 1]], 2)
             c.value_cache[0] = torch.cat([c.value_cache[0], t.v[l][None, :, pos:pos + 1]], 2)
             c.reduce(0, torch.stack(rows)[None, :, None])
-            return cells(c.value_cache[0], t, l)
+            return cells(c.key_cache[0], c.value_cache[0], t, l)
         decode(w, f"TOVA: C {C}", t, "my[score=last,heads=shared,schedule=step]", f"tokens {C}", start, step)
 
 
@@ -260,12 +258,12 @@ def adaptive(t, make, base, alpha, win):
         c = make(l)
         k, q, v = (x[l][None, :, :t.n].clone() for x in (t.k, t.q, t.v))
         with Topk() as seen:
-            _, v = quiet(c.update_kv, k, q, v)
+            kk, vv = quiet(c.update_kv, k, q, v)
         lens = [int(x) for x in c.head_lens]
         exact &= sum(lens) == t.G * (base + win) or base > t.n - win
         at = 0
         for g, m in enumerate(lens):
-            kept.append(sorted(positions(v[at:at + m], t.v[l][g])))
+            kept.append(sorted(positions(kk[at:at + m], vv[at:at + m], t.k[l][g], t.v[l][g])))
             at += m
         with Topk():
             score = c.calcul_attn_sore(k.repeat_interleave(t.H // t.G, 1) if hasattr(c, "gqa_support") else k, q)[0]
@@ -325,11 +323,11 @@ def lagkv(w, root):
             c.ratio, c.sink_size, c.lag_size, c.score_v_ratio, c.skip_layer_idx, c.use_then_compress = ratio, sink, lag, 1.0, [], True
             c._compressed_len, c.key_cache, c.value_cache, c._seen_tokens = [], [], [], 0
             c.update(t.k[l][None, :, :n].clone(), t.v[l][None, :, :n].clone(), 0)
-            return c, cells(c.value_cache[0], t, l)
+            return c, cells(c.key_cache[0], c.value_cache[0], t, l)
 
         def step(c, l, pos, rows, held):
             c.update(t.k[l][None, :, pos:pos + 1], t.v[l][None, :, pos:pos + 1], 0)
-            return cells(c.value_cache[0], t, l)
+            return cells(c.key_cache[0], c.value_cache[0], t, l)
         decode(w, f"LagKV: lag {lag} sink {sink} ratio {ratio}", t, f"my[score=lagkv,lag={lag},protect=sink{sink},schedule=step]",
                f"keep {round(ratio * 1000000)}", start, step)
 
