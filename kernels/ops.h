@@ -311,6 +311,89 @@ struct kvt_pick_units_args {
     float *threshold;        /* (R) score of the last unit kept; or NULL */
 };
 
+/* ---- score: what cached slots are worth without their rows of attention, and what a branch has lost of one ------ */
+
+/* Slots [0, n) of the cells of (branch, layer), in slot order; of a shorter cell all. Outputs are (G, ld), written there. */
+struct kvt_slots {
+    struct kvt_cache *cache;
+    int branch, layer, n;
+};
+
+struct kvt_norms_args {      /* Euclidean norms of cached keys and values */
+    struct kvt_slots at;
+    float *key, *value;      /* (G, ld), each may be NULL */
+    int ld;
+};
+
+/* KeyDiff: minus the cosine of a key with the mean of the cell's unit keys. A zero key has cosine 0. */
+struct kvt_keydiff_args {
+    struct kvt_slots at;
+    float *out;              /* (G, ld) */
+    int ld;
+};
+
+/* LagKV: slots from `sink` on in partitions of `lag`; partition p is measured by the range, per channel, of p + 1: x = (v - min) /
+ * (max - min), 0 where max = min; the deviation of x over channels (divided by D - 1), softmax over p's slots; mean of K's and V's.
+ * rank: the place of a slot's score in its partition instead, ascending from 0, over lag (kvpress); equal scores in order of slots.
+ * 1 where there is nothing to be measured by: sinks, the last whole partition and what follows it. A cell too short for two
+ * partitions: 1 for sinks, then rising: (j - sink) / (n - sink), so that the newest stay. D > 1. */
+struct kvt_lag_args {
+    struct kvt_slots at;
+    int sink, lag;
+    bool rank;
+    float *out;              /* (G, ld) */
+    int ld;
+};
+
+/* CriticalKV: ||W_O v||_1, W_O's columns of a query head by the value of its kv head, mean over the heads of a group. */
+struct kvt_out_norms_args {
+    struct kvt_slots at;
+    struct kvt_mat w;        /* W_O (E, H D) */
+    int H;
+    float *out;              /* (G, ld) */
+    int ld;
+};
+
+/* Mean and covariance of unrotated queries over the rows of a pass, run by run: each call takes the rows of one run whose
+ * position is >= skip and joins them to `seen` rows of the calls before (0: the first; what the arrays hold is ignored). */
+struct kvt_query_stats_args {
+    const float *q;          /* (T, H, D), not rotated */
+    int T, H, D;
+    int seen;
+    float *mean;             /* (H, D) */
+    float *scatter;          /* (H, D, D) sum of (q - mean)(q - mean)'; over the rows seen it is the covariance */
+};
+
+/* Expected Attention: softmax over slots [sink, n) of m.k / sqrt(D) + k'Sk / (2 D), mean over the heads of a group; m and S are mean
+ * and covariance turned by R, the mean of the rotations of positions [from, from + ahead): m = R mean, S = R cov R'. 0 for sinks. */
+struct kvt_expected_args {
+    struct kvt_slots at;
+    int H, sink;
+    const float *mean;       /* (H, D) */
+    const float *scatter;    /* (H, D, D), or NULL: without the second term */
+    int rows;                /* that scatter was gathered over */
+    struct kvt_rope rope;    /* with factors of all those positions */
+    int from, ahead;
+    float scale;             /* 1 / sqrt(D); the second term takes its square, halved */
+    float *out;              /* (G, ld) */
+    int ld;
+};
+
+/* What B branches have lost of one row of the full branch: the row's mass on slots of the full cells whose positions the
+ * branch's cell doesn't hold. Exactly 0 where it holds them all. */
+struct kvt_missing_args {
+    struct kvt_cache *cache;
+    int layer, H;
+    int full;                /* the branch whose row it is */
+    const float *row;        /* (H, row_ld) in slot order of its cells */
+    int row_ld;
+    int B;
+    const int32_t *branch;   /* host, (B) */
+    int n_sink;
+    float *lost;             /* (B, H) */
+    float *lost_rest;        /* (B, H) positions below n_sink left out of both: lost there / all mass there, 0 of nothing; or NULL */
+};
+
 /* ---- attn ------------------------------------------------------------------------------------- */
 
 /* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `row`,
@@ -419,6 +502,15 @@ struct kvt_ops {
     int (*segment_mean)(struct kvt_dev *dev, const struct kvt_segment_mean_args *a);
     int (*topk)(struct kvt_dev *dev, const struct kvt_topk_args *a);
     int (*pick_units)(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
+
+    /* score */
+    int (*norms)(struct kvt_dev *dev, const struct kvt_norms_args *a);
+    int (*keydiff)(struct kvt_dev *dev, const struct kvt_keydiff_args *a);
+    int (*lag)(struct kvt_dev *dev, const struct kvt_lag_args *a);
+    int (*out_norms)(struct kvt_dev *dev, const struct kvt_out_norms_args *a);
+    int (*query_stats)(struct kvt_dev *dev, const struct kvt_query_stats_args *a);
+    int (*expected)(struct kvt_dev *dev, const struct kvt_expected_args *a);
+    int (*missing)(struct kvt_dev *dev, const struct kvt_missing_args *a);
 
     /* attn */
     int (*attn)(struct kvt_dev *dev, const struct kvt_attn_args *a);

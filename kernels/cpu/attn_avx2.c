@@ -1,5 +1,6 @@
 /* attn with 8-float vectors. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/score.h"
 #include "kernels/cpu/simd.h"
 
 #if defined(KVT_X86)
@@ -50,8 +51,10 @@ VEC vf v_exp(vf x)
 }
 
 #include "kernels/cpu/attn_body.h"
+#include "kernels/cpu/score_body.h"
 
 const struct kvt_attn_kernel kvt_attn_avx2 = {part, scores, softmax, values, columns};
+const struct kvt_score_kernel kvt_score_avx2 = SCORE_KERNEL;
 #else
 typedef int kvt_no_attn_avx2; /* another machine: the file is empty */
 #endif

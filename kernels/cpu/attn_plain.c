@@ -1,5 +1,6 @@
 /* attn in plain C, four floats at a time: any machine. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/score.h"
 
 #include <limits.h>
 #include <math.h>
@@ -61,5 +62,7 @@ VEC vf v_exp(vf x)
 }
 
 #include "kernels/cpu/attn_body.h"
+#include "kernels/cpu/score_body.h"
 
 const struct kvt_attn_kernel kvt_attn_plain = {part, scores, softmax, values, columns};
+const struct kvt_score_kernel kvt_score_plain = SCORE_KERNEL;

@@ -35,6 +35,15 @@ int kvt_cpu_segment_mean(struct kvt_dev *dev, const struct kvt_segment_mean_args
 int kvt_cpu_topk(struct kvt_dev *dev, const struct kvt_topk_args *a);
 int kvt_cpu_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
 
+/* score.c */
+int kvt_cpu_norms(struct kvt_dev *dev, const struct kvt_norms_args *a);
+int kvt_cpu_keydiff(struct kvt_dev *dev, const struct kvt_keydiff_args *a);
+int kvt_cpu_lag(struct kvt_dev *dev, const struct kvt_lag_args *a);
+int kvt_cpu_out_norms(struct kvt_dev *dev, const struct kvt_out_norms_args *a);
+int kvt_cpu_query_stats(struct kvt_dev *dev, const struct kvt_query_stats_args *a);
+int kvt_cpu_expected(struct kvt_dev *dev, const struct kvt_expected_args *a);
+int kvt_cpu_missing(struct kvt_dev *dev, const struct kvt_missing_args *a);
+
 /* attn.c */
 int kvt_cpu_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
 

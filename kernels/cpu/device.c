@@ -82,5 +82,13 @@ const struct kvt_ops kvt_ops_cpu = {
     .topk = kvt_cpu_topk,
     .pick_units = kvt_cpu_pick_units,
 
+    .norms = kvt_cpu_norms,
+    .keydiff = kvt_cpu_keydiff,
+    .lag = kvt_cpu_lag,
+    .out_norms = kvt_cpu_out_norms,
+    .query_stats = kvt_cpu_query_stats,
+    .expected = kvt_cpu_expected,
+    .missing = kvt_cpu_missing,
+
     .attn = kvt_cpu_attn,
 };

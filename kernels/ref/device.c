@@ -55,5 +55,13 @@ const struct kvt_ops kvt_ops_ref = {
     .topk = kvt_ref_topk,
     .pick_units = kvt_ref_pick_units,
 
+    .norms = kvt_ref_norms,
+    .keydiff = kvt_ref_keydiff,
+    .lag = kvt_ref_lag,
+    .out_norms = kvt_ref_out_norms,
+    .query_stats = kvt_ref_query_stats,
+    .expected = kvt_ref_expected,
+    .missing = kvt_ref_missing,
+
     .attn = kvt_ref_attn,
 };

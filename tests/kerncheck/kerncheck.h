@@ -49,14 +49,14 @@ struct kc {
 };
 
 struct kc_subject {
-    const char *name;          /* "elem", "linear", "attn", "cache" */
+    const char *name;          /* "elem", "linear", "attn", "cache", "score" */
     void (*check)(struct kc *k);
     void (*bench)(struct kc *k);
     /* Replaces one op in the table by a subtly wrong one and returns what is wrong with it; NULL when i is past
      * the last. Each of them must be caught by check(). */
     const char *(*sabotage)(struct kvt_ops *ops, int i);
 };
-extern const struct kc_subject kc_elem, kc_linear, kc_attn, kc_cache;
+extern const struct kc_subject kc_elem, kc_linear, kc_attn, kc_cache, kc_score;
 
 /* ---- random numbers and fills ---- */
 
