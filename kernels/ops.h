@@ -214,6 +214,7 @@ struct kvt_cache_bytes {     /* K and V only; positions and tables are counted a
     size_t held;             /* pages that anybody holds: what this run holds */
     size_t alone;            /* pages of the asked branch: what it would hold by itself */
     size_t own;              /* pages that only the asked branch holds */
+    size_t peak;             /* the most that `held` ever was */
     size_t tables;           /* positions, tables and counts of the whole cache */
 };
 
@@ -445,6 +446,28 @@ struct kvt_attn_args {
     const struct kvt_see *see; /* or NULL */
 };
 
+/* What branches lost of one row of attention (measures.md 3): the row is that of branch `from`, slot j of whose cells holds
+ * position j; the others' cells hold some of those positions, in any order. All outputs are host memory, NULL = not asked.
+ * The restricted output of a head is the sum of p v over the positions held, divided by the sum of p over them, with p and v
+ * those of `from`; 0 where nothing is held. Errors are relative L2 norms over the H D values of a layer: |x - out| / |out|;
+ * exactly 0 where nothing is missing and where the outputs are equal; NaN where out is 0 and x isn't. */
+struct kvt_lost_args {
+    struct kvt_cache *cache;
+    int layer, H;
+    int from;
+    const float *row;        /* (H, ld) probabilities in slot order */
+    int ld;
+    const float *out;        /* (H, D) what the row's attention gave */
+    int B;
+    const int32_t *branch;   /* host, (B) */
+    const float *const *own; /* host, (B): what each branch's own attention gave, (H, D); or NULL */
+    int n_sink;
+    float *lost;             /* (B, H) sum of p over the positions that the branch doesn't hold */
+    float *lost_rest;        /* (B, H) the same over positions >= n_sink, of a row renormalised to them; 0 where it has none */
+    float *local;            /* (B) error of the restricted output */
+    float *propagated;       /* (B) error of own[b] */
+};
+
 /* ---- the table -------------------------------------------------------------------------------- */
 
 struct kvt_dev; /* one opened backend: threads or a stream, scratch, error text. One thread at a time. */
@@ -514,6 +537,7 @@ struct kvt_ops {
 
     /* attn */
     int (*attn)(struct kvt_dev *dev, const struct kvt_attn_args *a);
+    int (*lost)(struct kvt_dev *dev, const struct kvt_lost_args *a);
 };
 
 /* "ref" or "cpu"; NULL if there is no such backend in this process. */

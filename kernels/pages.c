@@ -75,6 +75,8 @@ static int32_t take(struct kvt_cache *c)
     int32_t page = c->free_page[--c->n_free];
     assert(c->refs[page] == 0);
     c->refs[page] = 1;
+    if (c->n_page - c->n_free > c->peak)
+        c->peak = c->n_page - c->n_free;
     return page;
 }
 
@@ -404,6 +406,7 @@ void kvt_pages_bytes(const struct kvt_cache *c, int branch, struct kvt_cache_byt
     for (size_t i = 0; i < cell_count(c); i++)
         entries += (size_t)c->cell[i].cap;
     out->held = (size_t)(c->n_page - c->n_free) * c->page_bytes;
+    out->peak = (size_t)c->peak * c->page_bytes;
     out->alone = alone * c->page_bytes;
     out->own = only * c->page_bytes;
     out->tables = sizeof *c + cell_count(c) * sizeof *c->cell + (size_t)c->cap_slab * sizeof *c->slab +

@@ -47,4 +47,7 @@ int kvt_cpu_missing(struct kvt_dev *dev, const struct kvt_missing_args *a);
 /* attn.c */
 int kvt_cpu_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
 
+/* lost.c */
+int kvt_cpu_lost(struct kvt_dev *dev, const struct kvt_lost_args *a);
+
 #endif

@@ -91,4 +91,5 @@ const struct kvt_ops kvt_ops_cpu = {
     .missing = kvt_cpu_missing,
 
     .attn = kvt_cpu_attn,
+    .lost = kvt_cpu_lost,
 };

@@ -64,4 +64,5 @@ const struct kvt_ops kvt_ops_ref = {
     .missing = kvt_ref_missing,
 
     .attn = kvt_ref_attn,
+    .lost = kvt_ref_lost,
 };
