@@ -27,6 +27,11 @@ static const struct kvt_see *look_before(void *self, int layer, int row0, int n)
 static int look_after(void *self, int layer, int row0, int n, struct kvt_err *err)
 {
     struct kvt_session *s = self;
+    if (s->fidelity.on) {
+        int rc = kvt_fidelity_look(s, layer, row0, n, err);
+        if (rc)
+            return rc;
+    }
     for (int t = row0; t < row0 + n; t++) {
         if (!s->r_stream[t])
             continue;
@@ -61,6 +66,8 @@ static void put_row(struct kvt_session *s, int t, struct kvt_stream_state *st, b
     s->r_renumber[t] = renumber;
     s->r_stream[t] = steps ? st : NULL;
     s->r_at[t] = steps && kvt_evictor_wants_row(st->evictor) ? (*blocks)++ : -1;
+    if (s->full_row && s->step && st == &s->branch[0].forced)
+        s->r_at[t] = s->n_blocks;
 }
 
 /* Logits of n hidden rows at s->x into logits rows [first, first + n). */
@@ -227,9 +234,11 @@ static int advance(struct kvt_session *s, struct step_state *st, int k, struct k
         }
     }
     st->n_rows = T;
+    s->fidelity.on = st->forced_on && s->full_row;
     if (!T) /* the last free-running text has just ended */
         return 0;
     int rc = kvt_lockstep_feed(s, T, err);
+    s->fidelity.on = false;
     return rc ? rc : head(s, T, 0, err);
 }
 
@@ -330,6 +339,8 @@ int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
             note_choice(s, &st, k);
         if (!rc)
             rc = advance(s, &st, k, err);
+        if (!rc && forced && s->full_row)
+            rc = kvt_fidelity_step(s, k, err);
         if (!rc && lockstep) {
             s->steps = k;
             rc = note_step(s, k, step0, err);

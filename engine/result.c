@@ -1,4 +1,5 @@
 /* What a session can say afterwards. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,15 +12,25 @@ int kvt_session_steps(const struct kvt_session *s) { return s->steps; }
 const char *kvt_session_device(const struct kvt_session *s) { return s->ops->describe(s->dev); }
 int64_t kvt_session_phase_ns(const struct kvt_session *s, enum kvt_phase phase) { return s->phase_ns[phase]; }
 
+/* A mean over the steps measured; NaN where there are none. */
+static double mean_of(const struct kvt_fidelity *f, bool asked, int branch, int what)
+{
+    return asked && f->steps ? f->sum[4 * branch + what] / f->steps : NAN;
+}
+
 int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branch_result *out)
 {
     if (branch < 0 || branch >= s->n)
         return KVT_EUSAGE;
     const struct kvt_branch *b = &s->branch[branch];
+    const struct kvt_fidelity *f = &s->fidelity;
     *out = (struct kvt_branch_result){
         .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
         .diverged = b->diverged, .mean_kl = b->n_said ? b->kl_sum / b->n_said : 0,
-        .top1_agree = b->n_said ? (double)b->n_agree / b->n_said : 1, .effective_keep = b->effective_keep,
+        .top1_agree = b->n_said ? (double)b->n_agree / b->n_said : 1,
+        .lost_mass = mean_of(f, f->lost, branch, 0), .lost_rest = mean_of(f, f->lost, branch, 1),
+        .output_local = mean_of(f, f->output, branch, 2), .output_propagated = mean_of(f, f->output, branch, 3),
+        .effective_keep = b->effective_keep,
         .bytes_after = b->bytes_after, .bytes_last = b->bytes_last,
         .bytes_mean = s->steps ? b->bytes_sum / s->steps : (double)b->bytes_after };
     return 0;

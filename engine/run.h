@@ -3,6 +3,7 @@
 #define KVT_ENGINE_RUN_H
 
 #include "engine/branch.h"
+#include "engine/fidelity.h"
 #include "engine/forward.h"
 #include "engine/observe.h"
 #include "kvt/session.h"
@@ -30,6 +31,9 @@ struct kvt_session {
     float *logits;                 /* (max_rows, V) */
     float *row;                    /* (blocks, H, max_slots) decode rows of those who ask */
     int n_blocks;
+    bool full_row;                 /* the full branch's row of each step is wanted: block n_blocks of `row` */
+    int n_sink;                    /* positions below it are sinks */
+    struct kvt_fidelity fidelity;
     int steps;                     /* lockstep steps done */
     uint64_t logits_hash;
     int64_t phase_ns[KVT_N_PHASE];

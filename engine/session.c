@@ -69,6 +69,8 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
                         o->n_prompt, o->n_new, o->n_prompt + o->n_new, o->n_prompt + o->n_new - shape->context_tok, shape->context_tok);
     if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
         return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
+    if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
+        return kvt_fail(err, KVT_EUSAGE, "fidelity compares branches on the full branch's text; decode forced or both");
     return check_windows(o, err);
 }
 
@@ -157,7 +159,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     int n_pos = o->n_prompt + o->n_new + 1;
     out->work_bytes = kvt_forward_work_bytes(s, run_of(o), n_pos)
         + ((size_t)prefill_of(o) * s->E + (size_t)rows_of_call(o) * s->E + (size_t)copies * s->V
-           + (size_t)copies * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
+           + (size_t)(copies + (o->lost_mass || o->output_error)) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
     return 0;
 }
 
@@ -264,7 +266,12 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->x_prefill = device_floats(s, (size_t)s->n_prefill, (size_t)shape->E);
     s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
-    s->row = device_floats(s, (size_t)s->n_blocks * (size_t)shape->H, (size_t)s->max_slots);
+    s->full_row = s->o.lost_mass || s->o.output_error;
+    s->n_sink = w.n_sink;
+    s->row = device_floats(s, (size_t)(s->n_blocks + s->full_row) * (size_t)shape->H, (size_t)s->max_slots);
+    rc = kvt_fidelity_open(s, err);
+    if (rc)
+        return rc;
     if (!s->x_prefill || !s->x || !s->logits || !s->row || host_arrays(s))
         return kvt_fail(err, KVT_ENOMEM, "no memory for %d rows of logits and hidden states", s->max_rows);
     s->decode_see = (struct kvt_see){ .row_at = s->r_at, .row = s->row, .row_ld = s->max_slots };
@@ -307,6 +314,7 @@ void kvt_session_close(struct kvt_session **session)
         void *own[] = { s->x_prefill, s->x, s->logits, s->row };
         for (size_t i = 0; i < sizeof own / sizeof *own; i++)
             s->ops->free(s->dev, own[i]);
+        kvt_fidelity_close(s);
         kvt_observer_close(&s->observer);
         kvt_forward_close(&s->forward);
         s->ops->cache_close(s->dev, &s->cache);

@@ -15,7 +15,7 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *keep, *remove, *tokens, *layers, *heads;
+    const char *methods, *keep, *remove, *tokens, *layers, *heads, *fidelity;
     bool keep_given, remove_given, tokens_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;

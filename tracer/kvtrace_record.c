@@ -73,6 +73,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->span = p->span, plan->n_spans = prompt->n_spans;
     plan->branch = p->branch, plan->n_branches = run->n_branches + 1, plan->n_new = run->o.n_new;
     plan->wants = &run->wants;
+    plan->lost_mass = run->session.lost_mass, plan->output_error = run->session.output_error;
     plan->n_windows = kvt_session_windows(&run->session, &run->wants, plan->window);
     plan->protocol = kvtrace_protocols[run->o.protocol], plan->decode = kvtrace_decodes[run->o.decode];
     plan->compute = run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32", plan->kv_type = kvtrace_kv_types[run->o.kv_type];
@@ -146,6 +147,8 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
     if (!rc)
         rc = text ? kvt_trace_result(w, b, text, r.diverged, r.mean_kl, r.top1_agree) : KVT_ENOMEM;
     free(text);
+    if (!rc)
+        rc = kvt_trace_fidelity(w, b, (double[]){ r.lost_mass, r.lost_rest, r.output_local, r.output_propagated });
     return rc;
 }
 

@@ -1,4 +1,5 @@
 /* kvtrace: what is printed: methods, sizes, texts and the table of branches. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,17 +137,50 @@ static int print_texts(const struct kvtrace_run *run, struct kvt_session *s, str
     return 0;
 }
 
-int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+enum { MOST_COLS = 16 };
+
+/* The table's columns: those of every run, and of the fidelity that was asked for. */
+static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
 {
-    static const struct kvt_col col[] = {
+    static const struct kvt_col first[] = {
         { "branch", NULL, NULL, KVT_COL_TEXT, 0, false }, { "effective_keep", "kept", NULL, KVT_COL_SHARE, 0, false },
         { "kv_bytes_after", "KV after", "bytes", KVT_COL_BYTES, 0, false }, { "kv_bytes_mean", "KV mean", "bytes", KVT_COL_BYTES, 0, false },
         { "mean_kl", "KL", "nats", KVT_COL_REAL, 4, false }, { "top1_agree", "top-1", NULL, KVT_COL_SHARE, 0, false },
-        { "diverged_step", "differs at", "step", KVT_COL_INT, 0, false }, { "method", NULL, NULL, KVT_COL_TEXT, 0, true },
-        { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true }, { "text", NULL, NULL, KVT_COL_TEXT, 0, true } };
+        { "diverged_step", "differs at", "step", KVT_COL_INT, 0, false } };
+    static const struct kvt_col lost[] = {
+        { "lost_mass", "lost", NULL, KVT_COL_SHARE, 0, false }, { "lost_rest", "no sinks", NULL, KVT_COL_SHARE, 0, false } };
+    static const struct kvt_col output[] = {
+        { "output_local", "local", NULL, KVT_COL_REAL, 4, false }, { "output_propagated", "output", NULL, KVT_COL_REAL, 4, false } };
+    static const struct kvt_col last[] = {
+        { "method", NULL, NULL, KVT_COL_TEXT, 0, true }, { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true },
+        { "text", NULL, NULL, KVT_COL_TEXT, 0, true } };
+    int n = 0;
+#define ADD(part) do { memcpy(col + n, part, sizeof part); n += (int)(sizeof part / sizeof *part); } while (0)
+    ADD(first);
+    if (run->session.lost_mass)
+        ADD(lost);
+    if (run->session.output_error)
+        ADD(output);
+    ADD(last);
+#undef ADD
+    return n;
+}
+
+/* A number, or "-" where it isn't known. */
+static void put_known(struct kvt_table *t, double x)
+{
+    if (isnan(x))
+        kvt_put_none(t);
+    else
+        kvt_put_real(t, x);
+}
+
+int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+{
+    struct kvt_col col[MOST_COLS];
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
     int rc = run->o.format == KVT_FORMAT_TABLE ? print_texts(run, s, err) : 0;
-    struct kvt_table *t = kvt_table_new(col, 10);
+    struct kvt_table *t = kvt_table_new(col, columns(run, col));
     for (int b = 0; b <= run->n_branches && !rc; b++) {
         struct kvt_branch_result r;
         rc = kvt_session_result(s, b, &r);
@@ -161,6 +195,14 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
             kvt_put_int(t, r.diverged);
         else
             kvt_put_none(t);
+        if (run->session.lost_mass) {
+            put_known(t, r.lost_mass);
+            put_known(t, r.lost_rest);
+        }
+        if (run->session.output_error) {
+            put_known(t, r.output_local);
+            put_known(t, r.output_propagated);
+        }
         kvt_put_text(t, b ? run->branch[b - 1].spec.canonical : "full");
         kvt_put_text(t, kvtrace_protocols[run->o.protocol]);
         kvt_put_text(t, text);

@@ -90,6 +90,26 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     return 0;
 }
 
+/* --fidelity: what is measured beside KL. */
+static int make_fidelity(struct kvtrace_run *run, struct kvt_err *err)
+{
+    static const char *const known[] = { "lost", "output" };
+    bool *const to[] = { &run->session.lost_mass, &run->session.output_error };
+    char **item = NULL;
+    int count = 0, rc = run->o.fidelity ? kvt_split(run->o.fidelity, &item, &count, "--fidelity", err) : 0;
+    for (int i = 0; i < count && !rc; i++) {
+        int k = 0, n = (int)(sizeof known / sizeof *known);
+        while (k < n && strcmp(item[i], known[k]))
+            k++;
+        if (k < n)
+            *to[k] = true;
+        else
+            rc = kvt_fail(err, KVT_EUSAGE, "--fidelity: '%.40s' is nothing that is measured; there are lost and output", item[i]);
+    }
+    free(item);
+    return rc;
+}
+
 static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct kvt_err *err)
 {
     const struct kvtrace_options *o = &run->o;
@@ -158,7 +178,7 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
         .window = o->window, .shot = run->shot, .n_shots = run->n_shots, .n_new = o->n_new, .stop_at_end = !o->ignore_end,
         .branch = run->branch, .n_branches = run->n_branches };
-    return 0;
+    return make_fidelity(run, err);
 }
 
 void kvtrace_teardown(struct kvtrace_run *run)

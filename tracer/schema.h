@@ -55,8 +55,8 @@ enum kvt_fill { KVT_FILL_ZERO, KVT_FILL_NAN, KVT_FILL_MINUS1, KVT_FILL_NOT_YET, 
  * HISTORY  chunked; chunks that every step may change lie unpacked and are rewritten in place */
 enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY };
 
-/* When it is made: always, where raw scores were asked for, where decisions were. */
-enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS };
+/* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs. */
+enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -115,6 +115,16 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS };
     X(STEP_HELD, "steps/held_bytes", I64, 0, "step", "", INPLACE, ALWAYS, MINUS1, "byte",                                 \
       "KV bytes of the whole run, shared ones once, after this step")                                                    \
     X(STEP_NS, "steps/step_ns", I64, 0, "step", "", INPLACE, ALWAYS, MINUS1, "ns", "time of the step, all branches")      \
+    X(LOST_MASS, "fidelity/lost_mass", F32, 0, "step,branch,layer,kv_head", "", INPLACE, LOST, NAN, "1",                  \
+      "share of the uncompressed branch's attention row that lies on slots the branch lost; row of the step's token, mean " \
+      "over the query group")                                                                                            \
+    X(LOST_REST, "fidelity/lost_rest", F32, 0, "step,branch,layer,kv_head", "", INPLACE, LOST, NAN, "1",                  \
+      "the same of rows without the first n_sink tokens, renormalised")                                                  \
+    X(LOCAL, "fidelity/output_local", F32, 0, "step,branch,layer", "", INPLACE, OUTPUT, NAN, "1",                         \
+      "relative L2 error of the layer's attention when the uncompressed branch's own q, K and V are restricted to the "  \
+      "slots the branch holds")                                                                                          \
+    X(PROPAGATED, "fidelity/output_propagated", F32, 0, "step,branch,layer", "", INPLACE, OUTPUT, NAN, "1",               \
+      "relative L2 error of the attention that the branch really computed, against the uncompressed branch's")           \
     X(FREE_TOKEN, "free/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made")  \
     X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
@@ -142,6 +152,13 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS };
     X(RES_KL, "result/mean_kl", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "nat", "mean of steps/kl")                    \
     X(RES_TOP1, "result/top1", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "1",                                          \
       "share of teacher-forced steps at which the branch's choice is the uncompressed branch's")                         \
+    X(RES_LOST, "result/lost_mass", F64, 0, "branch", "", INPLACE, LOST, NAN, "1",                                        \
+      "mean of fidelity/lost_mass over steps, layers and kv heads")                                                      \
+    X(RES_LOST_REST, "result/lost_rest", F64, 0, "branch", "", INPLACE, LOST, NAN, "1", "mean of fidelity/lost_rest")     \
+    X(RES_LOCAL, "result/output_local", F64, 0, "branch", "", INPLACE, OUTPUT, NAN, "1",                                  \
+      "mean of fidelity/output_local over steps and layers")                                                             \
+    X(RES_PROPAGATED, "result/output_propagated", F64, 0, "branch", "", INPLACE, OUTPUT, NAN, "1",                        \
+      "mean of fidelity/output_propagated")                                                                              \
     X(RES_TEXT, "result/text", STR, KVT_STR_OUTPUT, "branch", "1", PACKED, ALWAYS, ZERO, "", "text generated freely")    \
     X(EVICTED, "branches/evicted_at", I32, 0, "layer,kv_head,token", "*,*,64", HISTORY, ALWAYS, NOT_YET, "1",              \
       "when the token was lost: -1 still held; 0 at prefill's end; k after the branch's k-th token; -2-c after prefill " \

@@ -253,6 +253,25 @@ int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *o
     return kvt_fail(err, KVT_EINPUT, "no series '%s'; there are kl, logprob and entropy", what);
 }
 
+int kvt_trace_fidelity_of(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err)
+{
+    static const struct { const char *name, *option; enum kvt_dataset id; } of[] = {
+        {"lost_mass", "lost", KVT_DS_LOST_MASS}, {"lost_rest", "lost", KVT_DS_LOST_REST},
+        {"output_local", "output", KVT_DS_LOCAL}, {"output_propagated", "output", KVT_DS_PROPAGATED}};
+    int rc = check_branch(t, branch, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        if (strcmp(of[i].name, what))
+            continue;
+        if (!kvt_trace_has_dataset(t, of[i].id, 0))
+            return kvt_fail(err, KVT_EINPUT, "%s holds no %s; trace with --fidelity %s", t->path, what, of[i].option);
+        size_t n = (size_t)t->info.n_steps, L = (size_t)t->info.L, G = (size_t)t->info.G;
+        return n ? kvt_trace_get(t, of[i].id, 0, (size_t[]){0, (size_t)branch, 0, 0}, (size_t[]){n, 1, L, G}, out, err) : KVT_OK;
+    }
+    return kvt_fail(err, KVT_EINPUT, "no fidelity '%s'; there are lost_mass, lost_rest, output_local and output_propagated", what);
+}
+
 int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *out, struct kvt_err *err)
 {
     int rc = check_branch(t, branch, err);

@@ -35,9 +35,12 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
     e[KVT_DIM_window] = positive(p->n_windows);
     e[KVT_DIM_span] = positive(p->n_spans);
     e[KVT_DIM_phase] = KVT_TRACE_PHASES;
+    s->made[KVT_WHEN_ALWAYS] = true;
+    s->made[KVT_WHEN_LOST] = p->lost_mass;
+    s->made[KVT_WHEN_OUTPUT] = p->output_error;
     if (w) {
-        s->scores = w->scores;
-        s->decisions = w->decisions;
+        s->made[KVT_WHEN_SCORES] = w->scores;
+        s->made[KVT_WHEN_DECISIONS] = w->decisions;
         e[KVT_DIM_query_bin] = positive(w->map_r);
         e[KVT_DIM_key_bin] = positive(w->map_c);
         if (w->full) {
@@ -60,7 +63,7 @@ bool kvt_trace_has(const struct kvt_trace_shape *s, const struct kvt_dataset_inf
 {
     *str_len = d->len > 0 ? (size_t)d->len : d->len == KVT_STR_TEXT ? s->text_len : d->len == KVT_STR_TOKEN ? s->token_len
              : s->output_len;
-    bool has = d->when == KVT_WHEN_ALWAYS || (d->when == KVT_WHEN_SCORES ? s->scores : s->decisions);
+    bool has = s->made[d->when];
     for (int i = 0; i < d->rank; i++) {
         shape[i] = s->extent[d->dim[i]];
         has = has && shape[i];

@@ -48,6 +48,15 @@ static void list_step(struct kvt_ev_step *e, struct parts *p)
     add(p, &e->own_bytes, B * sizeof *e->own_bytes);
 }
 
+static void list_fidelity(struct kvt_ev_fidelity *e, size_t L, size_t G, struct parts *p)
+{
+    size_t layers = (size_t)e->n_branch * L * sizeof(float);
+    add(p, &e->lost_mass, layers * G);
+    add(p, &e->lost_rest, layers * G);
+    add(p, &e->local, layers);
+    add(p, &e->propagated, layers);
+}
+
 static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts *p)
 {
     p->n = 0;
@@ -77,6 +86,7 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
         break;
     case KVT_EV_EVICT: add(p, &e->evict.pos, (size_t)e->evict.n * sizeof(int32_t)); break;
     case KVT_EV_STEP:  list_step(&e->step, p); break;
+    case KVT_EV_FIDELITY: list_fidelity(&e->fidelity, L, G, p); break;
     case KVT_EV_FREE:
     case KVT_EV_PHASE: break;
     }

@@ -283,6 +283,14 @@ static bool put_step_event(struct kvt_trace_store *st, const struct kvt_ev_step 
     return ok;
 }
 
+static bool put_fidelity(struct kvt_trace_store *st, const struct kvt_ev_fidelity *e)
+{
+    assert(e->step >= 1 && e->step <= st->n_new && e->n_branch <= st->B);
+    size_t at[4] = {(size_t)e->step - 1, 0, 0, 0}, n[4] = {1, (size_t)e->n_branch, (size_t)st->L, (size_t)st->G};
+    return put(st, KVT_DS_LOST_MASS, 0, at, n, 4, e->lost_mass) && put(st, KVT_DS_LOST_REST, 0, at, n, 4, e->lost_rest) &&
+           put(st, KVT_DS_LOCAL, 0, at, n, 3, e->local) && put(st, KVT_DS_PROPAGATED, 0, at, n, 3, e->propagated);
+}
+
 static bool put_phase(struct kvt_trace_store *st, const struct kvt_ev_phase *e)
 {
     static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode"};
@@ -303,6 +311,7 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
     case KVT_EV_DECISION:      return put_decision(st, &ev->decision);
     case KVT_EV_EVICT:         note_evict(st, &ev->evict); return true;
     case KVT_EV_STEP:          return put_step_event(st, &ev->step);
+    case KVT_EV_FIDELITY:      return put_fidelity(st, &ev->fidelity);
     case KVT_EV_PHASE:         return put_phase(st, &ev->phase);
     case KVT_EV_FREE:
         assert(ev->free.step >= 1 && ev->free.step <= st->n_new && ev->free.branch >= 0 && ev->free.branch < st->B);
@@ -338,6 +347,12 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, str
         int32_t diverged = m->result.diverged;
         ok = put_at(st, KVT_DS_RES_DIVERGED, b, &diverged) && put_at(st, KVT_DS_RES_KL, b, &m->result.mean_kl) &&
              put_at(st, KVT_DS_RES_TOP1, b, &m->result.top1) && put_text(st, KVT_DS_RES_TEXT, &b, 1, m->result.text);
+        break;
+    }
+    case KVT_MSG_FIDELITY: {
+        static const enum kvt_dataset id[4] = {KVT_DS_RES_LOST, KVT_DS_RES_LOST_REST, KVT_DS_RES_LOCAL, KVT_DS_RES_PROPAGATED};
+        for (int i = 0; ok && i < 4; i++)
+            ok = put_at(st, id[i], (size_t)m->fidelity.branch, &m->fidelity.mean[i]);
         break;
     }
     case KVT_MSG_AFTER: ok = put_at(st, KVT_DS_RES_AFTER, (size_t)m->after.branch, &m->after.bytes); break;

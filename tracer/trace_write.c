@@ -134,6 +134,12 @@ int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, i
     return send(w, &m, true);
 }
 
+int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[4])
+{
+    struct kvt_msg m = {.kind = KVT_MSG_FIDELITY, .fidelity = {branch, {mean[0], mean[1], mean[2], mean[3]}}};
+    return send(w, &m, true);
+}
+
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes)
 {
     struct kvt_msg m = {.kind = KVT_MSG_AFTER, .after = {branch, (int64_t)bytes}};
@@ -147,7 +153,7 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
 {
     size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
     size_t scores = H * n * sizeof(float) * (4 + (size_t)p->n_windows), maps = 2 * H * map * sizeof(float);
-    size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * 40;
+    size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     size_t row = n * sizeof(float);
     size_t longest = scores > maps ? scores : maps;
     size_t other = decision + budget + step + row + s->output_len;

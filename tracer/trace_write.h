@@ -43,6 +43,7 @@ struct kvt_trace_plan {
     int n_branches;
     int n_new;
     const struct kvt_wants *wants;
+    bool lost_mass, output_error; /* fidelity that will be measured */
     int n_windows;
     int window[KVT_MAX_WINDOWS];
     const char *protocol;      /* "visible" ... */
@@ -60,6 +61,8 @@ const struct kvt_probe *kvt_trace_probe(struct kvt_trace_writer *w);
 int kvt_trace_token(struct kvt_trace_writer *w, int branch, int step, bool free, int32_t id, const char *utf8);
 /* Results known at the end: recorded as attributes of the branch. diverged = 0: never. */
 int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, int diverged, double mean_kl, double top1);
+/* Means of the fidelity measured: lost mass, the same without sinks, local and propagated error of outputs. */
+int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[4]);
 /* KV bytes that the branch would hold by itself after prefill-end eviction (struct kvt_branch_result's bytes_after). */
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there

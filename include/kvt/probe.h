@@ -28,6 +28,7 @@ enum kvt_event_kind {
     KVT_EV_DECISION,        /* one branch and layer at prefill's end */
     KVT_EV_EVICT,           /* positions lost after a decode step */
     KVT_EV_STEP,            /* one lockstep step, all branches */
+    KVT_EV_FIDELITY,        /* how far the step's branches are from the full one; before its KVT_EV_STEP */
     KVT_EV_FREE,            /* a free-running branch's next token */
     KVT_EV_PHASE,           /* a phase ended: its time */
 };
@@ -93,6 +94,14 @@ struct kvt_ev_step {
     int64_t step_ns;        /* the whole lockstep step */
 };
 
+struct kvt_ev_fidelity {    /* of the row of step k's token; 0 for the full branch; NULL where not asked */
+    int step, n_branch;
+    const float *lost_mass; /* (B, L, G) share of the full branch's row on slots that the branch lost, mean over the query group */
+    const float *lost_rest; /* (B, L, G) the same of rows without sinks, renormalised */
+    const float *local;     /* (B, L) relative L2 of the full branch's attention over the slots kept */
+    const float *propagated;/* (B, L) relative L2 of the branch's own attention */
+};
+
 struct kvt_ev_free {        /* from the first differing token on */
     int branch, step;
     int32_t token;
@@ -114,6 +123,7 @@ struct kvt_event {
         struct kvt_ev_decision decision;
         struct kvt_ev_evict evict;
         struct kvt_ev_step step;
+        struct kvt_ev_fidelity fidelity;
         struct kvt_ev_free free;
         struct kvt_ev_phase phase;
     };

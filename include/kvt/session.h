@@ -38,6 +38,7 @@ struct kvt_session_opts {
     const int32_t *shot;       /* (n_shots, 2) token ranges */
     int n_shots;
     int n_new;                 /* tokens to decode */
+    bool lost_mass, output_error; /* measured at every teacher-forced step (measures.md 3); nothing where not asked */
     bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */
     const struct kvt_branch_opts *branch; /* without the full branch */
     int n_branches;
@@ -83,6 +84,8 @@ struct kvt_branch_result {
     int n_steps, n_free;
     int diverged;              /* first step whose token differs from the full branch's, 1-based; 0 = none */
     double mean_kl, top1_agree;
+    double lost_mass, lost_rest; /* means over steps, layers and kv heads; NaN where not measured */
+    double output_local, output_propagated; /* means over steps and layers */
     double effective_keep;
     uint64_t bytes_after;      /* KV bytes alone, after eviction */
     uint64_t bytes_last;       /* after the last step */

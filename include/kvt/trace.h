@@ -84,6 +84,9 @@ int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, fl
 int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err);
 /* Per-step series of a branch: "kl", "logprob", "entropy" (doubles as float), out (n_steps). */
 int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err);
+/* Fidelity by step, layer and kv head: "lost_mass" or "lost_rest", out (n_steps, L, G); by step and layer: "output_local" or
+ * "output_propagated", out (n_steps, L). EINPUT where it wasn't measured. */
+int kvt_trace_fidelity_of(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err);
 /* "alone", "own" KV bytes by step, out (n_steps). */
 int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *out, struct kvt_err *err);
 /* Tokens of a branch by step: "forced" (argmax) or "free", out (n_steps); -1 where there is none. */
