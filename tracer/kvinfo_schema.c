@@ -67,7 +67,7 @@ static void dims_of(const struct kvt_dataset_info *d, char *buf, size_t cap)
 
 void kvt_schema_print(FILE *out)
 {
-    static const char *const when[] = {"", "with scores", "with decisions"};
+    static const char *const when[] = {"", "with scores", "with decisions", "with --fidelity lost", "with --fidelity output"};
     static const char *const store[] = {"in place", "packed", "history"};
     fprintf(out, intro, KVT_SCHEMA_VERSION);
     fprintf(out, "\n## Dimensions\n\nDatasets `/prompt/<id>/<name>`, i32. A dimension of length 0 doesn't exist, and neither do the "
