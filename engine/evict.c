@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kvt/prompt.h"
 
 void *kvt_carve(struct kvt_carve *c, size_t count, size_t size)
 {
@@ -67,19 +68,44 @@ static bool never_evicts(const struct kvt_spec *spec, const struct kvt_budget *b
     return spec->policy.score == KVT_SCORE_NONE || (budget->kind == KVT_BUDGET_KEEP && budget->keep_ppm >= 1000000);
 }
 
-int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budget, uint8_t *map)
+int kvt_evict_protect(const struct kvt_policy *p, const struct kvt_evict_env *env, int n_prompt, int n, int budget,
+                      uint8_t *map)
 {
     int recent = p->recent < 0 ? (budget + 1) / 2 : p->recent, count = 0;
     /* kvpress's ChunkKV protects nothing: its window wins by its score */
     bool window = p->keep_window && !(p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS);
     for (int j = 0; j < n; j++) {
-        bool newest = (window && j >= n_prompt - p->window) || j >= n - recent;
-        int why = j < p->sinks ? KVT_KEPT_PROTECTED : newest ? KVT_KEPT_WINDOW : 0;
+        bool newest = (window && j >= n_prompt - p->window) || j >= n - recent, spanned = false;
+        for (int i = 0; p->spans && env && i < env->n_spans; i++) {
+            const int32_t *span = env->span + 3 * i;
+            spanned |= (p->spans & 1 << span[0]) && j >= span[1] && j < span[2];
+        }
+        int why = j < p->sinks || spanned ? KVT_KEPT_PROTECTED : newest ? KVT_KEPT_WINDOW : 0;
         if (map)
             map[j] = (uint8_t)why;
         count += why != 0;
     }
     return count;
+}
+
+/* Budget, window and protection against the prompt; env NULL where spans and sentences aren't known yet. */
+static int check(const struct kvt_spec *spec, const struct kvt_budget *budget, const struct kvt_evict_env *env,
+                 int n_prompt, int n_context, struct kvt_err *err)
+{
+    const struct kvt_policy *p = &spec->policy;
+    const char *name = spec->method->name;
+    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE)
+        return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
+    int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
+    int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
+    if (tok >= least || tok >= n_context)
+        return 0;
+    double share = least < n_context ? ceil(100.0 * least / n_context) : 100;
+    return kvt_fail(err, KVT_EINPUT,
+                    "%s: a budget of %d of %d context tokens is below the %d that it needs (%d protected: sinks %d, "
+                    "window %d%s); keep %.0f %% or --tokens %d, or protect less",
+                    name, tok, n_context, least, kept, p->sinks, p->keep_window ? p->window : 0,
+                    p->spans ? ", spans" : "", share, least);
 }
 
 int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context,
@@ -94,22 +120,25 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
     if (p->unit == KVT_UNIT_SHOT && n_shots < 1)
         return kvt_fail(err, KVT_EINPUT, "%s keeps whole shots, and this prompt has none before its question; "
                         "mark them with --shots or --shot-sep", name);
-    bool looks = p->score == KVT_SCORE_WMASS || p->keep_window;
+    bool looks = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
         return kvt_fail(err, KVT_EINPUT,
                         "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,
                         p->window, n_prompt, n_prompt > 1 ? n_prompt - 1 : 1);
-    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT)
-        return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
-    int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, n_prompt, n_context, tok, NULL);
-    int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
-    if (tok >= least || tok >= n_context)
-        return 0;
-    double share = least < n_context ? ceil(100.0 * least / n_context) : 100;
-    return kvt_fail(err, KVT_EINPUT,
-                    "%s: a budget of %d of %d context tokens is below the %d that it needs (%d protected: sinks %d, "
-                    "window %d); keep %.0f %% or --tokens %d, or protect less",
-                    name, tok, n_context, least, kept, p->sinks, p->keep_window ? p->window : 0, share, least);
+    return check(spec, budget, NULL, n_prompt, n_context, err);
+}
+
+/* What can only be told when the text is known: sentences, protected spans. */
+static int check_text(const struct kvt_spec *spec, const struct kvt_budget *budget, const struct kvt_evict_env *env,
+                      struct kvt_err *err)
+{
+    int sentences = 0;
+    for (int i = 0; i < env->n_spans; i++)
+        sentences += env->span[3 * i] == KVT_SPAN_SENTENCE;
+    if (spec->policy.unit == KVT_UNIT_SENTENCE && !sentences)
+        return kvt_fail(err, KVT_EINPUT, "%s keeps whole sentences, and none was found in the context; use unit=chunk",
+                        spec->method->name);
+    return spec->policy.spans ? check(spec, budget, env, env->n_prompt, env->n_context, err) : 0;
 }
 
 /* ---- open and close ---- */
@@ -117,6 +146,10 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
 int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec,
                      const struct kvt_budget *budget, struct kvt_err *err)
 {
+    *out = NULL;
+    int rc = check_text(spec, budget, env, err);
+    if (rc)
+        return rc;
     struct kvt_evictor *e = calloc(1, sizeof *e);
     if (!e)
         return kvt_fail(err, KVT_ENOMEM, "no memory for an evictor");
@@ -142,7 +175,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     }
     e->held = kvt_calloc((size_t)env->L * (size_t)env->G, sizeof *e->held);
     e->last_pos = kvt_calloc((size_t)env->L, sizeof *e->last_pos);
-    int rc = e->held && e->last_pos ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
+    rc = e->held && e->last_pos ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
     if (!rc && kvt_evictor_steps(e))
         rc = kvt_evict_step_open(e, err);
     if (rc)
@@ -192,33 +225,41 @@ bool kvt_evictor_wants_row(const struct kvt_evictor *e)
 
 static void layout(const struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_carve *dev, struct kvt_carve *host)
 {
-    size_t L = (size_t)e->env->L, H = (size_t)e->env->H, G = (size_t)e->env->G;
+    size_t L = (size_t)e->env->L, H = (size_t)e->env->H, G = (size_t)e->env->G, R = (size_t)w->R;
     size_t ld = (size_t)w->ld, n = (size_t)w->n, S = (size_t)w->S;
+    bool stages = e->spec.policy.critical_ppm > 0;
     for (int i = 0; i < 2; i++) {
         w->head[i] = kvt_carve(dev, H * ld, sizeof(float));
         w->grp[i] = kvt_carve(dev, G * ld, sizeof(float));
     }
     w->sum = kvt_carve(dev, ld, sizeof(float));
-    w->layers = e->spec.policy.scope == KVT_SCOPE_ALL_LAYERS ? kvt_carve(dev, G * ld, sizeof(float)) : NULL;
-    w->unit = kvt_carve(dev, G * S, sizeof(float));
-    w->threshold = kvt_carve(dev, G, sizeof(float));
-    w->kept = kvt_carve(dev, G * ld, sizeof(int32_t));
-    w->n_kept = kvt_carve(dev, G, sizeof(int32_t));
-    w->budget = kvt_carve(dev, G, sizeof(int32_t));
-    w->n_live = kvt_carve(dev, G, sizeof(int32_t));
+    w->score = kvt_carve(dev, L * R * ld, sizeof(float));
+    w->second = stages ? kvt_carve(dev, L * R * ld, sizeof(float)) : NULL;
+    w->unit = kvt_carve(dev, L * R * S, sizeof(float));
+    w->threshold = kvt_carve(dev, L * R, sizeof(float));
+    w->kept = kvt_carve(dev, L * R * ld, sizeof(int32_t));
+    w->n_kept = kvt_carve(dev, L * R, sizeof(int32_t));
+    w->budget = kvt_carve(dev, L * R, sizeof(int32_t));
+    w->n_live = kvt_carve(dev, L * R, sizeof(int32_t));
+    w->first_budget = kvt_carve(dev, L * R, sizeof(int32_t));
+    w->total = kvt_carve(dev, L, sizeof(int32_t));
+    w->slot = R < G ? kvt_carve(dev, G * ld, sizeof(int32_t)) : NULL;
+    w->n_slot = R < G ? kvt_carve(dev, G, sizeof(int32_t)) : NULL;
     w->seg = kvt_carve(dev, S + 1, sizeof(int32_t));
     w->candidate = kvt_carve(dev, S, 1);
-    w->protect = kvt_carve(dev, G * ld, 1);
-    w->reason = kvt_carve(dev, G * ld, 1);
+    w->protect = kvt_carve(dev, L * R * ld, 1);
+    w->reason = kvt_carve(dev, L * R * ld, 1);
+    w->first_reason = stages ? kvt_carve(dev, L * R * ld, 1) : NULL;
 
     w->h_score = kvt_carve(host, G * n, sizeof(float));
-    w->h_unit = kvt_carve(host, G * S, sizeof(float));
-    w->h_threshold = kvt_carve(host, G, sizeof(float));
+    w->h_unit = kvt_carve(host, R * S, sizeof(float));
+    w->h_threshold = kvt_carve(host, L * R, sizeof(float));
     w->h_kept = kvt_carve(host, ld, sizeof(int32_t));
-    w->h_n_kept = kvt_carve(host, G, sizeof(int32_t));
+    w->h_n_kept = kvt_carve(host, L * R, sizeof(int32_t));
+    w->h_budget = kvt_carve(host, L * R, sizeof(int32_t));
     w->h_seg = kvt_carve(host, S + 1, sizeof(int32_t));
     w->h_candidate = kvt_carve(host, S, 1);
-    w->h_protect = kvt_carve(host, n, 1);
+    w->h_protect = kvt_carve(host, R * ld, 1);
     w->h_reason = kvt_carve(host, G * n, 1);
     w->layer_tok = kvt_carve(host, L, sizeof(int32_t));
     w->budget_tok = kvt_carve(host, L * G, sizeof(int32_t));
@@ -242,7 +283,6 @@ static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const stru
     w->R = p->heads == KVT_HEADS_SHARED ? 1 : e->env->G;
     int before_window = e->env->n_prompt - p->window;
     w->fence = p->keep_window && before_window < w->n ? before_window : w->n;
-    w->last_budget = -1;
     w->S = e->keep_all ? 0 : kvt_evict_units(e, NULL, w->fence);
     struct kvt_carve dev = {0}, host = {0};
     layout(e, w, &dev, &host);
@@ -262,8 +302,10 @@ static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const stru
         if (!rc)
             rc = ops->write(e->env->dev, w->candidate, w->h_candidate, (size_t)w->S);
     }
-    for (int r = 0; !e->keep_all && !rc && r < w->R; r++)
-        rc = ops->write(e->env->dev, w->n_live + r, &w->n, sizeof(int32_t));
+    for (int r = 0; r < e->env->L * w->R; r++)
+        w->h_budget[r] = w->n;
+    if (!e->keep_all && !rc)
+        rc = ops->write(e->env->dev, w->n_live, w->h_budget, (size_t)e->env->L * (size_t)w->R * sizeof(int32_t));
     if (rc) {
         work_close(e, w);
         return kvt_evict_device_fail(e, rc, "preparing eviction", err);
@@ -271,174 +313,44 @@ static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const stru
     return 0;
 }
 
-/* ---- what each layer is given ---- */
-
-static void allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
-{
-    const struct kvt_policy *p = &e->spec.policy;
-    int L = e->env->L, n = w->n, tok = e->keep_all ? n : kvt_budget_tokens(&e->budget, n);
-    for (int l = 0; l < L; l++)
-        w->layer_tok[l] = tok;
-    if (e->keep_all || tok >= n || p->alloc == KVT_ALLOC_UNIFORM || !e->spec.method->layer_budget)
-        return;
-    struct kvt_layer_ask ask = {
-        .L = L, .n = n, .total_tok = tok, .protect_tok = kvt_evict_protect(p, e->env->n_prompt, n, tok, NULL),
-        .total_real = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm * n / 1e6 : tok,
-    };
-    w->fallback = e->spec.method->layer_budget(p, &ask, w->layer_tok, w->note, sizeof w->note) == 1;
-    for (int l = 0; l < L; l++)
-        w->layer_tok[l] = w->layer_tok[l] > n ? n : w->layer_tok[l] < 1 ? 1 : w->layer_tok[l];
-}
-
-/* ---- reports ---- */
-
-static int see(const struct kvt_evictor *e, const struct kvt_event *ev)
-{
-    return e->env->probe && !e->quiet ? e->env->probe->see(e->env->probe->self, ev) : 0;
-}
-
-/* Reads a layer's decision into w's host arrays: scores as ranked, NaN where nothing was. */
-static int read_decision(struct kvt_evictor *e, struct kvt_evict_work *w, const float *score, bool all)
-{
-    const struct kvt_ops *ops = e->env->ops;
-    struct kvt_dev *dev = e->env->dev;
-    size_t n = (size_t)w->n, ld = (size_t)w->ld, G = (size_t)e->env->G, R = (size_t)w->R;
-    int rc = 0;
-    for (size_t r = 0; !rc && r < R; r++) {
-        float *out = w->h_score + r * n;
-        if (!score) {
-            for (size_t j = 0; j < n; j++)
-                out[j] = NAN;
-        } else if (w->S) {
-            rc = ops->read(dev, w->h_unit + r * (size_t)w->S, w->unit + r * (size_t)w->S, (size_t)w->S * sizeof(float));
-            for (size_t j = 0; j < n; j++)
-                out[j] = NAN;
-            for (int s = 0; s < w->S; s++)
-                for (int j = w->h_seg[s]; w->h_candidate[s] && j < w->h_seg[s + 1]; j++)
-                    out[j] = w->h_protect[j] ? NAN : w->h_unit[r * (size_t)w->S + (size_t)s];
-        } else {
-            rc = ops->read(dev, out, score + r * ld, n * sizeof(float));
-            for (size_t j = 0; j < n; j++)
-                out[j] = w->h_protect[j] ? NAN : out[j];
-        }
-        w->h_threshold[r] = INFINITY;
-        if (all)
-            memset(w->h_reason + r * n, KVT_KEPT_ALL, n);
-        else if (!rc)
-            rc = ops->read(dev, w->h_reason + r * n, w->reason + r * ld, n);
-    }
-    if (!rc && !all)
-        rc = ops->read(dev, w->h_threshold, w->threshold, R * sizeof(float));
-    for (size_t g = R; g < G; g++)
-        memcpy(w->h_reason + g * n, w->h_reason, n);
-    return rc;
-}
-
-static int report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, const float *score, int layer, bool all,
-                           struct kvt_err *err)
-{
-    if (!e->decisions || e->quiet)
-        return 0;
-    int rc = read_decision(e, w, score, all);
-    if (rc)
-        return kvt_evict_device_fail(e, rc, "reading a decision", err);
-    struct kvt_event ev = {.kind = KVT_EV_DECISION,
-                           .decision = {.branch = e->branch, .layer = layer, .n = w->n, .R = w->R, .score = w->h_score,
-                                        .threshold = w->h_threshold, .reason = w->h_reason}};
-    rc = see(e, &ev);
-    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
-}
-
-static int report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
-{
-    int64_t cells = (int64_t)e->env->L * e->env->G, kept = 0;
-    for (int64_t i = 0; i < cells; i++)
-        kept += w->kept_tok[i];
-    struct kvt_event ev = {
-        .kind = KVT_EV_BUDGET,
-        .budget = {.branch = e->branch,
-                   .asked_keep = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
-                   .effective_keep = (double)kept / (double)(cells * w->n),
-                   .kept_slots = kept,
-                   .context_slots = cells * w->n,
-                   .budget_tok = w->budget_tok,
-                   .kept_tok = w->kept_tok,
-                   .fallback = w->fallback,
-                   .note = w->note}};
-    int rc = see(e, &ev);
-    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
-}
-
 /* ---- prefill's end ---- */
-
-/* One layer: score, select, compact, note what is held. *score is what was ranked, for the report. */
-static int evict_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
-                       float *shared, float **score, bool *all)
-{
-    const struct kvt_ops *ops = e->env->ops;
-    struct kvt_dev *dev = e->env->dev;
-    size_t G = (size_t)e->env->G, ld = (size_t)w->ld;
-    *score = shared;
-    int rc = shared ? 0 : kvt_evict_score(e, w, raw, layer, score);
-    *all = w->layer_tok[layer] >= w->n;
-    struct kvt_segment_mean_args units = {.in = *score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld,
-                                          .S = w->S, .how = e->spec.policy.unit_reduce};
-    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = w->kept,
-                                 .count = w->n_kept, .ld = w->ld};
-    if (!rc && w->S && *all) /* the report shows what units were worth */
-        rc = ops->segment_mean(dev, &units);
-    if (!rc && !*all) {
-        rc = kvt_evict_select(e, w, *score, layer);
-        for (size_t g = (size_t)w->R; !rc && g < G; g++) { /* heads that share a set */
-            rc = ops->copy(dev, w->kept + g * ld, w->kept, (size_t)w->n * sizeof(int32_t));
-            if (!rc)
-                rc = ops->copy(dev, w->n_kept + g, w->n_kept, sizeof(int32_t));
-        }
-        if (!rc)
-            rc = ops->cache_keep(dev, &keep);
-        if (!rc)
-            rc = ops->read(dev, w->h_n_kept, w->n_kept, G * sizeof(int32_t));
-    }
-    for (size_t g = 0; !rc && g < G; g++)
-        w->kept_tok[(size_t)layer * G + g] = *all ? w->n : w->h_n_kept[g];
-    return rc;
-}
 
 static void note_held(struct kvt_evictor *e, const struct kvt_evict_work *w, int layer)
 {
-    size_t G = (size_t)e->env->G;
-    for (size_t g = 0; g < G; g++) {
-        w->budget_tok[(size_t)layer * G + g] = w->layer_tok[layer];
-        e->held[(size_t)layer * G + g] = w->kept_tok[(size_t)layer * G + g];
-    }
+    size_t G = (size_t)e->env->G, at = (size_t)layer * G;
+    memcpy(e->held + at, w->kept_tok + at, G * sizeof *e->held);
     e->last_pos[layer] = w->n - 1;
 }
 
-/* The scores of all layers added up: heads share a set already, and now layers do. */
-static int sum_layers(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
-                      float **out)
+/* Compacts the cells of a layer; heads that share a set get copies of it. */
+static int compact(struct kvt_evictor *e, struct kvt_evict_work *w, int layer)
 {
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    size_t G = (size_t)e->env->G, ld = (size_t)w->ld, cell = (size_t)layer * (size_t)w->R;
+    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = layer,
+                                 .slot = w->kept + cell * ld, .count = w->n_kept + cell, .ld = w->ld};
     int rc = 0;
-    for (int l = 0; !rc && l < e->env->L; l++) {
-        float *score = NULL;
-        rc = kvt_evict_score(e, w, raw, l, &score);
-        struct kvt_combine_args add = {.in = score, .out = w->layers, .R = w->R, .ld = w->ld, .n = w->n, .scale = 1,
-                                       .accumulate = l > 0};
-        if (!rc)
-            rc = e->env->ops->combine(e->env->dev, &add);
+    if ((size_t)w->R < G) {
+        for (size_t g = 0; !rc && g < G; g++) {
+            rc = ops->copy(dev, w->slot + g * ld, w->kept + cell * ld, (size_t)w->n * sizeof(int32_t));
+            if (!rc)
+                rc = ops->copy(dev, w->n_slot + g, w->n_kept + cell, sizeof(int32_t));
+        }
+        keep.slot = w->slot;
+        keep.count = w->n_slot;
     }
-    *out = w->layers;
-    return rc;
+    return rc ? rc : ops->cache_keep(dev, &keep);
 }
 
 static int keep_everything(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
 {
-    int rc = 0, G = e->env->G;
+    int rc = 0, cells = e->env->L * e->env->G;
+    for (int i = 0; i < cells; i++)
+        w->kept_tok[i] = w->budget_tok[i] = w->n;
     for (int l = 0; !rc && l < e->env->L; l++) {
-        for (int g = 0; g < G; g++)
-            w->kept_tok[l * G + g] = w->n;
         note_held(e, w, l);
-        rc = report_decision(e, w, NULL, l, true, err);
+        rc = kvt_evict_report_decision(e, w, l, false, true, err);
     }
     return rc;
 }
@@ -446,38 +358,59 @@ static int keep_everything(struct kvt_evictor *e, struct kvt_evict_work *w, stru
 static int check_raw(const struct kvt_evictor *e, const struct kvt_prefill_scores *raw, struct kvt_err *err)
 {
     const struct kvt_policy *p = &e->spec.policy;
-    bool needs = p->score == KVT_SCORE_MASS || p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_LAST;
-    if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, 0)))
+    bool per_group, needs = p->score != KVT_SCORE_NONE && p->score != KVT_SCORE_RANDOM && p->score != KVT_SCORE_RECENCY;
+    if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, e->env->G, 0, &per_group)))
         return 0;
-    assert(p->score == KVT_SCORE_WMASS && "the session didn't ask for what kvt_spec_needs said");
+    assert((p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQMASS || p->score == KVT_SCORE_SQWMASS) &&
+           "the session didn't ask for what kvt_spec_needs said");
     return kvt_fail(err, KVT_EUSAGE,
                     "%s: more than %d different windows in one run; let methods share w, or make two runs",
                     e->spec.method->name, KVT_MAX_WINDOWS);
 }
 
+/* All layers are scored and selected before any is compacted: totals over layers need all scores. */
+static int choose(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
+{
+    size_t L = (size_t)e->env->L, G = (size_t)e->env->G, R = (size_t)w->R, cells = L * R;
+    int rc = kvt_evict_score_all(e, w, raw);
+    if (!rc)
+        rc = kvt_evict_allocate(e, w);
+    if (!rc)
+        rc = kvt_evict_select(e, w, raw);
+    if (!rc)
+        rc = e->env->ops->read(e->env->dev, w->h_n_kept, w->n_kept, cells * sizeof(int32_t));
+    if (!rc)
+        rc = e->env->ops->read(e->env->dev, w->h_budget, w->budget, cells * sizeof(int32_t));
+    for (size_t i = 0; !rc && i < L * G; i++) {
+        size_t cell = i / G * R + (R == 1 ? 0 : i % G);
+        w->budget_tok[i] = w->h_budget[cell];
+        w->kept_tok[i] = w->h_n_kept[cell];
+    }
+    return rc;
+}
+
 int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *raw, struct kvt_err *err)
 {
     struct kvt_evict_work w = {0};
-    const struct kvt_policy *p = &e->spec.policy;
     int rc = check_raw(e, raw, err);
     if (rc)
         return rc;
     rc = work_open(e, &w, raw, err);
     if (rc)
         return rc;
-    allocate(e, &w);
-    float *shared = NULL;
+    kvt_evict_layers(e, &w);
     if (e->keep_all) {
         rc = keep_everything(e, &w, err);
-    } else if (p->scope == KVT_SCOPE_ALL_LAYERS) {
-        rc = sum_layers(e, &w, raw, &shared);
+    } else {
+        rc = choose(e, &w, raw);
         if (rc)
-            kvt_evict_device_fail(e, rc, "scoring", err);
+            kvt_evict_device_fail(e, rc, "choosing at prefill's end", err);
     }
     for (int l = 0; !rc && !e->keep_all && l < e->env->L; l++) {
-        float *score = NULL;
-        bool all = false;
-        rc = evict_layer(e, &w, raw, l, shared, &score, &all);
+        bool all = true;
+        for (int g = 0; g < e->env->G; g++)
+            all &= w.kept_tok[l * e->env->G + g] == w.n;
+        rc = all ? 0 : compact(e, &w, l);
         if (!rc && e->sliding)
             rc = kvt_evict_step_begin(e, &w, raw, l, all);
         if (rc) {
@@ -485,10 +418,10 @@ int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *ra
             break;
         }
         note_held(e, &w, l);
-        rc = report_decision(e, &w, score, l, all, err);
+        rc = kvt_evict_report_decision(e, &w, l, true, w.layer_tok[l] >= w.n, err);
     }
     if (!rc)
-        rc = report_budget(e, &w, err);
+        rc = kvt_evict_report_budget(e, &w, err);
     work_close(e, &w);
     return rc;
 }

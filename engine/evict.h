@@ -24,6 +24,9 @@ struct kvt_evict_env {
     /* shots as token ranges inside the context, ascending, not overlapping: [shot[2i], shot[2i+1]); host */
     const int32_t *shot;
     int n_shots;
+    /* kinds of text inside the context: kind (enum kvt_span_kind), first token, end; host, (n_spans, 3) */
+    const int32_t *span;
+    int n_spans;
 };
 
 /* One squared reduction: rows of the last `window` (0: all) at least `distance` after the slot. */

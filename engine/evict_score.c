@@ -3,19 +3,40 @@
 
 #include "engine/evict_state.h"
 
-const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int layer)
+const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int G, int layer,
+                           bool *per_group)
 {
-    size_t at = (size_t)layer * (size_t)H * (size_t)raw->ld;
+    size_t at = (size_t)layer * (size_t)H * (size_t)raw->ld, at_group = (size_t)layer * (size_t)G * (size_t)raw->ld;
+    const float *head = NULL, *group = NULL;
     switch (p->score) {
-    case KVT_SCORE_MASS: return raw->mass ? raw->mass + at : NULL;
-    case KVT_SCORE_LAST: return raw->last ? raw->last + at : NULL;
+    case KVT_SCORE_MASS: head = raw->mass; break;
+    case KVT_SCORE_LAST: head = raw->last; break;
+    case KVT_SCORE_MAX: head = raw->max; break;
+    case KVT_SCORE_LATER: head = raw->later; break;
     case KVT_SCORE_WMASS:
         for (int i = 0; i < raw->n_windows; i++)
-            if (raw->window[i] == p->window)
-                return raw->wmass[i] + at;
-        return NULL;
-    default: return NULL;
+            head = raw->window[i] == p->window ? raw->wmass[i] : head;
+        break;
+    case KVT_SCORE_SQMASS:
+    case KVT_SCORE_SQWMASS:
+        for (int i = 0; i < raw->n_squares; i++)
+            if (raw->square[i].window == (p->score == KVT_SCORE_SQMASS ? 0 : p->window) &&
+                raw->square[i].distance == p->distance)
+                head = raw->sqmass[i];
+        break;
+    case KVT_SCORE_KNORM: group = raw->knorm; break;
+    case KVT_SCORE_KEYDIFF: group = raw->keydiff; break;
+    case KVT_SCORE_LAGKV: group = raw->lagkv; break;
+    case KVT_SCORE_EXPECTED: group = raw->expected; break;
+    case KVT_SCORE_KVZIP:
+    case KVT_SCORE_FILE:
+    case KVT_SCORE_ORACLE: group = raw->given; break;
+    case KVT_SCORE_NONE:
+    case KVT_SCORE_RANDOM:
+    case KVT_SCORE_RECENCY: break;
     }
+    *per_group = group != NULL;
+    return head ? head + at : group ? group + at_group : NULL;
 }
 
 /* splitmix64's finish: every bit of x reaches every bit of the result. */
@@ -35,7 +56,8 @@ static float chance(uint64_t seed, int layer, int g, int pos)
     return (float)(x >> 40) * 0x1p-24f;
 }
 
-/* Scores that need no attention are made here, once a layer; slots are positions at prefill's end. */
+/* Scores that need no attention are made here, once a layer; slots are positions at prefill's end. A unit draws one
+ * lot, at its first slot: the mean of many would favour none, but long ones would never be extreme. */
 static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, float **out)
 {
     const struct kvt_policy *p = &e->spec.policy;
@@ -47,6 +69,9 @@ static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer,
         float *row = w->h_score + (size_t)r * (size_t)w->n;
         for (int j = 0; j < w->n; j++)
             row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : chance(p->seed, layer, r, j);
+        for (int s = 0; p->score == KVT_SCORE_RANDOM && s < w->S; s++)
+            for (int j = w->h_seg[s] + 1; j < w->h_seg[s + 1]; j++)
+                row[j] = row[j - 1];
         rc = e->env->ops->write(e->env->dev, w->grp[0] + (size_t)r * (size_t)w->ld, row, (size_t)w->n * sizeof *row);
     }
     return rc;
@@ -74,35 +99,42 @@ static int raise_window(struct kvt_evictor *e, struct kvt_evict_work *w, float *
     return rc;
 }
 
-int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
-                    float **out)
+/* Scores of one layer, (R, ld): *out is one of w's scratch rows. */
+static int score_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
+                       float **out)
 {
     const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
     int H = e->env->H, G = e->env->G, ld = w->ld, rc = 0;
+    bool per_group = false, pools = p->pool != KVT_POOL_NONE && p->pool_width > 1;
     if (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY)
         return made_here(e, w, layer, out);
-    const float *in = kvt_evict_raw(p, raw, H, layer);
+    const float *in = kvt_evict_raw(p, raw, H, G, layer, &per_group);
     float *score = w->grp[0];
     assert(in && raw->ld == ld);
-    if (p->visible_mean) {
-        struct kvt_combine_args a = {.in = in, .out = w->head[0], .R = H, .ld = ld, .n = e->env->n_prompt, .scale = 1,
-                                     .visible_mean = true};
-        rc = ops->combine(dev, &a);
-        in = w->head[0];
-    }
-    bool pools = p->pool != KVT_POOL_NONE && p->pool_width > 1;
     struct kvt_pool_args pool = {.ld = ld, .from = 0, .to = w->fence, .width = p->pool_width, .how = p->pool};
-    if (!rc && pools && !p->group_first) {
-        pool.R = H, pool.in = in, pool.out = w->head[1];
-        rc = ops->pool(dev, &pool);
-        in = w->head[1];
+    if (per_group) { /* from keys and values, or from outside: nothing to reduce; the smallest norms stay */
+        struct kvt_combine_args a = {.in = in, .out = score, .R = G, .ld = ld, .n = w->n,
+                                     .scale = p->score == KVT_SCORE_KNORM ? -1 : 1};
+        rc = ops->combine(dev, &a);
+    } else {
+        if (p->visible_mean) {
+            struct kvt_combine_args a = {.in = in, .out = w->head[0], .R = H, .ld = ld, .n = e->env->n_prompt,
+                                         .scale = 1, .visible_mean = true};
+            rc = ops->combine(dev, &a);
+            in = w->head[0];
+        }
+        if (!rc && pools && !p->group_first) {
+            pool.R = H, pool.in = in, pool.out = w->head[1];
+            rc = ops->pool(dev, &pool);
+            in = w->head[1];
+        }
+        struct kvt_group_args group = {.in = in, .out = score, .H = H, .G = G, .n = w->n, .ld = ld, .how = p->group};
+        if (!rc)
+            rc = ops->group(dev, &group);
     }
-    struct kvt_group_args group = {.in = in, .out = score, .H = H, .G = G, .n = w->n, .ld = ld, .how = p->group};
-    if (!rc)
-        rc = ops->group(dev, &group);
-    if (!rc && pools && p->group_first) {
+    if (!rc && pools && (p->group_first || per_group)) {
         pool.R = G, pool.in = score, pool.out = w->grp[1];
         rc = ops->pool(dev, &pool);
         score = w->grp[1];
@@ -116,5 +148,32 @@ int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struc
         score = w->sum;
     }
     *out = score;
+    return rc;
+}
+
+int kvt_evict_score_all(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    bool one_set = p->scope == KVT_SCOPE_ALL_LAYERS; /* added up in layer 0: heads share a set already, and now layers do */
+    size_t bytes = (size_t)w->R * (size_t)w->ld * sizeof(float);
+    int rc = 0, reuse = p->reuse > 1 ? p->reuse : 1;
+    for (int l = 0; !rc && l < e->env->L; l++) {
+        float *score = NULL;
+        if (!one_set && l % reuse) { /* the same scores choose the same slots (ChunkKV, algorithm 2) */
+            rc = ops->copy(dev, w->score + kvt_evict_at(w, l, 0), w->score + kvt_evict_at(w, l - l % reuse, 0), bytes);
+            continue;
+        }
+        rc = score_layer(e, w, raw, l, &score);
+        struct kvt_combine_args add = {.in = score, .out = w->score, .R = w->R, .ld = w->ld, .n = w->n, .scale = 1,
+                                       .accumulate = l > 0};
+        if (!rc && one_set)
+            rc = ops->combine(dev, &add);
+        else if (!rc)
+            rc = ops->copy(dev, w->score + kvt_evict_at(w, l, 0), score, bytes);
+    }
+    for (int l = 1; !rc && one_set && l < e->env->L; l++)
+        rc = ops->copy(dev, w->score + kvt_evict_at(w, l, 0), w->score, bytes);
     return rc;
 }

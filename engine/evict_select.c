@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/evict_state.h"
+#include "kvt/prompt.h"
 
 static int add_unit(struct kvt_evict_work *w, int S, int end, bool candidate)
 {
@@ -26,16 +27,20 @@ int kvt_evict_units(const struct kvt_evictor *e, struct kvt_evict_work *w, int f
             w->h_seg[0] = 0;
         for (int at = 0; at < end; at += p->chunk_tok)
             S = add_unit(w, S, at + p->chunk_tok < end ? at + p->chunk_tok : end, true);
-    } else if (p->unit == KVT_UNIT_SHOT && e->env->n_shots) {
-        const int32_t *shot = e->env->shot;
-        if (w)
-            w->h_seg[0] = shot[0];
-        for (int i = 0; i < e->env->n_shots; i++) {
-            assert(shot[2 * i] < shot[2 * i + 1] && shot[2 * i + 1] <= n && (!i || shot[2 * i - 1] <= shot[2 * i]));
-            if (i && shot[2 * i - 1] < shot[2 * i])
-                S = add_unit(w, S, shot[2 * i], false); /* text between two shots */
-            S = add_unit(w, S, shot[2 * i + 1], true);
-        }
+    }
+    bool shots = p->unit == KVT_UNIT_SHOT, sentences = p->unit == KVT_UNIT_SENTENCE;
+    int count = shots ? e->env->n_shots : sentences ? e->env->n_spans : 0, last = -1;
+    for (int i = 0; i < count; i++) {
+        const int32_t *at = shots ? e->env->shot + 2 * i : e->env->span + 3 * i + 1;
+        if (sentences && (e->env->span[3 * i] != KVT_SPAN_SENTENCE || at[0] >= at[1]))
+            continue;
+        assert(at[0] < at[1] && at[1] <= n && last <= at[0]);
+        if (last < 0 && w)
+            w->h_seg[0] = at[0];
+        if (last >= 0 && last < at[0])
+            S = add_unit(w, S, at[0], false); /* text between two units */
+        S = add_unit(w, S, at[1], true);
+        last = at[1];
     }
     return S;
 }
@@ -60,49 +65,95 @@ static int chunks_of(const struct kvt_evictor *e, struct kvt_evict_work *w, int 
     return k < w->S ? (int)k : w->S;
 }
 
-static int put_budget(struct kvt_evictor *e, struct kvt_evict_work *w, int tok)
-{
-    const struct kvt_ops *ops = e->env->ops;
-    struct kvt_dev *dev = e->env->dev;
-    int rc = 0;
-    if (w->last_budget == tok)
-        return 0;
-    w->n_protect = kvt_evict_protect(&e->spec.policy, e->env->n_prompt, w->n, tok, w->h_protect);
-    for (int r = 0; !rc && r < w->R; r++) {
-        rc = ops->write(dev, w->budget + r, &tok, sizeof(int32_t));
-        if (!rc)
-            rc = ops->write(dev, w->protect + (size_t)r * (size_t)w->ld, w->h_protect, (size_t)w->n);
-    }
-    w->last_budget = tok;
-    return rc;
-}
-
-int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const float *score, int layer)
+/* Single slots, in one go or two: CriticalKV spends a share of each cell's budget by the score alone, and the rest by
+ * (score + 1e-4) ||W_O v||_1 (arXiv 2502.03805; kvpress criticalkv_press.py). */
+static int select_slots(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
-    int tok = w->layer_tok[layer], rc = put_budget(e, w, tok);
-    if (rc)
-        return rc;
-    if (!w->S) {
-        if (p->unit == KVT_UNIT_CHUNK) {
-            w->fallback = true;
-            snprintf(w->note, sizeof w->note, "%d tokens are fewer than one chunk of %d: single tokens were chosen",
-                     w->fence, p->chunk_tok);
-        }
-        struct kvt_topk_args a = {.score = score, .protect = w->protect, .budget = w->budget, .n = w->n_live, .R = w->R,
-                                  .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason,
-                                  .threshold = w->threshold};
+    int cells = e->env->L * w->R, rc = 0;
+    struct kvt_topk_args a = {.score = w->score, .protect = w->protect, .budget = w->budget, .n = w->n_live, .R = cells,
+                              .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason,
+                              .threshold = w->threshold};
+    if (!w->second)
         return ops->topk(dev, &a);
+    rc = ops->read(dev, w->h_budget, w->budget, (size_t)cells * sizeof *w->h_budget);
+    for (int i = 0; i < cells; i++) {
+        int64_t first = (int64_t)w->h_budget[i] * p->critical_ppm / 1000000;
+        w->h_budget[i] = first < 1 ? 1 : (int32_t)first;
     }
-    struct kvt_segment_mean_args mean = {.in = score, .seg = w->seg, .out = w->unit, .R = w->R, .ld = w->ld, .S = w->S, .how = p->unit_reduce};
-    rc = ops->segment_mean(dev, &mean);
-    if (rc)
-        return rc;
-    return ops->pick_units(dev, &(struct kvt_pick_units_args){
+    if (!rc)
+        rc = ops->write(dev, w->first_budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);
+    struct kvt_topk_args first = {.score = w->score, .protect = w->protect, .budget = w->first_budget, .n = w->n_live,
+                                  .R = cells, .ld = w->ld, .n_kept = w->n_kept, .reason = w->first_reason};
+    if (!rc)
+        rc = ops->topk(dev, &first);
+    a.score = w->second;
+    a.protect = w->first_reason; /* what the first stage keeps, with its reason; what it doesn't is 0 there */
+    return rc ? rc : ops->topk(dev, &a);
+}
+
+static int select_units(struct kvt_evictor *e, struct kvt_evict_work *w)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    int L = e->env->L, R = w->R;
+    struct kvt_segment_mean_args mean = {.in = w->score, .seg = w->seg, .out = w->unit, .R = L * R, .ld = w->ld,
+                                         .S = w->S, .how = p->unit_reduce};
+    int rc = ops->segment_mean(dev, &mean);
+    struct kvt_pick_units_args a = {
         .score = w->unit, .seg = w->seg, .candidate = w->candidate, .protect = w->protect, .budget = w->budget,
-        .max_units = p->unit == KVT_UNIT_CHUNK ? chunks_of(e, w, tok) : -1, .min_units = p->force ? 1 : 0,
-        .overflow = p->overflow, .R = w->R, .S = w->S, .n = w->n, .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept,
-        .reason = w->reason, .threshold = w->threshold});
+        .max_units = -1, .min_units = p->force ? 1 : 0, .overflow = p->overflow, .R = L * R, .S = w->S, .n = w->n,
+        .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason, .threshold = w->threshold};
+    if (p->alloc == KVT_ALLOC_GLOBAL)
+        a.per = L * R;
+    else if (p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD)
+        a.per = R;
+    if (rc || p->unit != KVT_UNIT_CHUNK || a.per)
+        return rc ? rc : ops->pick_units(dev, &a);
+    a.R = R;
+    for (int l = 0; !rc && l < L; l++) { /* ChunkKV counts chunks, and layers may differ in how many */
+        size_t cell = (size_t)l * (size_t)R, at = cell * (size_t)w->ld;
+        w->n_protect = kvt_evict_protect(p, e->env, e->env->n_prompt, w->n, w->layer_tok[l], NULL);
+        a.max_units = w->layer_tok[l] >= w->n ? w->S : chunks_of(e, w, w->layer_tok[l]);
+        a.score = w->unit + cell * (size_t)w->S;
+        a.protect = w->protect + at;
+        a.budget = w->budget + cell;
+        a.kept = w->kept + at;
+        a.n_kept = w->n_kept + cell;
+        a.reason = w->reason + at;
+        a.threshold = w->threshold + cell;
+        rc = ops->pick_units(dev, &a);
+    }
+    return rc;
+}
+
+int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    if (w->S)
+        return select_units(e, w);
+    bool all = true;
+    for (int l = 0; l < e->env->L; l++)
+        all &= w->layer_tok[l] >= w->n;
+    if (p->unit == KVT_UNIT_CHUNK && !all) {
+        w->fallback = true;
+        snprintf(w->note, sizeof w->note, "%d tokens are fewer than one chunk of %d: single tokens were chosen",
+                 w->fence, p->chunk_tok);
+    }
+    int rc = 0, R = w->R, G = e->env->G;
+    for (int l = 0; !rc && w->second && l < e->env->L; l++) {
+        const float *by = raw->wov + (size_t)l * (size_t)G * (size_t)raw->ld;
+        struct kvt_combine_args sum = {.in = by, .out = w->sum, .R = G, .ld = w->ld, .n = w->n, .scale = 1.0f / (float)G,
+                                       .sum_rows = true};
+        if (R < G)
+            rc = e->env->ops->combine(e->env->dev, &sum);
+        struct kvt_weigh_args a = {.in = w->score + kvt_evict_at(w, l, 0), .by = R < G ? w->sum : by,
+                                   .out = w->second + kvt_evict_at(w, l, 0), .R = R, .ld = w->ld, .n = w->n, .eps = 1e-4f};
+        if (!rc)
+            rc = e->env->ops->weigh(e->env->dev, &a);
+    }
+    return rc ? rc : select_slots(e, w);
 }

@@ -44,64 +44,84 @@ struct kvt_evictor {
     uint8_t *host_protect;     /* (ld) */
 };
 
-/* Work memory of one kvt_evict_prefill call. R rows compete: G, or 1 where heads share a set. */
+/* Work memory of one kvt_evict_prefill call. R rows of a layer compete: G, or 1 where heads share a set. */
 struct kvt_evict_work {
     int n;                     /* slots of the context */
     int ld, R;
     int S;                     /* units, 0 where tokens are chosen */
     int fence;                 /* slots below it are ranked with their neighbours: pooling and chunks end here */
-    int n_protect;             /* protected slots of a cell */
+    int n_protect;             /* protected slots of a cell of the layer that is being selected */
     /* backend */
     void *block;
     float *head[2];            /* (H, ld) */
     float *grp[2];             /* (G, ld) */
     float *sum;                /* (1, ld) over heads */
-    float *layers;             /* (R, ld) over layers, where the scope says so */
-    float *unit;               /* (R, S) */
-    float *threshold;          /* (G) */
-    int32_t *kept;             /* (G, ld) */
-    int32_t *n_kept, *budget, *n_live; /* (G) */
+    float *score;              /* (L, R, ld) token scores, as ranked */
+    float *second;             /* (L, R, ld) CriticalKV's second stage; NULL where there is one stage */
+    float *unit;               /* (L, R, S) */
+    float *threshold;          /* (L, R) */
+    int32_t *kept;             /* (L, R, ld) */
+    int32_t *n_kept, *budget, *n_live; /* (L, R) */
+    int32_t *first_budget;     /* (L, R) of the first stage */
+    int32_t *total;            /* (L) what the rows of a layer share; total[0] what all do */
+    int32_t *slot, *n_slot;    /* (G, ld), (G) of one layer, where heads share a set */
     int32_t *seg;              /* (S + 1) */
     uint8_t *candidate;        /* (S) */
-    uint8_t *protect, *reason; /* (G, ld) */
+    uint8_t *protect, *reason; /* (L, R, ld) */
+    uint8_t *first_reason;     /* (L, R, ld) */
     /* host */
     void *host_block;
     float *h_score;            /* (G, n) */
     float *h_unit;             /* (R, S) */
-    float *h_threshold;        /* (G) */
+    float *h_threshold;        /* (L, R) */
     int32_t *h_kept;           /* (ld) */
-    int32_t *h_n_kept;         /* (G) */
+    int32_t *h_n_kept;         /* (L, R) */
+    int32_t *h_budget;         /* (L, R) */
     int32_t *h_seg;            /* (S + 1) */
     uint8_t *h_candidate;      /* (S) */
-    uint8_t *h_protect;        /* (ld) */
+    uint8_t *h_protect;        /* (R, ld) of one layer */
     uint8_t *h_reason;         /* (G, n) */
     int32_t *layer_tok;        /* (L) asked */
     int32_t *budget_tok, *kept_tok; /* (L, G) for the report */
-    int last_budget;           /* budget now in `budget` and in the protect map's recent part; -1: none */
     bool fallback;
     char note[160];
 };
 
-/* The raw reduction that a policy ranks by, of one layer: (H, ld); NULL where it needs none. */
-const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int layer);
-/* Token scores of a layer, as ranked: *out (R, ld) backend memory, one of w's. */
-int kvt_evict_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
-                    float **out);
+/* Row r of a layer in an array of (L, R, ld). */
+static inline size_t kvt_evict_at(const struct kvt_evict_work *w, int layer, int r)
+{
+    return ((size_t)layer * (size_t)w->R + (size_t)r) * (size_t)w->ld;
+}
+
+/* The raw reduction that a policy ranks by, of one layer: (H, ld), or (G, ld) where *per_group; NULL where there is none. */
+const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int G, int layer,
+                           bool *per_group);
+/* Token scores of all layers, as ranked, into w->score. */
+int kvt_evict_score_all(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
 /* Protected slots of the context under a budget, as enum kvt_reason, into map (n) or nowhere; returns how
- * many. */
-int kvt_evict_protect(const struct kvt_policy *p, int n_prompt, int n, int budget, uint8_t *map);
+ * many. env may be NULL: then spans aren't known. */
+int kvt_evict_protect(const struct kvt_policy *p, const struct kvt_evict_env *env, int n_prompt, int n, int budget,
+                      uint8_t *map);
 
 /* Units of the context into w->h_seg and w->h_candidate; returns how many. With w NULL only counts. */
 int kvt_evict_units(const struct kvt_evictor *e, struct kvt_evict_work *w, int fence);
-/* Selects the kept slots of a layer from token scores (R, ld): fills w->kept, n_kept, reason, threshold and, for
- * units, w->unit. */
-int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const float *score, int layer);
+/* What each layer is asked to keep, w->layer_tok; whole numbers from the budget, before any score is known. */
+void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w);
+/* From the layers' tokens and the scores to the budget of every cell, w->budget; protects on the way. */
+int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w);
+/* Selects the kept slots of all layers: fills w->kept, n_kept, reason, threshold and, for units, w->unit. */
+int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
+
+/* DECISION of a layer, if the probe wants it; `all`: nothing was chosen, `scored`: w->score is filled. */
+int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, bool scored, bool all,
+                              struct kvt_err *err);
+int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err);
 
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err);
 void kvt_evict_step_close(struct kvt_evictor *e);
 int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from);
-/* The state of a layer at prefill's end: the mass of the slots that stayed. Needs w->kept and n_kept of this layer, or
- * all: true where nothing left. */
+/* The state of a layer at prefill's end: the mass of the slots that stayed. Needs w->kept and h_n_kept, or all: true
+ * where nothing left. */
 int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
                          int layer, bool all);
 

@@ -65,25 +65,26 @@ int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const 
     if (!e->state)
         return 0;
     /* plain sums, whatever the ranking divides by; head[1] of an unpooled method is free */
-    const float *mass = kvt_evict_raw(&e->spec.policy, raw, e->env->H, layer);
+    bool per_group;
+    const float *mass = kvt_evict_raw(&e->spec.policy, raw, e->env->H, e->env->G, layer, &per_group);
     struct kvt_group_args a = {.in = mass, .out = w->head[1], .H = e->env->H, .G = e->env->G, .n = w->n, .ld = w->ld,
                                .how = e->spec.policy.group};
     int rc = ops->group(dev, &a);
     for (int g = 0; !rc && g < e->env->G; g++) {
         float *state = e->state + ((size_t)layer * (size_t)e->env->G + (size_t)g) * (size_t)e->ld;
         const float *sum = w->head[1] + (size_t)g * (size_t)w->ld;
+        int r = w->R == 1 ? 0 : g, n = w->h_n_kept[layer * w->R + r];
         if (all) {
             rc = ops->copy(dev, state, sum, (size_t)w->n * sizeof *state);
             continue;
         }
         rc = ops->read(dev, w->h_score, sum, (size_t)w->n * sizeof *state);
         if (!rc)
-            rc = ops->read(dev, w->h_kept, w->kept + (size_t)g * (size_t)w->ld,
-                           (size_t)w->h_n_kept[g] * sizeof *w->h_kept);
-        for (int i = 0; !rc && i < w->h_n_kept[g]; i++)
+            rc = ops->read(dev, w->h_kept, w->kept + kvt_evict_at(w, layer, r), (size_t)n * sizeof *w->h_kept);
+        for (int i = 0; !rc && i < n; i++)
             e->host_rank[i] = w->h_score[w->h_kept[i]];
         if (!rc)
-            rc = ops->write(dev, state, e->host_rank, (size_t)w->h_n_kept[g] * sizeof *state);
+            rc = ops->write(dev, state, e->host_rank, (size_t)n * sizeof *state);
     }
     return rc;
 }

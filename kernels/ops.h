@@ -290,8 +290,43 @@ struct kvt_topk_args {
     float *threshold;        /* (R) lowest unprotected score that stays; +inf if none does; or NULL */
 };
 
+/* Budgets of rows that share a total, from their scores: rows come in sets of `per` neighbours, set s has total[s]. The
+ * order is that of topk over all rows of a set, ties: the earlier slot, then the earlier row; topk with these
+ * budgets keeps exactly the slots counted here. Protected slots count in the total; if they alone are more, they stay.
+ * exact; the budgets of a set sum to its total wherever it has room for the protected and enough slots for the rest.
+ * RANK:   each row's best alpha of its even share (floor(alpha x total / per), protected included, at least 1 where
+ *         alpha > 0) are safe; the others of the set compete for what is left (kvpress's AdaKVPress; 0: by rank alone).
+ * BLEND:  of the total without the protected, base a row: win[r] = slots of row r among the set's best; the row
+ *         gets floor(alpha x base) + (1 - alpha) x win[r] (FFY0/AdaKV), whole by largest remainders (ties: the earlier
+ *         row), none above what the row has.
+ * ROUND:  BLEND with their rounding, each row by itself, half to even: the sum may be off by some slots.
+ * PAGES:  total counts pages of KVT_PAGE_SLOTS. A row of n slots holds ceil(n / 16) of them; to free its k-th, its
+ *         h + 16 (k - 1) worst slots must go, h those in its last page, and its price is the best score among these.
+ *         The cheapest pages go until no more than total[s] are held (KV-Compress, arXiv 2410.00161 section 4). */
+enum kvt_divide { KVT_DIVIDE_RANK, KVT_DIVIDE_BLEND, KVT_DIVIDE_ROUND, KVT_DIVIDE_PAGES };
+struct kvt_divide_args {
+    const float *score;      /* (R, ld) */
+    const uint8_t *protect;  /* (R, ld) as in topk, or NULL */
+    const int32_t *n;        /* (R) live slots */
+    const int32_t *total;    /* (R / per) */
+    int R, ld, per;          /* R a multiple of per; ld x per < 2^32 */
+    enum kvt_divide how;
+    int alpha_ppm;           /* alpha in millionths */
+    int32_t *budget;         /* (R) slots, protected included */
+};
+
+/* out[r][j] = (in[r][j] + eps) * by[r][j] (CriticalKV's second stage). */
+struct kvt_weigh_args {
+    const float *in, *by;    /* (R, ld) */
+    float *out;              /* (R, ld); may be `in` */
+    int R, ld, n;
+    float eps;
+};
+
 /* Whole units (chunks, shots): each row keeps the units of its best scores. Order as in topk, ties: the
- * earlier unit. Units are [seg[s], seg[s+1]) slots; a slot outside [seg[0], seg[S]) or protected stays.
+ * earlier unit, then the earlier row. With per > 1, sets of `per` neighbouring rows compete for the sum of their budgets.
+ * KNAPSACK: the units whose scores have the largest sum among all choices that fit, each row by itself (negative and
+ * NaN scores count 0 there; ties: the earlier units). Units are [seg[s], seg[s+1]) slots; a slot outside [seg[0], seg[S]) or protected stays.
  * The token budget counts every slot that stays in any case once; a unit costs its unprotected slots.
  * KVT_LEFT_BUDGET: the unit's turn came while there was room, but not for all of it. */
 enum kvt_overflow { KVT_OVERFLOW_STOP, KVT_OVERFLOW_SKIP, KVT_OVERFLOW_KNAPSACK };
@@ -305,11 +340,12 @@ struct kvt_pick_units_args {
     int min_units;           /* keep at least this many even over budget (ShotKV's `force`), usually 0 */
     enum kvt_overflow overflow; /* at the first unit that doesn't fit: stop, or try smaller ones */
     int R, S, n, ld;
+    int per;                 /* rows that compete together; 0 as 1; with max_units or KNAPSACK: 1 */
     int32_t *kept;           /* (R, ld) slots kept, ascending */
     int32_t *n_kept;         /* (R) */
     uint8_t *unit_kept;      /* (R, S) or NULL */
     uint8_t *reason;         /* (R, ld) or NULL */
-    float *threshold;        /* (R) score of the last unit kept; or NULL */
+    float *threshold;        /* (R) score of the row's last unit kept, +inf if none is; or NULL */
 };
 
 /* ---- score: what cached slots are worth without their rows of attention, and what a branch has lost of one ------ */
@@ -525,6 +561,8 @@ struct kvt_ops {
     int (*segment_mean)(struct kvt_dev *dev, const struct kvt_segment_mean_args *a);
     int (*topk)(struct kvt_dev *dev, const struct kvt_topk_args *a);
     int (*pick_units)(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
+    int (*divide)(struct kvt_dev *dev, const struct kvt_divide_args *a);
+    int (*weigh)(struct kvt_dev *dev, const struct kvt_weigh_args *a);
 
     /* score */
     int (*norms)(struct kvt_dev *dev, const struct kvt_norms_args *a);

@@ -201,4 +201,164 @@ int kvt_cpu_topk(struct kvt_dev *dev, const struct kvt_topk_args *a)
     return 0;
 }
 
-int kvt_cpu_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a) { return kvt_ref_pick_units(dev, a); }
+/* ---- budgets of rows that share a total ---- */
+
+static int key_ascending(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return (a > b) - (a < b);
+}
+
+/* Keys of the unprotected slots of row r of a set, best first where compared; the place is slot x per + row, so that
+ * the earlier slot wins a tie, then the earlier row. Returns how many. */
+static int row_keys(const struct kvt_divide_args *a, int r0, int i, uint64_t *keys)
+{
+    size_t row = (size_t)(r0 + i) * (size_t)a->ld;
+    const uint8_t *protect = a->protect ? a->protect + row : NULL;
+    int others = 0;
+    for (int j = 0; j < a->n[r0 + i]; j++)
+        if (!(protect && protect[j]))
+            keys[others++] = order_key(a->score[row + (size_t)j], (uint32_t)j * (uint32_t)a->per + (uint32_t)i);
+    return others;
+}
+
+/* Pages by price: of each row every 16th worst slot, counted from its hanging page; the cheapest of all rows go. */
+static void cheapest_pages(const struct kvt_divide_args *a, int r0, uint64_t *keys, uint64_t *price)
+{
+    int64_t held = 0, n_prices = 0, total = a->total[r0 / a->per];
+    for (int i = 0; i < a->per; i++) {
+        int n = a->n[r0 + i], others = row_keys(a, r0, i, keys);
+        held += (n + SLOTS - 1) / SLOTS;
+        qsort(keys, (size_t)others, sizeof *keys, key_ascending);
+        for (int must = (n - 1) % SLOTS + 1; n && must <= others; must += SLOTS)
+            price[n_prices++] = ~keys[others - must]; /* cheapest first */
+    }
+    int64_t go = held - total < n_prices ? held - total : n_prices;
+    uint64_t last = go > 0 ? kth(price, (int)n_prices, (int)go - 1) : 0;
+    for (int i = 0; i < a->per; i++)
+        a->budget[r0 + i] = 0; /* pages gone, for now */
+    for (int64_t p = 0; go > 0 && p < n_prices; p++)
+        if (price[p] <= last)
+            a->budget[r0 + (int)((uint32_t)~price[p] % (uint32_t)a->per)]++;
+    for (int i = 0; i < a->per; i++) {
+        int n = a->n[r0 + i], gone = a->budget[r0 + i];
+        a->budget[r0 + i] = gone ? n - ((n - 1) % SLOTS + 1) - SLOTS * (gone - 1) : n;
+    }
+}
+
+int kvt_cpu_divide(struct kvt_dev *dev, const struct kvt_divide_args *a)
+{
+    size_t per = (size_t)a->per, ld = (size_t)a->ld;
+    assert(a->per > 0 && a->R % a->per == 0 && (uint64_t)ld * per < UINT64_C(1) << 32 && ld * per <= INT32_MAX);
+    uint64_t *keys = kvt_dev_scratch(dev, per * ld * sizeof *keys + ld * sizeof *keys +
+                                              per * (sizeof(int64_t) + 3 * sizeof(int32_t)));
+    if (!keys)
+        return KVT_ENOMEM;
+    uint64_t *row = keys + per * ld;
+    int64_t *part = (int64_t *)(row + ld);
+    int32_t *win = (int32_t *)(part + per), *most = win + per, *extra = most + per;
+    for (int r0 = 0; r0 < a->R; r0 += a->per) {
+        if (a->how == KVT_DIVIDE_PAGES) {
+            cheapest_pages(a, r0, row, keys);
+            continue;
+        }
+        int64_t total = a->total[r0 / a->per], room = total, safe = total / a->per * a->alpha_ppm / 1000000;
+        safe = a->alpha_ppm && safe < 1 ? 1 : safe;
+        int rest = 0;
+        for (int i = 0; i < a->per; i++) {
+            uint64_t *k = keys + rest;
+            int others = row_keys(a, r0, i, k), protect = a->n[r0 + i] - others;
+            int own = a->how != KVT_DIVIDE_RANK || safe <= protect ? 0
+                    : (int)(safe - protect < others ? safe - protect : others);
+            if (own && own < others)
+                kth(k, others, own - 1);
+            if (own) /* a row's own best don't compete */
+                memmove(k, k + own, (size_t)(others - own) * sizeof *k);
+            rest += others - own;
+            most[i] = others;
+            win[i] = 0;
+            room -= protect + own;
+            a->budget[r0 + i] = protect + own;
+        }
+        room = room < 0 ? 0 : room;
+        uint64_t last = room && room < rest ? kth(keys, rest, (int)room - 1) : UINT64_MAX;
+        for (int k = 0; room && k < rest; k++)
+            if (keys[k] <= last)
+                win[(uint32_t)keys[k] % (uint32_t)a->per]++;
+        if (a->how != KVT_DIVIDE_RANK)
+            kvt_ref_blend(a, room, win, most, part, extra);
+        for (int i = 0; i < a->per; i++)
+            a->budget[r0 + i] += a->how == KVT_DIVIDE_RANK ? win[i] : extra[i];
+    }
+    return 0;
+}
+
+int kvt_cpu_weigh(struct kvt_dev *dev, const struct kvt_weigh_args *a) { return kvt_ref_weigh(dev, a); }
+
+/* ---- units ---- */
+
+/* The units of a set in order of score at once, where ref looks for the next one each time. */
+static void pick_sorted(const struct kvt_pick_units_args *a, int r0, int per, const int32_t *cost, uint64_t *keys,
+                        uint8_t *verdict)
+{
+    const float *score = a->score + (size_t)r0 * (size_t)a->S;
+    int64_t used = 0, budget = 0;
+    int n = 0, units = 0, S = a->S;
+    for (int i = 0; i < per; i++) {
+        used += a->n;
+        budget += a->budget[r0 + i];
+        for (int s = 0; s < S; s++) {
+            bool may_go = !a->candidate || a->candidate[s];
+            verdict[i * S + s] = may_go ? KVT_LEFT_UNIT : KVT_KEPT_PROTECTED;
+            if (!may_go)
+                continue;
+            used -= cost[i * S + s];
+            keys[n++] = order_key(score[i * S + s], (uint32_t)s * (uint32_t)per + (uint32_t)i);
+        }
+    }
+    qsort(keys, (size_t)n, sizeof *keys, key_ascending);
+    for (int k = 0; k < n; k++) {
+        uint32_t place = (uint32_t)keys[k];
+        int u = (int)(place % (uint32_t)per) * S + (int)(place / (uint32_t)per);
+        bool fits = a->max_units >= 0 ? units < a->max_units : used + cost[u] <= budget || units < a->min_units;
+        if (fits) {
+            verdict[u] = KVT_KEPT_UNIT;
+            used += cost[u];
+            units++;
+            continue;
+        }
+        if (a->max_units < 0 && used < budget)
+            verdict[u] = KVT_LEFT_BUDGET;
+        if (a->max_units >= 0 || a->overflow == KVT_OVERFLOW_STOP)
+            break;
+    }
+}
+
+int kvt_cpu_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a)
+{
+    int per = a->per > 1 ? a->per : 1, S = a->S;
+    size_t units = (size_t)per * (size_t)S;
+    if (a->overflow == KVT_OVERFLOW_KNAPSACK && a->max_units < 0)
+        return kvt_ref_pick_units(dev, a);
+    assert(a->R % per == 0 && (per == 1 || a->max_units < 0));
+    uint64_t *keys = kvt_dev_scratch(dev, units * (sizeof *keys + sizeof(int32_t) + 1) + 1);
+    if (!keys)
+        return KVT_ENOMEM;
+    int32_t *cost = (int32_t *)(keys + units);
+    uint8_t *verdict = (uint8_t *)(cost + units);
+    for (int r0 = 0; r0 < a->R; r0 += per) {
+        for (int i = 0; i < per; i++) {
+            const uint8_t *protect = a->protect ? a->protect + (size_t)(r0 + i) * (size_t)a->ld : NULL;
+            for (int s = 0; s < S; s++) {
+                int c = a->seg[s + 1] - a->seg[s];
+                for (int j = a->seg[s]; protect && j < a->seg[s + 1]; j++)
+                    c -= protect[j] != 0;
+                cost[i * S + s] = c;
+            }
+        }
+        pick_sorted(a, r0, per, cost, keys, verdict);
+        for (int i = 0; i < per; i++)
+            kvt_ref_spread_units(a, r0 + i, verdict + i * S);
+    }
+    return 0;
+}

@@ -34,6 +34,8 @@ int kvt_cpu_combine(struct kvt_dev *dev, const struct kvt_combine_args *a);
 int kvt_cpu_segment_mean(struct kvt_dev *dev, const struct kvt_segment_mean_args *a);
 int kvt_cpu_topk(struct kvt_dev *dev, const struct kvt_topk_args *a);
 int kvt_cpu_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
+int kvt_cpu_divide(struct kvt_dev *dev, const struct kvt_divide_args *a);
+int kvt_cpu_weigh(struct kvt_dev *dev, const struct kvt_weigh_args *a);
 
 /* score.c */
 int kvt_cpu_norms(struct kvt_dev *dev, const struct kvt_norms_args *a);

@@ -81,6 +81,8 @@ const struct kvt_ops kvt_ops_cpu = {
     .segment_mean = kvt_cpu_segment_mean,
     .topk = kvt_cpu_topk,
     .pick_units = kvt_cpu_pick_units,
+    .divide = kvt_cpu_divide,
+    .weigh = kvt_cpu_weigh,
 
     .norms = kvt_cpu_norms,
     .keydiff = kvt_cpu_keydiff,

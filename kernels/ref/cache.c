@@ -185,8 +185,7 @@ int kvt_ref_segment_mean(struct kvt_dev *dev, const struct kvt_segment_mean_args
 
 /* ---- selection ---- */
 
-/* Does x at place i beat y at place j? Higher wins, NaN loses to everything, ties go to the smaller place. */
-static bool beats(float x, int32_t i, float y, int32_t j)
+bool kvt_ref_beats(float x, int32_t i, float y, int32_t j)
 {
     if (isnan(x) || isnan(y))
         return isnan(x) && isnan(y) ? i < j : isnan(y);
@@ -214,9 +213,9 @@ int kvt_ref_topk(struct kvt_dev *dev, const struct kvt_topk_args *a)
                 int better = 0;
                 for (int j = 0; j < n; j++)
                     if (j != i && !(protect && protect[j]))
-                        better += beats(score[j], pos ? pos[j] : j, score[i], pos ? pos[i] : i);
+                        better += kvt_ref_beats(score[j], pos ? pos[j] : j, score[i], pos ? pos[i] : i);
                 stays = better < room;
-                if (stays && (worst < 0 || beats(score[worst], pos ? pos[worst] : worst, score[i], pos ? pos[i] : i)))
+                if (stays && (worst < 0 || kvt_ref_beats(score[worst], pos ? pos[worst] : worst, score[i], pos ? pos[i] : i)))
                     worst = i;
             }
             if (stays && a->kept)
@@ -243,80 +242,6 @@ int kvt_ref_topk(struct kvt_dev *dev, const struct kvt_topk_args *a)
             a->n_left[r] = n_left;
         if (a->threshold)
             a->threshold[r] = worst < 0 ? INFINITY : score[worst];
-    }
-    return 0;
-}
-
-/* The unit that comes after `before` (-1: the first) in order of score; -1 when there is none. */
-static int next_unit(const struct kvt_pick_units_args *a, const float *score, int before)
-{
-    int best = -1;
-    for (int s = 0; s < a->S; s++) {
-        if (a->candidate && !a->candidate[s])
-            continue;
-        if (before >= 0 && !beats(score[before], before, score[s], s))
-            continue;
-        if (best < 0 || beats(score[s], s, score[best], best))
-            best = s;
-    }
-    return best;
-}
-
-int kvt_ref_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a)
-{
-    /* verdict of each unit: KVT_KEPT_PROTECTED (no candidate), KVT_KEPT_UNIT, KVT_LEFT_UNIT, KVT_LEFT_BUDGET */
-    uint8_t *verdict = kvt_dev_scratch(dev, (size_t)a->S + 1);
-    if (!verdict)
-        return KVT_ENOMEM;
-    assert(a->S == 0 || (a->seg[0] >= 0 && a->seg[a->S] <= a->n));
-    for (int r = 0; r < a->R; r++) {
-        size_t row = (size_t)r * (size_t)a->ld;
-        const float *score = a->score + (size_t)r * (size_t)a->S;
-        const uint8_t *protect = a->protect ? a->protect + row : NULL;
-        /* what stays in any case: all but the unprotected slots of candidates */
-        int used = a->n, units = 0;
-        for (int s = 0; s < a->S; s++) {
-            bool may_go = !a->candidate || a->candidate[s];
-            verdict[s] = may_go ? KVT_LEFT_UNIT : KVT_KEPT_PROTECTED;
-            for (int j = a->seg[s]; may_go && j < a->seg[s + 1]; j++)
-                used -= !(protect && protect[j]);
-        }
-        float worst = INFINITY;
-        for (int s = next_unit(a, score, -1); s >= 0; s = next_unit(a, score, s)) {
-            int cost = 0;
-            for (int j = a->seg[s]; j < a->seg[s + 1]; j++)
-                cost += !(protect && protect[j]);
-            bool fits = a->max_units >= 0 ? units < a->max_units : used + cost <= a->budget[r] || units < a->min_units;
-            if (fits) {
-                verdict[s] = KVT_KEPT_UNIT;
-                used += cost;
-                units++;
-                worst = score[s];
-                continue;
-            }
-            if (a->max_units < 0 && used < a->budget[r])
-                verdict[s] = KVT_LEFT_BUDGET; /* there was room, but not for all of it */
-            if (a->max_units >= 0 || a->overflow == KVT_OVERFLOW_STOP)
-                break;
-        }
-        int n_kept = 0, s = 0;
-        for (int j = 0; j < a->n; j++) {
-            while (s < a->S && j >= a->seg[s + 1])
-                s++;
-            uint8_t v = s < a->S && j >= a->seg[s] ? verdict[s] : KVT_KEPT_PROTECTED;
-            bool safe = protect && protect[j], stays = safe || v == KVT_KEPT_UNIT || v == KVT_KEPT_PROTECTED;
-            if (stays)
-                a->kept[row + (size_t)n_kept++] = j;
-            if (a->reason)
-                a->reason[row + (size_t)j] = safe ? protect[j] : used == a->n && v == KVT_KEPT_UNIT ? KVT_KEPT_ALL : v;
-        }
-        for (int j = a->n; a->reason && j < a->ld; j++)
-            a->reason[row + (size_t)j] = KVT_REASON_NONE;
-        for (int u = 0; a->unit_kept && u < a->S; u++)
-            a->unit_kept[(size_t)r * (size_t)a->S + (size_t)u] = verdict[u] == KVT_KEPT_UNIT || verdict[u] == KVT_KEPT_PROTECTED;
-        a->n_kept[r] = n_kept;
-        if (a->threshold)
-            a->threshold[r] = worst;
     }
     return 0;
 }

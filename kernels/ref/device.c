@@ -54,6 +54,8 @@ const struct kvt_ops kvt_ops_ref = {
     .segment_mean = kvt_ref_segment_mean,
     .topk = kvt_ref_topk,
     .pick_units = kvt_ref_pick_units,
+    .divide = kvt_ref_divide,
+    .weigh = kvt_ref_weigh,
 
     .norms = kvt_ref_norms,
     .keydiff = kvt_ref_keydiff,

@@ -34,6 +34,16 @@ int kvt_ref_combine(struct kvt_dev *dev, const struct kvt_combine_args *a);
 int kvt_ref_segment_mean(struct kvt_dev *dev, const struct kvt_segment_mean_args *a);
 int kvt_ref_topk(struct kvt_dev *dev, const struct kvt_topk_args *a);
 int kvt_ref_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
+/* cache_pick.c */
+/* Does x at place i beat y at place j? Higher wins, NaN loses to everything, ties go to the smaller place. */
+bool kvt_ref_beats(float x, int32_t i, float y, int32_t j);
+/* what the rows of a set get beside their protected slots, from their wins; and what verdicts on a row's units (enum
+ * kvt_reason) mean for its slots: the cpu's too */
+void kvt_ref_blend(const struct kvt_divide_args *a, int64_t room, const int32_t *win, const int32_t *most,
+                   int64_t *part, int32_t *extra);
+void kvt_ref_spread_units(const struct kvt_pick_units_args *a, int r, const uint8_t *verdict);
+int kvt_ref_divide(struct kvt_dev *dev, const struct kvt_divide_args *a);
+int kvt_ref_weigh(struct kvt_dev *dev, const struct kvt_weigh_args *a);
 
 /* score.c */
 int kvt_ref_norms(struct kvt_dev *dev, const struct kvt_norms_args *a);

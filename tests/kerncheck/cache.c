@@ -214,7 +214,7 @@ static void check_reductions(struct kc *k)
 
 /* ---- selection ---- */
 
-static void fill_scores(struct kc *k, float *score, size_t n, int kind)
+void kc_fill_scores(struct kc *k, float *score, size_t n, int kind)
 {
     for (size_t i = 0; i < n; i++) {
         score[i] = kind == 0 ? kc_uniform(k, -1, 1) : kind == 1 ? (float)kc_int(k, 0, 4) : kind == 2 ? 0.5f : kc_uniform(k, 0, 1);
@@ -233,7 +233,7 @@ static void check_topk(struct kc *k)
         float *score = floats(k, n_all);
         uint8_t *protect = kc_host(k, n_all);
         int32_t *pos = kc_host(k, ints), budget[4], n[4];
-        fill_scores(k, score, n_all, kind);
+        kc_fill_scores(k, score, n_all, kind);
         for (size_t i = 0; i < n_all; i++) {
             protect[i] = (uint8_t)(kc_int(k, 0, 5) ? 0 : kc_int(k, 0, 1) ? KVT_KEPT_WINDOW : KVT_KEPT_PROTECTED);
             pos[i] = (int32_t)((i % (size_t)ld * 7919 + 13) % 7927); /* distinct, not in order */
@@ -300,7 +300,7 @@ static void check_units(struct kc *k)
         float *score = floats(k, units), threshold[2][3];
         uint8_t *protect = kc_host(k, n_all), candidate[12], *reason[2], *unit[2];
         int32_t seg[13], budget[3], *kept[2], counts[2][3];
-        fill_scores(k, score, units, kind);
+        kc_fill_scores(k, score, units, kind);
         seg[0] = kc_int(k, 0, 5);
         for (int i = 1; i <= S; i++) {
             int room = (n - seg[i - 1]) / 3;
@@ -323,7 +323,7 @@ static void check_units(struct kc *k)
                 .score = kc_put(k, c, score, units * 4), .seg = kc_put(k, c, seg, (size_t)(S + 1) * 4),
                 .candidate = turn % 2 ? kc_put(k, c, candidate, (size_t)S) : NULL, .protect = turn % 3 ? kc_put(k, c, protect, n_all) : NULL,
                 .budget = kc_put(k, c, budget, rows), .max_units = turn % 5 ? -1 : S / 2, .min_units = turn % 7 == 0,
-                .overflow = (enum kvt_overflow)(turn / 2 % 2), .R = R, .S = S, .n = n, .ld = ld, .kept = kc_put(k, c, NULL, ints),
+                .overflow = (enum kvt_overflow)(turn / 2 % 3), .R = R, .S = S, .n = n, .ld = ld, .kept = kc_put(k, c, NULL, ints),
                 .n_kept = kc_put(k, c, NULL, rows), .unit_kept = kc_put(k, c, NULL, units), .reason = kc_put(k, c, NULL, n_all),
                 .threshold = kc_put(k, c, NULL, rows),
             };
@@ -362,6 +362,7 @@ static void check(struct kc *k)
     check_reductions(k);
     check_topk(k);
     check_units(k);
+    kc_check_pick(k);
 }
 
 /* ---- sabotage ---- */
@@ -442,7 +443,7 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 6: ops->group = wrong_group; return "group: misses the last column";
     case 7: ops->combine = wrong_combine; return "combine: no visible mean";
     case 8: ops->segment_mean = wrong_segments; return "segment_mean: an empty segment is 0";
-    default: return NULL;
+    default: return kc_sabotage_pick(ops, i - 9);
     }
 }
 

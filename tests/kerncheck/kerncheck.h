@@ -120,4 +120,9 @@ double kc_time(void (*run)(void *arg), void *arg);
 void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *what, double seconds, double flops,
              double bytes);
 
+/* cache_pick.c: the second half of the subject `cache` */
+void kc_fill_scores(struct kc *k, float *score, size_t n, int kind); /* kinds 0 .. 3; 3: NaN, infinities, both zeros */
+void kc_check_pick(struct kc *k);
+const char *kc_sabotage_pick(struct kvt_ops *ops, int i);
+
 #endif

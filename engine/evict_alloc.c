@@ -1,0 +1,94 @@
+/* Who gets how much: from a budget to layers, and from layers to cells. Whole numbers; the totals are exact. */
+#include <assert.h>
+#include <string.h>
+
+#include "engine/evict_state.h"
+
+static bool by_layer(const struct kvt_policy *p) { return p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD; }
+
+void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    int L = e->env->L, n = w->n, tok = e->keep_all ? n : kvt_budget_tokens(&e->budget, n);
+    for (int l = 0; l < L; l++)
+        w->layer_tok[l] = tok;
+    if (!e->keep_all && tok < n && by_layer(p) && e->spec.method->layer_budget) {
+        struct kvt_layer_ask ask = {
+            .L = L, .n = n, .total_tok = tok,
+            .protect_tok = kvt_evict_protect(p, e->env, e->env->n_prompt, n, tok, NULL),
+            .total_real = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm * n / 1e6 : tok,
+        };
+        w->fallback = e->spec.method->layer_budget(p, &ask, w->layer_tok, w->note, sizeof w->note) == 1;
+        for (int l = 0; l < L; l++)
+            w->layer_tok[l] = w->layer_tok[l] > n ? n : w->layer_tok[l] < 1 ? 1 : w->layer_tok[l];
+    }
+    for (int l = 0; l < p->skip && l < L; l++) /* beside the budget, as in the code that has it */
+        w->layer_tok[l] = n;
+}
+
+/* Protects every row of every layer under its layer's budget. */
+static int protect_all(struct kvt_evictor *e, struct kvt_evict_work *w)
+{
+    int rc = 0, last = -1;
+    size_t R = (size_t)w->R, ld = (size_t)w->ld;
+    for (int l = 0; !rc && l < e->env->L; l++) {
+        if (w->layer_tok[l] != last) {
+            last = w->layer_tok[l];
+            w->n_protect = kvt_evict_protect(&e->spec.policy, e->env, e->env->n_prompt, w->n, last, w->h_protect);
+            for (size_t r = 1; r < R; r++)
+                memcpy(w->h_protect + r * ld, w->h_protect, (size_t)w->n);
+        }
+        rc = e->env->ops->write(e->env->dev, w->protect + kvt_evict_at(w, l, 0), w->h_protect, R * ld);
+    }
+    return rc;
+}
+
+/* Budgets of a layer's rows, or of all rows from the first layer that isn't left whole. */
+static int divide(struct kvt_evictor *e, struct kvt_evict_work *w)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    int L = e->env->L, R = w->R, first = p->skip < L ? p->skip : L, rows = (L - first) * R;
+    bool pages = p->unit == KVT_UNIT_PAGE;
+    int32_t *total = w->h_budget; /* (L): R is at least 1 */
+    int64_t sum = 0;
+    if (!rows)
+        return 0;
+    for (int l = first; l < L; l++) {
+        int each = pages ? (w->layer_tok[l] + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS : w->layer_tok[l];
+        total[l - first] = each * R;
+        sum += (int64_t)each * R;
+    }
+    assert(sum <= INT32_MAX);
+    struct kvt_divide_args a = {.score = w->score + kvt_evict_at(w, first, 0), .protect = w->protect + kvt_evict_at(w, first, 0),
+                                .n = w->n_live, .total = w->total, .R = rows, .ld = w->ld, .per = R,
+                                .budget = w->budget + first * R};
+    a.how = pages ? KVT_DIVIDE_PAGES : p->alloc == KVT_ALLOC_GLOBAL || p->head_rule == KVT_HEAD_SAFEGUARD ? KVT_DIVIDE_RANK
+          : p->head_rule == KVT_HEAD_BLEND ? KVT_DIVIDE_BLEND : KVT_DIVIDE_ROUND;
+    a.alpha_ppm = p->alloc == KVT_ALLOC_GLOBAL ? 0 : p->alpha_ppm;
+    if (p->alloc == KVT_ALLOC_GLOBAL) {
+        a.per = rows;
+        total[0] = (int32_t)sum;
+    } else if (p->alloc == KVT_ALLOC_UNIFORM || p->alloc == KVT_ALLOC_PYRAMID) {
+        a.per = 1; /* pages of each cell */
+        for (int r = rows - 1; r >= 0; r--)
+            total[r] = total[r / R] / R;
+    }
+    int rc = e->env->ops->write(e->env->dev, a.per == 1 ? w->first_budget : w->total, total, (size_t)(rows / a.per) * sizeof *total);
+    if (a.per == 1)
+        a.total = w->first_budget;
+    return rc ? rc : e->env->ops->divide(e->env->dev, &a);
+}
+
+int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    int rc = protect_all(e, w), cells = e->env->L * w->R;
+    bool shared = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_GLOBAL;
+    for (int i = 0; i < cells; i++)
+        w->h_budget[i] = w->layer_tok[i / w->R];
+    if (!rc)
+        rc = e->env->ops->write(e->env->dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);
+    if (rc || w->S || !(shared || p->unit == KVT_UNIT_PAGE)) /* units are chosen by tokens, not counted before */
+        return rc;
+    return divide(e, w);
+}

@@ -1,0 +1,83 @@
+/* What the evictor tells the probe at prefill's end: a decision for each layer, and the budget of the branch. */
+#include <math.h>
+#include <string.h>
+
+#include "engine/evict_state.h"
+
+static int see(const struct kvt_evictor *e, const struct kvt_event *ev)
+{
+    return e->env->probe && !e->quiet ? e->env->probe->see(e->env->probe->self, ev) : 0;
+}
+
+/* Reads a layer's decision into w's host arrays: scores as ranked, NaN where nothing was. */
+static int read_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, bool scored, bool all)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    size_t n = (size_t)w->n, G = (size_t)e->env->G, R = (size_t)w->R, S = (size_t)w->S;
+    int rc = 0;
+    if (scored)
+        rc = ops->read(dev, w->h_protect, w->protect + kvt_evict_at(w, layer, 0), R * (size_t)w->ld);
+    for (size_t r = 0; !rc && r < R; r++) {
+        float *out = w->h_score + r * n;
+        const uint8_t *protect = w->h_protect + r * (size_t)w->ld;
+        if (!scored || S)
+            for (size_t j = 0; j < n; j++)
+                out[j] = NAN;
+        if (scored && S) {
+            rc = ops->read(dev, w->h_unit + r * S, w->unit + ((size_t)layer * R + r) * S, S * sizeof(float));
+            for (size_t s = 0; s < S; s++)
+                for (int j = w->h_seg[s]; w->h_candidate[s] && j < w->h_seg[s + 1]; j++)
+                    out[j] = protect[j] ? NAN : w->h_unit[r * S + s];
+        } else if (scored) {
+            rc = ops->read(dev, out, (w->second ? w->second : w->score) + kvt_evict_at(w, layer, (int)r), n * sizeof(float));
+            for (size_t j = 0; j < n; j++)
+                out[j] = protect[j] ? NAN : out[j];
+        }
+        w->h_threshold[r] = INFINITY;
+        if (all)
+            memset(w->h_reason + r * n, KVT_KEPT_ALL, n);
+        else if (!rc)
+            rc = ops->read(dev, w->h_reason + r * n, w->reason + kvt_evict_at(w, layer, (int)r), n);
+    }
+    if (!rc && !all)
+        rc = ops->read(dev, w->h_threshold, w->threshold + (size_t)layer * R, R * sizeof(float));
+    for (size_t g = R; g < G; g++)
+        memcpy(w->h_reason + g * n, w->h_reason, n);
+    return rc;
+}
+
+int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, bool scored, bool all,
+                              struct kvt_err *err)
+{
+    if (!e->decisions || e->quiet)
+        return 0;
+    int rc = read_decision(e, w, layer, scored, all);
+    if (rc)
+        return kvt_evict_device_fail(e, rc, "reading a decision", err);
+    struct kvt_event ev = {.kind = KVT_EV_DECISION,
+                           .decision = {.branch = e->branch, .layer = layer, .n = w->n, .R = w->R, .score = w->h_score,
+                                        .threshold = w->h_threshold, .reason = w->h_reason}};
+    rc = see(e, &ev);
+    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+}
+
+int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
+{
+    int64_t cells = (int64_t)e->env->L * e->env->G, kept = 0;
+    for (int64_t i = 0; i < cells; i++)
+        kept += w->kept_tok[i];
+    struct kvt_event ev = {
+        .kind = KVT_EV_BUDGET,
+        .budget = {.branch = e->branch,
+                   .asked_keep = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
+                   .effective_keep = (double)kept / (double)(cells * w->n),
+                   .kept_slots = kept,
+                   .context_slots = cells * w->n,
+                   .budget_tok = w->budget_tok,
+                   .kept_tok = w->kept_tok,
+                   .fallback = w->fallback,
+                   .note = w->note}};
+    int rc = see(e, &ev);
+    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+}
