@@ -1,5 +1,6 @@
-/* Text -> tokens. Special tokens are cut out, the rest is pre-tokenized, and in every piece the neighbours with the
- * smallest rank merge first. A heap and a linked list keep that at n log n, also for a word of a megabyte. */
+/* A piece of text -> tokens by merging: neighbours merge, the smallest rank first and of equal ranks the left one. A heap
+ * and a linked list keep that at n log n, also for a word of a megabyte. Three vocabularies differ only in what the first
+ * symbols are (bytes or characters) and in which neighbours may merge (listed pairs, or any that are a token together). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,226 +9,215 @@
 #include "engine/unicode.h"
 
 struct symbol {
-    int32_t id;                 /* -1: a byte without a token */
+    int32_t id;                 /* -1: no token (yet) */
     int32_t prev, next;         /* -1 at the ends */
     int32_t start, len;         /* in the piece; len 0: merged away */
 };
 
 struct pair {                   /* a merge that was possible when it was pushed */
     int32_t rank, pos;          /* smaller first; of equal ranks the left one */
-    int32_t left, right, id;
+    int32_t id, len;            /* what the two become; symbols only grow, so another length means that one has merged since */
 };
 
-struct encoder {
+struct merger {
     const struct kvt_tokenizer *tok;
-    const char *text;           /* the part of the text that pieces refer to */
-    int32_t base;               /* its offset in the whole */
-    struct kvt_tokens *out;
-    int cap;
+    const char *s;
     struct symbol *sym;
     struct pair *heap;
-    size_t room;                /* bytes of a piece that sym and heap can take */
-    int n_heap;
+    int32_t n_sym, n_heap;
 };
-
-void kvt_tokens_free(struct kvt_tokens *t)
-{
-    free(t->id);
-    free(t->start);
-    free(t->end);
-    *t = (struct kvt_tokens){0};
-}
-
-static int grow(int32_t **v, int cap)
-{
-    int32_t *p = realloc(*v, (size_t)cap * sizeof **v);
-    if (!p)
-        return -1;
-    *v = p;
-    return 0;
-}
-
-static int put(struct encoder *e, int32_t id, int32_t start, int32_t end, struct kvt_err *err)
-{
-    struct kvt_tokens *t = e->out;
-    if (t->n == e->cap) {
-        int cap = e->cap < 64 ? 64 : e->cap > INT32_MAX / 2 ? INT32_MAX : 2 * e->cap;
-        if (grow(&t->id, cap) || grow(&t->start, cap) || grow(&t->end, cap))
-            return kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", cap);
-        e->cap = cap;
-    }
-    t->id[t->n] = id;
-    t->start[t->n] = start;
-    t->end[t->n++] = end;
-    return 0;
-}
 
 static bool before(const struct pair *a, const struct pair *b)
 {
     return a->rank != b->rank ? a->rank < b->rank : a->pos < b->pos;
 }
 
-static void push(struct encoder *e, int32_t left_pos)
+static void push(struct merger *m, int32_t left_pos)
 {
-    const struct symbol *a = &e->sym[left_pos];
+    const struct symbol *a = &m->sym[left_pos];
     if (a->next < 0)
         return;
-    const struct symbol *b = &e->sym[a->next];
-    const struct kvt_merge *m = a->id < 0 || b->id < 0 ? NULL : kvt_tokenizer_merge(e->tok, a->id, b->id);
-    if (!m)
-        return;
-    struct pair p = {m->rank, left_pos, a->id, b->id, m->id};
-    int i = e->n_heap++;
-    for (int up; i > 0 && before(&p, &e->heap[up = (i - 1) / 2]); i = up)
-        e->heap[i] = e->heap[up];
-    e->heap[i] = p;
+    const struct symbol *b = &m->sym[a->next];
+    struct pair p = {.pos = left_pos, .len = a->len + b->len};
+    if (m->tok->vocab == KVT_VOCAB_SCORES) {
+        p.id = kvt_tokenizer_word(m->tok, m->s + a->start, (size_t)p.len);
+        if (p.id < 0)
+            return;
+        p.rank = m->tok->rank[p.id];
+    } else {
+        const struct kvt_merge *found = a->id < 0 || b->id < 0 ? NULL : kvt_tokenizer_merge(m->tok, a->id, b->id);
+        if (!found)
+            return;
+        p.id = found->id;
+        p.rank = found->rank;
+    }
+    int i = m->n_heap++;
+    for (int up; i > 0 && before(&p, &m->heap[up = (i - 1) / 2]); i = up)
+        m->heap[i] = m->heap[up];
+    m->heap[i] = p;
 }
 
-static struct pair pop(struct encoder *e)
+static struct pair pop(struct merger *m)
 {
-    struct pair top = e->heap[0], last = e->heap[--e->n_heap];
+    struct pair top = m->heap[0], last = m->heap[--m->n_heap];
     int i = 0;
-    for (int child; (child = 2 * i + 1) < e->n_heap; i = child) {
-        if (child + 1 < e->n_heap && before(&e->heap[child + 1], &e->heap[child]))
+    for (int child; (child = 2 * i + 1) < m->n_heap; i = child) {
+        if (child + 1 < m->n_heap && before(&m->heap[child + 1], &m->heap[child]))
             child++;
-        if (!before(&e->heap[child], &last))
+        if (!before(&m->heap[child], &last))
             break;
-        e->heap[i] = e->heap[child];
+        m->heap[i] = m->heap[child];
     }
-    e->heap[i] = last;
+    m->heap[i] = last;
     return top;
 }
 
-/* Symbols of the piece as they stand -> tokens. Neighbouring bytes without a token become one unknown token. */
-static int put_symbols(struct encoder *e, int32_t base, struct kvt_err *err)
+static void add_symbol(struct merger *m, int32_t id, int32_t start, int32_t len)
 {
-    int rc = 0;
-    for (int32_t i = 0; i >= 0 && !rc; i = e->sym[i].next) {
-        const struct symbol *s = &e->sym[i];
-        int32_t start = base + s->start, end = start + s->len;
-        if (s->id >= 0) {
-            rc = put(e, s->id, start, end, err);
-            continue;
+    int32_t i = m->n_sym++;
+    m->sym[i] = (struct symbol){id, i - 1, -1, start, len};
+    if (i)
+        m->sym[i - 1].next = i;
+}
+
+/* One character of a vocabulary of characters: its token, or its bytes, or unknown. */
+static void add_char(struct merger *m, int32_t start, int32_t len)
+{
+    const struct kvt_tokenizer *t = m->tok;
+    int32_t id = kvt_tokenizer_word(t, m->s + start, (size_t)len);
+    if (id < 0 && t->byte_fallback && t->vocab == KVT_VOCAB_CHARS) {
+        bool all = true;
+        for (int32_t i = 0; i < len; i++)
+            all &= t->byte_id[(unsigned char)m->s[start + i]] >= 0;
+        for (int32_t i = 0; all && i < len; i++)
+            add_symbol(m, t->byte_id[(unsigned char)m->s[start + i]], start + i, 1);
+        if (all)
+            return;
+    }
+    if (id >= 0 || t->unknown >= 0 || !t->drop_unknown)
+        add_symbol(m, id, start, len);
+}
+
+static void first_symbols(struct merger *m, int32_t n)
+{
+    const struct kvt_tokenizer *t = m->tok;
+    if (t->vocab == KVT_VOCAB_BYTES) {
+        for (int32_t i = 0; i < n; i++) {
+            int32_t id = t->byte_id[(unsigned char)m->s[i]];
+            if (id >= 0 || t->unknown >= 0 || !t->drop_unknown)
+                add_symbol(m, id, i, 1);
         }
-        if (e->tok->unknown < 0)
-            return kvt_fail(err, KVT_EINPUT, "byte 0x%02x at offset %d has no token in this model; remove it from the text",
-                            (unsigned char)e->text[start - e->base], start);
-        if (i > 0 && e->sym[s->prev].id < 0)
-            e->out->end[e->out->n - 1] = end;
-        else
-            rc = put(e, e->tok->unknown, start, end, err);
+        return;
     }
-    return rc;
+    int len;
+    for (int32_t i = 0; i < n; i += len) {
+        kvt_utf8_get(m->s + i, &len);
+        add_char(m, i, len);
+    }
 }
 
-static int make_room(struct encoder *e, size_t n, struct kvt_err *err)
+static void merge_all(struct merger *m)
 {
-    if (n <= e->room)
-        return 0;
-    size_t want = n < 256 ? 256 : 2 * n, heap;
-    struct symbol *sym = NULL;
-    struct pair *pairs = NULL;
-    /* n - 1 first pairs, and each of at most n - 1 merges pushes two */
-    if (kvt_mul_size(want, 3 * sizeof *pairs, &heap)) {
-        sym = malloc(want * sizeof *sym);
-        pairs = malloc(heap);
-    }
-    free(e->sym);
-    free(e->heap);
-    e->sym = sym;
-    e->heap = pairs;
-    e->room = sym && pairs ? want : 0;
-    return e->room ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory to tokenize a word of %zu bytes", n);
-}
-
-static int encode_piece(void *arg, size_t from, size_t to, struct kvt_err *err)
-{
-    struct encoder *e = arg;
-    const struct kvt_tokenizer *tok = e->tok;
-    const char *s = e->text + from;
-    int32_t n = (int32_t)(to - from), base = e->base + (int32_t)from;
-    if (n == 1 || kvt_pretokenizer_whole_first(tok->pre)) {
-        int32_t id = kvt_tokenizer_word(tok, s, (size_t)n);
-        if (id >= 0)
-            return put(e, id, base, base + n, err);
-    }
-    int rc = make_room(e, (size_t)n, err);
-    if (rc)
-        return rc;
-    for (int32_t i = 0; i < n; i++)
-        e->sym[i] = (struct symbol){tok->byte_id[(unsigned char)s[i]], i - 1, i + 1 < n ? i + 1 : -1, i, 1};
-    e->n_heap = 0;
-    for (int32_t i = 0; i + 1 < n; i++)
-        push(e, i);
-    while (e->n_heap) {
-        struct pair p = pop(e);
-        struct symbol *a = &e->sym[p.pos];
-        if (!a->len || a->id != p.left || a->next < 0 || e->sym[a->next].id != p.right)
+    for (int32_t i = 0; i + 1 < m->n_sym; i++)
+        push(m, i);
+    while (m->n_heap) {
+        struct pair p = pop(m);
+        struct symbol *a = &m->sym[p.pos];
+        if (!a->len || a->next < 0 || a->len + m->sym[a->next].len != p.len)
             continue; /* one of the two has merged with another since */
-        struct symbol *b = &e->sym[a->next];
+        struct symbol *b = &m->sym[a->next];
         a->id = p.id;
-        a->len += b->len;
+        a->len = p.len;
         b->len = 0;
         a->next = b->next;
         if (a->next >= 0)
-            e->sym[a->next].prev = p.pos;
-        push(e, p.pos);
+            m->sym[a->next].prev = p.pos;
+        push(m, p.pos);
         if (a->prev >= 0)
-            push(e, a->prev);
+            push(m, a->prev);
     }
-    return put_symbols(e, base, err);
 }
 
-static int encode(struct encoder *e, const char *text, size_t bytes, unsigned flags, struct kvt_err *err)
+/* A symbol without a token: its bytes where the model has them (scores), else the unknown token. */
+static int put_unknown(struct kvt_encoder *e, const struct merger *m, const struct symbol *s, bool after_unknown,
+                       const struct kvt_view *v, bool *unknown, struct kvt_err *err)
 {
-    const struct kvt_tokenizer *tok = e->tok;
-    size_t from = 0, i = 0;
-    bool starts[256] = {false};
-    for (int k = 0; k < tok->n_special; k++)
-        starts[(unsigned char)tok->bytes[tok->start[tok->special[k]]]] = true;
-    int rc = 0;
-    while (i <= bytes && !rc) {
-        int32_t id = -1;
-        while (i < bytes && !(starts[(unsigned char)text[i]] &&
-                              (id = kvt_tokenizer_special(tok, text + i, bytes - i, flags & KVT_TOK_SPECIAL)) >= 0))
-            i++;
-        if (i > from) {
-            e->text = text + from;
-            e->base = (int32_t)from;
-            rc = kvt_pretokenize(tok->pre, e->text, i - from, encode_piece, e, err);
-        }
-        if (id < 0)
-            break;
-        size_t len = tok->start[id + 1] - tok->start[id];
-        if (!rc)
-            rc = put(e, id, (int32_t)i, (int32_t)(i + len), err);
-        from = i += len;
+    const struct kvt_tokenizer *t = e->tok;
+    bool bytes = t->vocab == KVT_VOCAB_SCORES && t->byte_fallback;
+    for (int32_t i = 0; bytes && i < s->len; i++)
+        bytes = t->byte_id[(unsigned char)m->s[s->start + i]] >= 0;
+    if (bytes) {
+        int rc = 0;
+        for (int32_t i = 0; i < s->len && !rc; i++)
+            rc = kvt_encoder_put(e, t->byte_id[(unsigned char)m->s[s->start + i]], kvt_view_origin(v, (size_t)(s->start + i)), err);
+        return rc;
     }
-    return rc;
+    if (t->unknown < 0)
+        return kvt_fail(err, KVT_EINPUT, "byte 0x%02x at offset %d has no token in this model; remove it from the text",
+                        (unsigned char)m->s[s->start], kvt_view_origin(v, (size_t)s->start));
+    *unknown = true;
+    if (after_unknown && t->fuse_unknown)
+        return 0; /* neighbours are one token, which ends where the next begins */
+    return kvt_encoder_put(e, t->unknown, kvt_view_origin(v, (size_t)s->start), err);
 }
 
-int kvt_tokenize(const struct kvt_tokenizer *tok, const char *text, size_t bytes, unsigned flags,
-                 struct kvt_tokens *out, struct kvt_err *err)
+static int make_room(struct kvt_encoder *e, struct merger *m, size_t n, struct kvt_err *err)
 {
-    *out = (struct kvt_tokens){0};
-    size_t bad;
-    if (bytes > INT32_MAX - 1)
-        return kvt_fail(err, KVT_EINPUT, "the text has %zu bytes; at most %d can be tokenized", bytes, INT32_MAX - 1);
-    if (!kvt_utf8_valid(text, bytes, &bad))
-        return kvt_fail(err, KVT_EINPUT, "the text is not valid UTF-8 at byte %zu (0x%02x); convert it to UTF-8", bad,
-                        (unsigned char)text[bad]);
-    struct encoder e = {.tok = tok, .out = out};
-    int rc = 0;
-    bool bos = (flags & KVT_TOK_BOS) && tok->add_bos && tok->bos >= 0;
-    if (bos && (flags & KVT_TOK_SPECIAL) && bytes && kvt_tokenizer_special(tok, text, bytes, true) == tok->bos)
-        bos = false; /* the text brings its own */
-    if (bos)
-        rc = put(&e, tok->bos, 0, 0, err);
-    if (!rc)
-        rc = encode(&e, text, bytes, flags, err);
-    free(e.sym);
-    free(e.heap);
+    /* n symbols; n - 1 first pairs, and each of at most n - 1 merges pushes two */
+    const size_t each = sizeof *m->sym + 3 * sizeof *m->heap;
+    if (n > e->room_n) {
+        size_t want = n < 256 ? 256 : 2 * n, bytes;
+        free(e->room);
+        e->room = kvt_mul_size(want, each, &bytes) ? malloc(bytes) : NULL;
+        e->room_n = e->room ? want : 0;
+        if (!e->room)
+            return kvt_fail(err, KVT_ENOMEM, "no memory to tokenize a word of %zu bytes", n);
+    }
+    m->heap = e->room;
+    m->sym = (struct symbol *)(m->heap + 3 * e->room_n);
+    return 0;
+}
+
+static int merge_piece(struct kvt_encoder *e, struct kvt_view v, struct kvt_err *err)
+{
+    struct merger m = {.tok = e->tok, .s = v.p};
+    if (e->tok->whole_first || v.n == 1) {
+        int32_t id = kvt_tokenizer_word(e->tok, v.p, v.n);
+        if (id >= 0)
+            return kvt_encoder_put(e, id, kvt_view_origin(&v, 0), err);
+    }
+    int rc = make_room(e, &m, v.n, err);
     if (rc)
-        kvt_tokens_free(out);
+        return rc;
+    first_symbols(&m, (int32_t)v.n);
+    merge_all(&m);
+    bool unknown = false;
+    for (int32_t i = m.n_sym ? 0 : -1; i >= 0 && !rc; i = m.sym[i].next) {
+        const struct symbol *s = &m.sym[i];
+        bool after_unknown = unknown;
+        unknown = false;
+        if (s->id >= 0)
+            rc = kvt_encoder_put(e, s->id, kvt_view_origin(&v, (size_t)s->start), err);
+        else
+            rc = put_unknown(e, &m, s, after_unknown, &v, &unknown, err);
+    }
     return rc;
+}
+
+static bool block_at(const struct kvt_view *v, size_t i) { return v->n - i >= 3 && memcmp(v->p + i, "\xe2\x96\x81", 3) == 0; }
+
+int kvt_bpe_piece(struct kvt_encoder *e, struct kvt_view v, struct kvt_err *err)
+{
+    if (!e->tok->cut_spaces)
+        return merge_piece(e, v, err);
+    /* No merge crosses the place between a character and U+2581, so a long text can be cut there: words stay short, and
+     * their symbols in the cache. */
+    size_t from = 0;
+    int rc = 0;
+    for (size_t i = 1; i < v.n && !rc; i++)
+        if ((unsigned char)v.p[i] == 0xe2 && block_at(&v, i) && !(i >= 3 && block_at(&v, i - 3))) {
+            rc = merge_piece(e, kvt_view_part(v, from, i), err);
+            from = i;
+        }
+    return rc ? rc : merge_piece(e, kvt_view_part(v, from, v.n), err);
 }

@@ -1,8 +1,7 @@
-/* Metadata -> vocabulary. The file spells bytes as characters (GPT-2's alphabet: printable bytes as themselves, the
- * others from U+0100 on); here every token is turned back into its bytes once, and two hashes make merging fast. */
+/* The vocabulary: tables that are filled once by a reader of files, and the questions about a token. */
 #include "engine/tokenizer.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,17 +31,29 @@ static uint32_t slots_for(size_t count)
     return n;
 }
 
-int32_t kvt_tokenizer_word(const struct kvt_tokenizer *t, const char *s, size_t n)
+static int no_memory(const char *where, struct kvt_err *err)
 {
-    for (uint32_t i = hash_bytes(s, n) & t->word_mask;; i = (i + 1) & t->word_mask) {
-        int32_t id = t->word[i];
-        if (id < 0)
-            return -1;
-        size_t len = t->start[id + 1] - t->start[id];
-        if (len == n && memcmp(t->bytes + t->start[id], s, n) == 0)
-            return id;
-    }
+    return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the tokenizer", where);
 }
+
+static struct kvt_bytes piece_of(const struct kvt_tokenizer *t, int32_t id)
+{
+    return (struct kvt_bytes){t->piece + t->piece_start[id], t->piece_start[id + 1] - t->piece_start[id]};
+}
+
+/* Slot of the token with this piece, or the empty one where it would stand. */
+static uint32_t word_slot(const struct kvt_tokenizer *t, const char *s, size_t n)
+{
+    uint32_t i = hash_bytes(s, n) & t->word_mask;
+    for (; t->word[i] >= 0; i = (i + 1) & t->word_mask) {
+        struct kvt_bytes p = piece_of(t, t->word[i]);
+        if (p.n == n && memcmp(p.p, s, n) == 0)
+            break;
+    }
+    return i;
+}
+
+int32_t kvt_tokenizer_word(const struct kvt_tokenizer *t, const char *s, size_t n) { return t->word[word_slot(t, s, n)]; }
 
 const struct kvt_merge *kvt_tokenizer_merge(const struct kvt_tokenizer *t, int32_t left, int32_t right)
 {
@@ -55,7 +66,9 @@ const struct kvt_merge *kvt_tokenizer_merge(const struct kvt_tokenizer *t, int32
     }
 }
 
-/* byte of a character of the alphabet, (0x180); -1 for characters outside it */
+/* ---- how files spell tokens ---- */
+
+/* byte of a character of GPT-2's alphabet (printable bytes are themselves, the others lie from U+0100 on); -1 outside it */
 static void make_alphabet(int16_t byte_of[0x180])
 {
     int next = 0x100;
@@ -85,273 +98,238 @@ static bool spell_out(const int16_t byte_of[0x180], struct kvt_bytes s, char *ou
     return true;
 }
 
-static int no_memory(const struct kvt_gguf *g, struct kvt_err *err)
+static const char block[] = "\xe2\x96\x81"; /* U+2581, SentencePiece's space */
+
+/* "<0x0A>" -> 10; -1 for anything else */
+static int byte_token(struct kvt_bytes s)
 {
-    return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the tokenizer", g->path);
+    static const char digits[] = "0123456789ABCDEF";
+    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>')
+        return -1;
+    const char *hi = memchr(digits, s.p[3], 16), *lo = memchr(digits, s.p[4], 16);
+    return hi && lo ? (int)((hi - digits) << 4 | (lo - digits)) : -1;
 }
 
-static int read_tokens(struct kvt_tokenizer *t, const struct kvt_gguf *g, const int16_t byte_of[0x180], struct kvt_err *err)
+/* What a token of SentencePiece's spelling stands for; out has room for s.n. */
+static size_t unblock(struct kvt_bytes s, char *out)
 {
-    const struct kvt_gguf_kv *tokens, *types;
-    int rc = kvt_gguf_array(g, "tokenizer.ggml.tokens", KVT_GGUF_STR, true, &tokens, err);
-    if (!rc)
-        rc = kvt_gguf_array(g, "tokenizer.ggml.token_type", KVT_GGUF_I32, false, &types, err);
-    if (rc)
-        return rc;
-    if (tokens->count < 1 || tokens->count > 1 << 24)
-        return kvt_fail(err, KVT_EFORMAT, "%s: a vocabulary of %llu tokens", g->path, (unsigned long long)tokens->count);
-    if (types && types->count != tokens->count)
-        return kvt_fail(err, KVT_EFORMAT, "%s: the vocabulary has %llu tokens, but %llu token types", g->path,
-                        (unsigned long long)tokens->count, (unsigned long long)types->count);
-    t->n = (int)tokens->count;
-    size_t total = 0;
-    const uint8_t *p = tokens->data;
-    for (int i = 0; i < t->n; i++)
-        total += kvt_gguf_next_str(&p).n;
-    if (total > INT32_MAX)
-        return kvt_fail(err, KVT_EFORMAT, "%s: the vocabulary has %zu bytes", g->path, total);
-    uint32_t slots = slots_for((size_t)t->n);
-    t->bytes = kvt_calloc(total + 1, 1);
-    t->start = kvt_calloc((size_t)t->n + 1, sizeof *t->start);
-    t->type = kvt_calloc((size_t)t->n, 1);
-    t->special = kvt_calloc((size_t)t->n, sizeof *t->special);
-    t->word = kvt_calloc(slots, sizeof *t->word);
-    if (!t->bytes || !t->start || !t->type || !t->special || !t->word)
-        return no_memory(g, err);
-    memset(t->word, 0xff, slots * sizeof *t->word);
-    t->word_mask = slots - 1;
-    memset(t->byte_id, 0xff, sizeof t->byte_id);
-    p = tokens->data;
-    uint32_t at = 0;
-    for (int id = 0; id < t->n; id++) {
-        struct kvt_bytes s = kvt_gguf_next_str(&p);
-        int32_t type = KVT_TOKEN_NORMAL;
-        if (types)
-            memcpy(&type, types->data + 4 * (size_t)id, 4);
-        if (type < KVT_TOKEN_NORMAL || type > KVT_TOKEN_BYTE)
-            type = KVT_TOKEN_NORMAL;
-        size_t n;
-        bool ordinary = type == KVT_TOKEN_NORMAL && s.n && spell_out(byte_of, s, t->bytes + at, &n);
-        if (!ordinary) { /* special tokens, and what isn't spelled in the alphabet, stand for their own text */
-            memcpy(t->bytes + at, s.p, s.n);
-            n = s.n;
+    size_t k = 0;
+    for (size_t i = 0; i < s.n;) {
+        if (s.n - i >= 3 && memcmp(s.p + i, block, 3) == 0) {
+            out[k++] = ' ';
+            i += 3;
+        } else {
+            out[k++] = s.p[i++];
         }
-        t->type[id] = (uint8_t)type;
-        t->start[id] = at;
-        t->start[id + 1] = at + (uint32_t)n;
-        if (n > t->longest)
-            t->longest = n;
-        if ((type == KVT_TOKEN_CONTROL || type == KVT_TOKEN_USER) && n)
-            t->special[t->n_special++] = id;
-        if (ordinary) {
-            if (n == 1)
-                t->byte_id[(unsigned char)t->bytes[at]] = id;
-            uint32_t i = hash_bytes(t->bytes + at, n) & t->word_mask;
-            while (t->word[i] >= 0 && !(t->start[t->word[i] + 1] - t->start[t->word[i]] == n &&
-                                        memcmp(t->bytes + t->start[t->word[i]], t->bytes + at, n) == 0))
-                i = (i + 1) & t->word_mask;
-            t->word[i] = id; /* of two equal tokens the later one counts, as in the field's libraries */
-        }
-        at += (uint32_t)n;
     }
+    return k;
+}
+
+/* ---- filling ---- */
+
+static int add_word(struct kvt_tokenizer *t, int32_t id, bool unique, const char *where, struct kvt_err *err)
+{
+    struct kvt_bytes p = piece_of(t, id);
+    uint32_t i = word_slot(t, p.p, p.n);
+    if (unique && t->word[i] >= 0)
+        return kvt_fail(err, KVT_EFORMAT, "%s: tokens %d and %d are the same text", where, t->word[i], id);
+    t->word[i] = id;
     return 0;
 }
 
-static int read_merges(struct kvt_tokenizer *t, const struct kvt_gguf *g, const int16_t byte_of[0x180], struct kvt_err *err)
+/* U+2581 behind something that isn't one */
+static bool has_inner_block(struct kvt_bytes s)
 {
-    const struct kvt_gguf_kv *merges;
-    int rc = kvt_gguf_array(g, "tokenizer.ggml.merges", KVT_GGUF_STR, true, &merges, err);
-    if (rc)
-        return rc;
-    if (merges->count > 1 << 24)
-        return kvt_fail(err, KVT_EFORMAT, "%s: %llu merges", g->path, (unsigned long long)merges->count);
-    uint32_t slots = slots_for((size_t)merges->count);
-    size_t room = 2 * t->longest + 1; /* a byte has at most two in the alphabet; and the space between the two */
-    char *buf = kvt_calloc(room, 1);
-    t->merge = kvt_calloc(slots, sizeof *t->merge);
-    if (!buf || !t->merge) {
-        free(buf);
-        return no_memory(g, err);
-    }
-    for (uint32_t i = 0; i < slots; i++)
-        t->merge[i].left = -1;
-    t->merge_mask = slots - 1;
-    const uint8_t *p = merges->data;
-    for (int32_t rank = 0; rank < (int32_t)merges->count && !rc; rank++) {
-        struct kvt_bytes s = kvt_gguf_next_str(&p);
-        const char *gap = s.n > 1 ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
-        size_t na = 0, nb = 0;
-        struct kvt_merge m = {-1, -1, rank, -1};
-        if (gap && s.n <= room) {
-            struct kvt_bytes a = {s.p, (size_t)(gap - s.p)}, b = {gap + 1, s.n - (size_t)(gap - s.p) - 1};
-            if (spell_out(byte_of, a, buf, &na) && spell_out(byte_of, b, buf + na, &nb)) {
-                m.left = kvt_tokenizer_word(t, buf, na);
-                m.right = kvt_tokenizer_word(t, buf + na, nb);
-                m.id = kvt_tokenizer_word(t, buf, na + nb);
-            }
+    for (size_t i = 1; i + 3 <= s.n; i++)
+        if (memcmp(s.p + i, block, 3) == 0 && !(i >= 3 && memcmp(s.p + i - 3, block, 3) == 0))
+            return true;
+    return false;
+}
+
+static int alloc(struct kvt_tokenizer *t, const struct kvt_vocab *v, const char *where, struct kvt_err *err)
+{
+    size_t total = 0;
+    if (v->n < 1 || v->n > 1 << 24)
+        return kvt_fail(err, KVT_EFORMAT, "%s: a vocabulary of %d tokens", where, v->n);
+    for (int i = 0; i < v->n; i++)
+        total += v->text[i].n;
+    if (total > INT32_MAX)
+        return kvt_fail(err, KVT_EFORMAT, "%s: the vocabulary has %zu bytes", where, total);
+    uint32_t slots = slots_for((size_t)v->n);
+    bool same = t->vocab == KVT_VOCAB_BYTES;
+    t->n = v->n;
+    t->bytes = kvt_calloc(total + 1, 1);
+    t->start = kvt_calloc((size_t)t->n + 1, sizeof *t->start);
+    t->piece = same ? t->bytes : kvt_calloc(total + 1, 1);
+    t->piece_start = same ? t->start : kvt_calloc((size_t)t->n + 1, sizeof *t->start);
+    t->type = kvt_calloc((size_t)t->n, 1);
+    t->word = kvt_calloc(slots, sizeof *t->word);
+    if (!t->bytes || !t->start || !t->piece || !t->piece_start || !t->type || !t->word)
+        return no_memory(where, err);
+    memset(t->word, 0xff, slots * sizeof *t->word);
+    t->word_mask = slots - 1;
+    memset(t->byte_id, 0xff, sizeof t->byte_id);
+    return 0;
+}
+
+int kvt_tokenizer_fill(struct kvt_tokenizer *t, const struct kvt_vocab *v, const char *where, struct kvt_err *err)
+{
+    int rc = alloc(t, v, where, err);
+    make_alphabet(t->byte_of);
+    bool inner = false;
+    for (int32_t id = 0; id < t->n && !rc; id++) {
+        struct kvt_bytes s = v->text[id];
+        bool word = v->word[id] && s.n;
+        int byte = -1;
+        char *out = t->bytes + t->start[id];
+        size_t n = s.n;
+        t->type[id] = v->type[id];
+        if (t->vocab == KVT_VOCAB_BYTES) {
+            /* special tokens, and what isn't spelled in the alphabet, stand for their own text */
+            word = word && spell_out(t->byte_of, s, out, &n);
+            if (!word)
+                memcpy(out, s.p, n = s.n);
+            if (word && n == 1)
+                byte = (unsigned char)*out;
+        } else {
+            memcpy(t->piece + t->piece_start[id], s.p, s.n);
+            t->piece_start[id + 1] = t->piece_start[id] + (uint32_t)s.n;
+            byte = v->type[id] == KVT_TOKEN_BYTE ? byte_token(s) : -1;
+            if (byte >= 0)
+                *out = (char)byte;
+            n = byte >= 0 ? 1 : unblock(s, out);
+            inner |= word && has_inner_block(s);
         }
-        if (m.left < 0 || m.right < 0 || m.id < 0) {
-            rc = kvt_fail(err, KVT_EFORMAT, "%s: merge %d does not join two tokens of the vocabulary into a third", g->path, rank);
-            break;
-        }
-        uint32_t i = hash_pair(m.left, m.right) & t->merge_mask;
-        while (t->merge[i].left >= 0 && !(t->merge[i].left == m.left && t->merge[i].right == m.right))
-            i = (i + 1) & t->merge_mask;
-        if (t->merge[i].left < 0)
-            t->merge[i] = m;
+        t->start[id + 1] = t->start[id] + (uint32_t)n;
+        if (n > t->longest)
+            t->longest = n;
+        if (byte >= 0)
+            t->byte_id[byte] = id;
+        if (word)
+            rc = add_word(t, id, v->unique, where, err);
     }
-    free(buf);
+    t->cut_spaces = !rc && !inner && t->vocab != KVT_VOCAB_BYTES && kvt_tokenizer_word(t, block, 3) >= 0;
     return rc;
 }
 
-/* ---- special tokens ---- */
-
-/* Orders ids by the bytes of their tokens, a prefix first. A heap sort of our own, because qsort's order can't see the
- * vocabulary. */
-static int order_tokens(const struct kvt_tokenizer *t, int32_t a, int32_t b)
+int kvt_tokenizer_merges(struct kvt_tokenizer *t, size_t count, const char *where, struct kvt_err *err)
 {
-    size_t na = t->start[a + 1] - t->start[a], nb = t->start[b + 1] - t->start[b];
-    int c = memcmp(t->bytes + t->start[a], t->bytes + t->start[b], na < nb ? na : nb);
-    return c ? c : na != nb ? (na > nb) - (na < nb) : (a > b) - (a < b);
+    if (count > 1 << 24)
+        return kvt_fail(err, KVT_EFORMAT, "%s: %zu merges", where, count);
+    uint32_t slots = slots_for(count);
+    t->merge = kvt_calloc(slots, sizeof *t->merge);
+    if (!t->merge)
+        return no_memory(where, err);
+    for (uint32_t i = 0; i < slots; i++)
+        t->merge[i].left = -1;
+    t->merge_mask = slots - 1;
+    return 0;
 }
 
-static void sift(const struct kvt_tokenizer *t, int32_t *v, int n, int i)
+int kvt_tokenizer_put_merge(struct kvt_tokenizer *t, int32_t rank, struct kvt_bytes left, struct kvt_bytes right, const char *where,
+                            struct kvt_err *err)
 {
-    for (int child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && order_tokens(t, v[child], v[child + 1]) < 0)
-            child++;
-        if (order_tokens(t, v[i], v[child]) >= 0)
-            return;
-        int32_t x = v[i];
-        v[i] = v[child];
-        v[child] = x;
+    char small[256], *buf = small;
+    size_t na = left.n, nb = right.n;
+    struct kvt_merge m = {-1, -1, rank, -1};
+    if (na + nb > sizeof small && !(buf = malloc(na + nb)))
+        return no_memory(where, err);
+    bool spelled = na && nb;
+    if (spelled && t->vocab == KVT_VOCAB_BYTES) {
+        spelled = spell_out(t->byte_of, left, buf, &na) && spell_out(t->byte_of, right, buf + na, &nb);
+    } else if (spelled) {
+        memcpy(buf, left.p, na);
+        memcpy(buf + na, right.p, nb);
     }
+    if (spelled) {
+        m.left = kvt_tokenizer_word(t, buf, na);
+        m.right = kvt_tokenizer_word(t, buf + na, nb);
+        m.id = kvt_tokenizer_word(t, buf, na + nb);
+    }
+    if (buf != small)
+        free(buf);
+    if (m.left < 0 || m.right < 0 || m.id < 0)
+        return kvt_fail(err, KVT_EFORMAT, "%s: merge %d does not join two tokens of the vocabulary into a third", where, rank);
+    uint32_t i = hash_pair(m.left, m.right) & t->merge_mask;
+    for (; t->merge[i].left >= 0; i = (i + 1) & t->merge_mask)
+        if (t->merge[i].left == m.left && t->merge[i].right == m.right)
+            return kvt_fail(err, KVT_EFORMAT, "%s: merges %d and %d are the same", where, t->merge[i].rank, rank);
+    t->merge[i] = m;
+    return 0;
 }
 
-static void sort_special(struct kvt_tokenizer *t)
+struct scored {
+    double score;
+    int32_t id;
+};
+
+static int by_score(const void *a, const void *b)
 {
-    int32_t *v = t->special;
-    for (int i = t->n_special / 2 - 1; i >= 0; i--)
-        sift(t, v, t->n_special, i);
-    for (int n = t->n_special - 1; n > 0; n--) {
-        int32_t x = v[0];
-        v[0] = v[n];
-        v[n] = x;
-        sift(t, v, n, 0);
-    }
+    const struct scored *x = a, *y = b;
+    return x->score != y->score ? (x->score < y->score) - (x->score > y->score) : (x->id > y->id) - (x->id < y->id);
 }
 
-int32_t kvt_tokenizer_special(const struct kvt_tokenizer *t, const char *s, size_t n, bool control)
+int kvt_tokenizer_rank(struct kvt_tokenizer *t, const char *where, struct kvt_err *err)
 {
-    int lo = 0, hi = t->n_special; /* tokens that agree with the first `depth` bytes of s */
-    int32_t best = -1;
-    for (size_t depth = 0; lo < hi; depth++) {
-        int32_t id = t->special[lo];
-        if (t->start[id + 1] - t->start[id] == depth) { /* the shortest comes first; of equal ones the first counts */
-            for (; lo < hi && t->start[t->special[lo] + 1] - t->start[t->special[lo]] == depth; lo++)
-                if (control || t->type[t->special[lo]] == KVT_TOKEN_USER)
-                    best = t->special[lo];
-        }
-        if (depth == n)
-            break;
-        unsigned char want = (unsigned char)s[depth];
-        int a = lo, b = hi;
-        while (a < b) {
-            int mid = a + (b - a) / 2;
-            if ((unsigned char)t->bytes[t->start[t->special[mid]] + depth] < want)
-                a = mid + 1;
-            else
-                b = mid;
-        }
-        lo = a;
-        b = hi;
-        while (a < b) {
-            int mid = a + (b - a) / 2;
-            if ((unsigned char)t->bytes[t->start[t->special[mid]] + depth] <= want)
-                a = mid + 1;
-            else
-                b = mid;
-        }
-        hi = a;
+    struct scored *v = kvt_calloc((size_t)t->n, sizeof *v);
+    t->rank = kvt_calloc((size_t)t->n, sizeof *t->rank);
+    int rc = v && t->rank ? 0 : no_memory(where, err);
+    t->worst = INFINITY;
+    for (int i = 0; i < t->n && !rc; i++) {
+        v[i] = (struct scored){t->score[i], i};
+        if (!isfinite(t->score[i]))
+            rc = kvt_fail(err, KVT_EFORMAT, "%s: the score of token %d is not a number", where, i);
+        t->worst = t->score[i] < t->worst ? t->score[i] : t->worst;
     }
-    return best;
+    if (!rc) {
+        qsort(v, (size_t)t->n, sizeof *v, by_score);
+        for (int i = 1; i < t->n; i++)
+            t->rank[v[i].id] = v[i].score == v[i - 1].score ? t->rank[v[i - 1].id] : i;
+    }
+    free(v);
+    return rc;
 }
+
+void kvt_tokenizer_close(struct kvt_tokenizer **tok)
+{
+    struct kvt_tokenizer *t = *tok;
+    if (!t)
+        return;
+    if (t->piece != t->bytes)
+        free(t->piece);
+    if (t->piece_start != t->start)
+        free(t->piece_start);
+    free(t->bytes);
+    free(t->start);
+    free(t->type);
+    free(t->word);
+    free(t->merge);
+    free(t->score);
+    free(t->rank);
+    free(t->trie);
+    free(t->own_template);
+    kvt_added_free(&t->added);
+    kvt_added_free(&t->added_normed);
+    kvt_normaliser_close(&t->norm);
+    kvt_pretokenizer_close(&t->pre);
+    free(t);
+    *tok = NULL;
+}
+
+/* ---- questions ---- */
 
 int32_t kvt_tokenizer_named(const struct kvt_tokenizer *t, const char *text)
 {
     size_t n = strlen(text);
-    int32_t id = kvt_tokenizer_special(t, text, n, true);
-    return id >= 0 && t->start[id + 1] - t->start[id] == n ? id : -1;
-}
-
-/* ---- open, close, ask ---- */
-
-static int read_id(const struct kvt_tokenizer *t, const struct kvt_gguf *g, const char *key, int32_t *out, struct kvt_err *err)
-{
-    int64_t v = -1;
-    int rc = kvt_gguf_int(g, key, false, 0, t->n - 1, &v, err);
-    *out = (int32_t)v;
-    return rc;
-}
-
-static int build(struct kvt_tokenizer *t, const struct kvt_gguf *g, struct kvt_err *err)
-{
-    struct kvt_bytes model, pre = {0};
-    int rc = kvt_gguf_str(g, "tokenizer.ggml.model", true, &model, err);
-    if (rc)
-        return rc;
-    if (!kvt_bytes_equal(model, "gpt2"))
-        return kvt_fail(err, KVT_EUNSUP, "%s: tokenizer model '%.*s' is not supported (gpt2, byte-level BPE, is)", g->path,
-                        model.n < 32 ? (int)model.n : 32, model.p);
-    if ((rc = kvt_gguf_str(g, "tokenizer.ggml.pre", false, &pre, err)))
-        return rc;
-    if (!pre.p)
-        return kvt_fail(err, KVT_EUNSUP, "%s: the file names no pre-tokenizer (tokenizer.ggml.pre); convert it again with a newer "
-                        "converter", g->path);
-    if ((rc = kvt_pretokenizer_open(&t->pre, pre.p, pre.n, g->path, err)))
-        return rc;
-    snprintf(t->kind, sizeof t->kind, "gpt2/%s", kvt_pretokenizer_name(t->pre));
-    int16_t byte_of[0x180];
-    make_alphabet(byte_of);
-    if ((rc = read_tokens(t, g, byte_of, err)) || (rc = read_merges(t, g, byte_of, err)))
-        return rc;
-    sort_special(t);
-    t->add_bos = kvt_pretokenizer_bos(t->pre);
-    if ((rc = kvt_gguf_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos, err)) ||
-        (rc = read_id(t, g, "tokenizer.ggml.bos_token_id", &t->bos, err)) ||
-        (rc = read_id(t, g, "tokenizer.ggml.eos_token_id", &t->eos, err)) ||
-        (rc = read_id(t, g, "tokenizer.ggml.eot_token_id", &t->eot, err)) ||
-        (rc = read_id(t, g, "tokenizer.ggml.unknown_token_id", &t->unknown, err)))
-        return rc;
-    return kvt_gguf_str(g, "tokenizer.chat_template", false, &t->chat_template, err);
-}
-
-int kvt_tokenizer_open(struct kvt_tokenizer **out, const struct kvt_gguf *g, struct kvt_err *err)
-{
-    *out = NULL;
-    struct kvt_tokenizer *t = kvt_calloc(1, sizeof *t);
-    if (!t)
-        return no_memory(g, err);
-    int rc = build(t, g, err);
-    if (rc)
-        kvt_tokenizer_close(&t);
-    *out = t;
-    return rc;
-}
-
-void kvt_tokenizer_close(struct kvt_tokenizer **t)
-{
-    if (!*t)
-        return;
-    kvt_pretokenizer_close(&(*t)->pre);
-    free((*t)->bytes);
-    free((*t)->start);
-    free((*t)->type);
-    free((*t)->word);
-    free((*t)->merge);
-    free((*t)->special);
-    free(*t);
-    *t = NULL;
+    const struct kvt_added_token *a = kvt_added_find(&t->added, text, n, true);
+    if (a && a->n == n)
+        return a->id;
+    for (int i = 0; i < t->added_normed.n; i++) { /* few; sorted by their normalised text, not by this */
+        int32_t id = t->added_normed.token[i].id;
+        if (t->start[id + 1] - t->start[id] == n && memcmp(t->bytes + t->start[id], text, n) == 0)
+            return id;
+    }
+    return -1;
 }
 
 const char *kvt_token_bytes(const struct kvt_tokenizer *tok, int32_t id, size_t *bytes)
@@ -372,11 +350,15 @@ bool kvt_token_is_special(const struct kvt_tokenizer *tok, int32_t id)
 bool kvt_token_is_end(const struct kvt_tokenizer *tok, int32_t id)
 {
     /* Files name one end; chat models say others too. */
-    static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "</s>"};
+    static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "</s>",
+                                       "<end_of_turn>", "<|end|>", "<eos>", "<|END_OF_TURN_TOKEN|>"};
     if (id < 0 || id >= tok->n)
         return false;
     if (id == tok->eos || id == tok->eot)
         return true;
+    for (int i = 0; i < tok->n_ends; i++)
+        if (id == tok->end[i])
+            return true;
     if (tok->type[id] != KVT_TOKEN_CONTROL)
         return false;
     struct kvt_bytes text = {.p = tok->bytes + tok->start[id], .n = tok->start[id + 1] - tok->start[id]};

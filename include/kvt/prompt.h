@@ -24,7 +24,8 @@ void kvt_tokens_free(struct kvt_tokens *t);
 
 enum { KVT_TOK_SPECIAL = 1,    /* "<|im_start|>" in the text becomes the special token */
        KVT_TOK_BOS = 2 };      /* prepend BOS where the model's metadata says so */
-/* text must be valid UTF-8 (EINPUT with the byte offset). Ranges cover the text without gap or overlap. */
+/* text must be valid UTF-8 (EINPUT with the byte offset). Ranges cover the text without gap or overlap, also where a
+ * normaliser changed it (docs/models.md says how); what stands for no text of its own has an empty range. */
 int kvt_tokenize(const struct kvt_tokenizer *tok, const char *text, size_t bytes, unsigned flags,
                  struct kvt_tokens *out, struct kvt_err *err);
 /* The exact bytes of a token; borrowed. A byte-level token may hold part of a character. */
@@ -33,7 +34,7 @@ bool kvt_token_is_end(const struct kvt_tokenizer *tok, int32_t id);     /* EOS o
 bool kvt_token_is_special(const struct kvt_tokenizer *tok, int32_t id);
 int kvt_tokenizer_size(const struct kvt_tokenizer *tok);
 size_t kvt_tokenizer_longest(const struct kvt_tokenizer *tok);          /* bytes of the longest token */
-const char *kvt_tokenizer_kind(const struct kvt_tokenizer *tok);        /* "gpt2/smollm" */
+const char *kvt_tokenizer_kind(const struct kvt_tokenizer *tok);        /* "gpt2/smollm", "llama", "bpe-bytes" */
 
 /* Streaming decode: never gives half a character. Bytes that can't become valid UTF-8 come out as U+FFFD. */
 struct kvt_stream { char held[4]; int n_held; };

@@ -114,13 +114,14 @@ struct pieces {
     int n;
 };
 
-static int add_piece(void *arg, size_t start, size_t end, struct kvt_err *err)
+static int add_piece(void *arg, struct kvt_view v, struct kvt_err *err)
 {
     struct pieces *p = arg;
     (void)err;
     cr_assert(p->n < 1024);
-    cr_assert_eq(start, p->n ? p->end[p->n - 1] : 0);
-    p->end[p->n++] = end;
+    cr_assert_eq((size_t)v.base, p->n ? p->end[p->n - 1] : 0);
+    p->end[p->n++] = (size_t)v.end;
+    cr_assert_eq((size_t)(v.end - v.base), v.n);
     return 0;
 }
 
@@ -134,7 +135,7 @@ static void compare_pieces(void *arg, char **field, int n)
     cr_assert_eq(n, 3);
     size_t bytes = from_hex(field[1], strlen(field[1]), text);
     cr_assert_eq(kvt_pretokenizer_open(&pre, field[0], strlen(field[0]), "test", &err), 0, "%s", err.text);
-    cr_assert_eq(kvt_pretokenize(pre, text, bytes, add_piece, &p, &err), 0);
+    cr_assert_eq(kvt_pretokenize(pre, (struct kvt_view){.p = text, .n = bytes, .end = (int32_t)bytes}, add_piece, &p, &err), 0);
     char *s = field[2];
     for (int i = 0; i < p.n; i++)
         cr_assert_eq(p.end[i], strtoul(s, &s, 10), "%s: piece %d of '%.*s'", field[0], i, (int)bytes, text);

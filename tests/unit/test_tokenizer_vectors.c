@@ -1,0 +1,201 @@
+/* Tokenizers of every kind against the field's own libraries: tests/vectors/tokenizers/make.py trained them small and wrote
+ * what the libraries make of 2,048 lines, which are put together here by the same generator. To look into a difference:
+ *
+ *     make.py --line I | bin/tokens FOLDER        and        make.py --show NAME I
+ */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "engine/tokenizer.h"
+#include "engine/unicode.h"
+
+enum { N_LINES = 2048, MAX_FRAGMENTS = 256, MAX_LINE = 1 << 16 };
+
+struct fragments {
+    char *text;                 /* decoded, one after the other */
+    size_t start[MAX_FRAGMENTS + 1];
+    int n;
+};
+
+static void read_fragments(struct fragments *f)
+{
+    FILE *in = fopen(KVT_TEST_VECTORS "/tokenizers/fragments.txt", "rb");
+    char line[4096];
+    size_t at = 0;
+    cr_assert(in);
+    *f = (struct fragments){.text = malloc(1 << 16)};
+    while (fgets(line, sizeof line, in)) {
+        line[strcspn(line, "\n")] = 0;
+        if (!*line || strncmp(line, "# ", 2) == 0)
+            continue;
+        for (const char *s = line; *s;) {
+            unsigned v;
+            if (*s != '\\') {
+                f->text[at++] = *s++;
+            } else if (s[1] == 'x') {
+                cr_assert_eq(sscanf(s + 2, "%2x", &v), 1);
+                f->text[at++] = (char)v;
+                s += 4;
+            } else {
+                f->text[at++] = s[1] == 'n' ? '\n' : s[1] == 't' ? '\t' : s[1] == 'r' ? '\r' : '\\';
+                s += 2;
+            }
+        }
+        cr_assert(++f->n < MAX_FRAGMENTS);
+        f->start[f->n] = at;
+    }
+    fclose(in);
+}
+
+/* Bytes that aren't UTF-8 become U+FFFD, one for each maximal part, as in Python's decode(errors="replace"). */
+static size_t replace_invalid(const char *s, size_t n, char *out)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n;) {
+        int len = kvt_utf8_char(s + i, n - i);
+        if (len > 0) {
+            memcpy(out + k, s + i, (size_t)len);
+            k += (size_t)len;
+            i += (size_t)len;
+        } else {
+            memcpy(out + k, "\xef\xbf\xbd", 3);
+            k += 3;
+            i += len < 0 ? (size_t)-len : n - i;
+        }
+    }
+    return k;
+}
+
+static size_t make_line(struct kvt_rng *rng, const struct fragments *f, char *out)
+{
+    static char raw[MAX_LINE];
+    size_t n = 0;
+    int k = 1 + (int)kvt_rng_below(rng, 6);
+    for (int j = 0; j < k; j++) {
+        if (j && kvt_rng_below(rng, 4) == 0)
+            raw[n++] = ' ';
+        uint32_t at = kvt_rng_below(rng, (uint32_t)f->n);
+        int times = kvt_rng_below(rng, 60) == 0 ? 12 : 1;
+        for (int i = 0; i < times; i++) {
+            size_t len = f->start[at + 1] - f->start[at];
+            cr_assert(n + len < MAX_LINE / 4);
+            memcpy(raw + n, f->text + f->start[at], len);
+            n += len;
+        }
+    }
+    return replace_invalid(raw, n, out);
+}
+
+static uint32_t hash_ids(const struct kvt_tokens *t)
+{
+    uint32_t h = 0x811c9dc5u;
+    for (int i = 0; i < t->n; i++)
+        for (int k = 0; k < 4; k++)
+            h = (h ^ ((uint32_t)t->id[i] >> 8 * k & 255)) * 0x01000193u;
+    return h;
+}
+
+/* Ranges cover the text, in order. */
+static void check_ranges(const struct kvt_tokens *t, size_t bytes, const char *name, int line)
+{
+    int32_t at = 0;
+    for (int i = 0; i < t->n; i++) {
+        cr_assert(t->start[i] == at && t->end[i] >= at, "%s line %d: token %d is at %d to %d after %d", name, line, i, t->start[i],
+                  t->end[i], at);
+        at = t->end[i];
+    }
+    cr_assert(!t->n || at == (int32_t)bytes, "%s line %d: tokens end at %d of %zu", name, line, at, bytes);
+}
+
+/* All ids are shown where the library's are there to compare with: the first difference, else the hash. */
+static void compare(const struct kvt_tokens *t, char *want, const char *name, int line)
+{
+    char *s;
+    unsigned long hash = strtoul(want, &s, 16);
+    for (int i = 0; *s == ' ' && i < t->n; i++) {
+        long id = strtol(s, &s, 10);
+        cr_assert_eq(t->id[i], id, "%s line %d: token %d is %d, the library says %ld", name, line, i, t->id[i], id);
+    }
+    cr_assert_eq(hash_ids(t) & 0xffffff, hash, "%s line %d: other ids than the library's", name, line);
+}
+
+static void compare_lines(const struct kvt_tokenizer *tok, const char *name)
+{
+    struct fragments f;
+    struct kvt_rng rng;
+    char path[512], *want = malloc(1 << 17), *text = malloc(MAX_LINE);
+    read_fragments(&f);
+    kvt_rng_seed(&rng, 20);
+    snprintf(path, sizeof path, KVT_TEST_VECTORS "/tokenizers/%s.ids", name);
+    FILE *in = fopen(path, "rb");
+    cr_assert(in && want && text, "no %s", path);
+    for (int line = 0; line < N_LINES; line++) {
+        struct kvt_tokens t;
+        struct kvt_err err;
+        size_t n = make_line(&rng, &f, text);
+        cr_assert(fgets(want, 1 << 17, in), "%s ends at line %d", path, line);
+        cr_assert_eq(kvt_tokenize(tok, text, n, KVT_TOK_SPECIAL | KVT_TOK_BOS, &t, &err), 0, "%s line %d: %s", name, line, err.text);
+        compare(&t, want, name, line);
+        check_ranges(&t, n, name, line);
+        kvt_tokens_free(&t);
+    }
+    fclose(in);
+    free(f.text);
+    free(want);
+    free(text);
+}
+
+static const char *const folders[] = {
+    "gpt2", "llama3", "tekken", "gpt4o", "qwen2", "smollm2", "olmo2", "deepseek-llm", "deepseek-v3", "llama2", "mistral", "phi3",
+    "gemma", "unigram", "unigram-bytes", "flags",
+};
+static const char *const ggufs[] = {"spm-llama", "spm-gemma"};
+
+struct name {
+    char text[32];
+};
+
+static void free_names(struct criterion_test_params *p) { cr_free(p->params); }
+
+static struct criterion_test_params names(const char *const *list, size_t n)
+{
+    struct name *v = cr_malloc(n * sizeof *v);
+    for (size_t i = 0; i < n; i++)
+        snprintf(v[i].text, sizeof v[i].text, "%s", list[i]);
+    return cr_make_param_array(struct name, v, n, free_names);
+}
+
+ParameterizedTestParameters(vectors, tokenizer_json) { return names(folders, sizeof folders / sizeof *folders); }
+
+/* Would catch: any step of any kind that differs from the library's: a normaliser, a cut, a merge, a flag. */
+ParameterizedTest(const struct name *p, vectors, tokenizer_json)
+{
+    char path[512];
+    struct kvt_tokenizer *tok;
+    struct kvt_err err;
+    snprintf(path, sizeof path, KVT_TEST_VECTORS "/tokenizers/%s", p->text);
+    cr_assert_eq(kvt_tokenizer_open_hf(&tok, &(struct kvt_folder){.path = path}, &err), 0, "%s", err.text);
+    compare_lines(tok, p->text);
+    kvt_tokenizer_close(&tok);
+}
+
+ParameterizedTestParameters(vectors, gguf_scores) { return names(ggufs, sizeof ggufs / sizeof *ggufs); }
+
+/* Would catch: the order of merges by score, byte tokens, the space in front. */
+ParameterizedTest(const struct name *p, vectors, gguf_scores)
+{
+    char file[64];
+    struct kvt_gguf g;
+    struct kvt_tokenizer *tok;
+    struct kvt_err err;
+    snprintf(file, sizeof file, "%s.gguf", p->text);
+    cr_assert_eq(kvt_gguf_open(&g, &(struct kvt_folder){.path = KVT_TEST_VECTORS "/tokenizers"}, file, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_tokenizer_open(&tok, &g, &err), 0, "%s", err.text);
+    compare_lines(tok, p->text);
+    kvt_tokenizer_close(&tok);
+    kvt_gguf_close(&g);
+}
