@@ -2,11 +2,11 @@
 #include "engine/forward.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/rope.h"
 
 /* Turns an operation's status into err, once. */
 static int failed(struct kvt_forward *f, int status, int layer, struct kvt_err *err)
@@ -17,29 +17,63 @@ static int failed(struct kvt_forward *f, int status, int layer, struct kvt_err *
     return kvt_fail(err, status, "%s: layer %d: %s", f->ops->name, layer, *text ? text : kvt_status_text(status));
 }
 
-/* The page to read: one layer over rows [row0, row0 + n). */
+/* x += what a block put out, normed and scaled where the family does so. */
+static int block_out(struct kvt_forward *f, const struct kvt_mat *mat, const float *bias, const float *in, const float *post_norm,
+                     int n, bool exact, float *x)
+{
+    const struct kvt_shape *s = f->shape;
+    const struct kvt_ops *ops = f->ops;
+    bool plain = !s->post_norm && s->residual_scale == 1;
+    int rc = ops->linear(f->dev, &(struct kvt_linear_args){ .w = *mat, .bias = bias, .in = in, .out = plain ? x : f->h, .T = n,
+                                                            .accumulate = plain, .exact = exact, .compute = f->compute });
+    if (!rc && s->post_norm)
+        rc = ops->norm(f->dev, &(struct kvt_norm_args){ .in = f->h, .weight = post_norm, .out = f->h, .eps = s->rms_eps, .T = n, .E = s->E });
+    if (!rc && !plain)
+        rc = ops->add(f->dev, &(struct kvt_add_args){ .x = x, .y = f->h, .count = (size_t)n * s->E, .scale = s->residual_scale });
+    return rc;
+}
+
+/* The page to read: one layer over rows [row0, row0 + n). What a family hasn't is NULL or off, and then it isn't done. */
 static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, int row0, int n, float *x,
                      const struct kvt_look *look, struct kvt_err *err)
 {
     const struct kvt_shape *s = f->shape;
     const struct kvt_layer_dev *w = &f->layer[l];
     const struct kvt_ops *ops = f->ops;
-    const int HD = s->H * s->D;
+    const struct kvt_rope *rope = kvt_forward_rope(f, l);
+    const int D = s->D, HD = s->H * D, GD = s->G * D;
     const bool exact = rows->exact;
+    const float *in = s->pre_norm ? f->h : x;
     struct kvt_dev *dev = f->dev;
     int rc;
 #define DO(call) do { if ((rc = (call))) return failed(f, rc, l, err); } while (0)
-#define LINEAR(mat, b, src, dst, add) \
+#define LINEAR(mat, b, src, dst) \
     DO(ops->linear(dev, &(struct kvt_linear_args){ .w = (mat), .bias = (b), .in = (src), .out = (dst), .T = n, \
-                                                   .accumulate = (add), .exact = exact, .compute = f->compute }))
+                                                   .exact = exact, .compute = f->compute }))
+#define NORM(src, w, b, dst, rows, width, mean) \
+    DO(ops->norm(dev, &(struct kvt_norm_args){ .in = (src), .weight = (w), .bias = (b), .out = (dst), .eps = s->rms_eps, \
+                                               .T = (rows), .E = (width), .centre = (mean) }))
+#define ROTATE(v, n_heads) \
+    DO(ops->rotate(dev, &(struct kvt_rotate_args){ .x = (v), .pos = f->pos, .rope = *rope, .T = n, .heads = (n_heads), .D = D, \
+                                                   .scale = f->rope_scale[rope - f->rope] }))
 
-    DO(ops->rmsnorm(dev, &(struct kvt_rmsnorm_args){ .in = x, .weight = w->attn_norm, .out = f->h, .eps = s->rms_eps, .T = n, .E = s->E }));
-    LINEAR(w->q, w->q_bias, f->h, f->q, false);
-    LINEAR(w->k, w->k_bias, f->h, f->k, false);
-    LINEAR(w->v, w->v_bias, f->h, f->v, false);
-    DO(ops->write(dev, f->pos, rows->pos + row0, (size_t)n * sizeof *f->pos));
-    DO(ops->rotate(dev, &(struct kvt_rotate_args){ .x = f->q, .pos = f->pos, .rope = f->rope, .T = n, .heads = s->H, .D = s->D }));
-    DO(ops->rotate(dev, &(struct kvt_rotate_args){ .x = f->k, .pos = f->pos, .rope = f->rope, .T = n, .heads = s->G, .D = s->D }));
+    if (s->pre_norm)
+        NORM(x, w->attn_norm, w->attn_norm_bias, f->h, n, s->E, s->layer_norm);
+    LINEAR(w->q, w->q_bias, in, f->q);
+    LINEAR(w->k, w->k_bias, in, f->k);
+    LINEAR(w->v, w->v_bias, in, f->v);
+    if (s->qk_norm == KVT_QK_HEAD) {
+        NORM(f->q, w->q_norm, NULL, f->q, n * s->H, D, false);
+        NORM(f->k, w->k_norm, NULL, f->k, n * s->G, D, false);
+    } else if (s->qk_norm == KVT_QK_WIDE) {
+        NORM(f->q, w->q_norm, NULL, f->q, n, HD, false);
+        NORM(f->k, w->k_norm, NULL, f->k, n, GD, false);
+    }
+    if (rope->rot) {
+        DO(ops->write(dev, f->pos, rows->pos + row0, (size_t)n * sizeof *f->pos));
+        ROTATE(f->q, s->H);
+        ROTATE(f->k, s->G);
+    }
     DO(ops->cache_append(dev, &(struct kvt_append_args){ .cache = f->cache, .layer = l, .T = n, .k = f->k, .v = f->v,
                                                          .branch = rows->branch + row0, .pos = rows->pos + row0 }));
     int step = look && look->attn_rows ? look->attn_rows : n;
@@ -48,19 +82,23 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
         DO(ops->attn(dev, &(struct kvt_attn_args){
             .cache = f->cache, .layer = l, .T = m, .H = s->H, .q = f->q + (size_t)a * HD, .out = f->att + (size_t)a * HD,
             .branch = rows->branch + t, .pos = rows->pos + t, .renumber = rows->renumber ? rows->renumber + t : NULL,
-            .rope = f->rope, .scale = s->attn_scale, .exact = exact,
+            .rope = *rope, .scale = s->attn_scale, .cap = s->attn_cap, .window = kvt_layer_window(s, l), .exact = exact,
             .see = look && look->before ? look->before(look->self, l, t, m) : NULL }));
         if (look && look->after && (rc = look->after(look->self, l, t, m, err)))
             return rc;
     }
-    LINEAR(w->o, NULL, f->att, x, true);
-    DO(ops->rmsnorm(dev, &(struct kvt_rmsnorm_args){ .in = x, .weight = w->ffn_norm, .out = f->h, .eps = s->rms_eps, .T = n, .E = s->E }));
-    LINEAR(w->gate, NULL, f->h, f->gate, false);
-    LINEAR(w->up, NULL, f->h, f->up, false);
-    DO(ops->swiglu(dev, &(struct kvt_swiglu_args){ .gate = f->gate, .up = f->up, .out = f->gate, .T = n, .F = s->F }));
-    LINEAR(w->down, NULL, f->gate, x, true);
+    DO(block_out(f, &w->o, w->o_bias, f->att, w->post_attn_norm, n, exact, x));
+
+    if (s->pre_norm)
+        NORM(x, w->ffn_norm, w->ffn_norm_bias, f->h, n, s->E, s->layer_norm);
+    LINEAR(w->gate, w->gate_bias, in, f->gate);
+    LINEAR(w->up, w->up_bias, in, f->up);
+    DO(ops->glu(dev, &(struct kvt_glu_args){ .gate = f->gate, .up = f->up, .out = f->gate, .T = n, .F = s->F, .act = s->act }));
+    DO(block_out(f, &w->down, w->down_bias, f->gate, w->post_ffn_norm, n, exact, x));
     return 0;
 #undef LINEAR
+#undef NORM
+#undef ROTATE
 }
 
 int kvt_forward_layer(struct kvt_forward *f, int layer, const struct kvt_rows *rows, float *x,
@@ -79,7 +117,10 @@ int kvt_forward_layer(struct kvt_forward *f, int layer, const struct kvt_rows *r
 
 int kvt_forward_embed(struct kvt_forward *f, const struct kvt_rows *rows, float *x, struct kvt_err *err)
 {
+    const struct kvt_shape *s = f->shape;
     int rc = f->ops->embed(f->dev, &(struct kvt_embed_args){ .table = f->embed, .token = rows->token, .out = x, .T = rows->T });
+    if (!rc && s->embed_scale != 1)
+        rc = f->ops->scale(f->dev, &(struct kvt_scale_args){ .x = x, .count = (size_t)rows->T * s->E, .scale = s->embed_scale });
     return rc ? failed(f, rc, -1, err) : 0;
 }
 
@@ -87,11 +128,21 @@ int kvt_forward_head(struct kvt_forward *f, const float *x, int n, bool exact, f
 {
     const struct kvt_shape *s = f->shape;
     assert(n <= f->run);
-    int rc = f->ops->rmsnorm(f->dev, &(struct kvt_rmsnorm_args){ .in = x, .weight = f->out_norm, .out = f->h, .eps = s->rms_eps, .T = n, .E = s->E });
+    int rc = f->ops->norm(f->dev, &(struct kvt_norm_args){ .in = x, .weight = f->out_norm, .bias = f->out_norm_bias, .out = f->h,
+                                                           .eps = s->rms_eps, .T = n, .E = s->E, .centre = s->layer_norm });
     if (!rc)
         rc = f->ops->linear(f->dev, &(struct kvt_linear_args){ .w = f->output, .in = f->h, .out = logits, .T = n,
                                                                .exact = exact, .compute = f->compute });
+    if (!rc && (s->logit_scale != 1 || s->logit_cap > 0))
+        rc = f->ops->scale(f->dev, &(struct kvt_scale_args){ .x = logits, .count = (size_t)n * s->V, .scale = s->logit_scale,
+                                                             .cap = s->logit_cap });
     return rc ? failed(f, rc, -1, err) : 0;
+}
+
+const struct kvt_rope *kvt_forward_rope(const struct kvt_forward *f, int layer)
+{
+    int trait = f->shape->layer[layer];
+    return &f->rope[trait & KVT_LAYER_NOPE ? KVT_NO_ROPE : trait & KVT_LAYER_LOCAL_ROPE ? 1 : 0];
 }
 
 /* ---- open and close ---- */
@@ -126,6 +177,8 @@ static int open_weights(struct kvt_forward *f, const struct kvt_weights *w)
     f->embed = resident(f, w->embed, &rc);
     f->output = s->tied ? f->embed : resident(f, w->output, &rc);
     f->out_norm = upload(f, w->out_norm, s->E, &rc);
+    f->out_norm_bias = upload(f, w->out_norm_bias, s->E, &rc);
+    bool wide = s->qk_norm == KVT_QK_WIDE;
     for (int l = 0; l < s->L && !rc; l++) {
         const struct kvt_layer_weights *from = &w->layer[l];
         f->layer[l] = (struct kvt_layer_dev){
@@ -133,45 +186,59 @@ static int open_weights(struct kvt_forward *f, const struct kvt_weights *w)
             .o = resident(f, from->o, &rc), .gate = resident(f, from->gate, &rc), .up = resident(f, from->up, &rc),
             .down = resident(f, from->down, &rc),
             .attn_norm = upload(f, from->attn_norm, s->E, &rc), .ffn_norm = upload(f, from->ffn_norm, s->E, &rc),
+            .attn_norm_bias = upload(f, from->attn_norm_bias, s->E, &rc), .ffn_norm_bias = upload(f, from->ffn_norm_bias, s->E, &rc),
+            .post_attn_norm = upload(f, from->post_attn_norm, s->E, &rc), .post_ffn_norm = upload(f, from->post_ffn_norm, s->E, &rc),
+            .q_norm = upload(f, from->q_norm, wide ? s->H * s->D : s->D, &rc), .k_norm = upload(f, from->k_norm, wide ? s->G * s->D : s->D, &rc),
             .q_bias = upload(f, from->q_bias, s->H * s->D, &rc), .k_bias = upload(f, from->k_bias, s->G * s->D, &rc),
-            .v_bias = upload(f, from->v_bias, s->G * s->D, &rc) };
+            .v_bias = upload(f, from->v_bias, s->G * s->D, &rc), .o_bias = upload(f, from->o_bias, s->E, &rc),
+            .gate_bias = upload(f, from->gate_bias, s->F, &rc), .up_bias = upload(f, from->up_bias, s->F, &rc),
+            .down_bias = upload(f, from->down_bias, s->E, &rc) };
     }
     return rc;
 }
 
-/* Angles in double: pos x base^(-2i / rot). */
-static int open_rope(struct kvt_forward *f, int n_pos)
+static bool has_local_rope(const struct kvt_shape *s)
+{
+    for (int l = 0; l < s->L; l++)
+        if (s->layer[l] & KVT_LAYER_LOCAL_ROPE)
+            return true;
+    return false;
+}
+
+/* Tables for the positions of a run of n_tok tokens: 0 .. n_tok. */
+static int open_rope(struct kvt_forward *f, int n_tok)
 {
     const struct kvt_shape *s = f->shape;
-    int half = s->rope_rot / 2;
-    f->rope = (struct kvt_rope){ .n_pos = n_pos, .rot = s->rope_rot, .halves = s->rope_halves };
-    float *host = kvt_calloc((size_t)n_pos * (size_t)(half ? half : 1), 2 * sizeof *host);
-    f->rope_table = get(f, (size_t)n_pos * (size_t)half * 2, sizeof(float));
-    int rc = host && f->rope_table ? 0 : KVT_ENOMEM;
-    for (int i = 0; i < half && !rc; i++) {
-        double freq = pow(s->rope[0].base, -2.0 * i / s->rope_rot);
-        for (int p = 0; p < n_pos; p++) {
-            host[((size_t)p * half + i) * 2] = (float)cos(p * freq);
-            host[((size_t)p * half + i) * 2 + 1] = (float)sin(p * freq);
-        }
+    int n_pos = n_tok + 1, half = s->rope_rot / 2, rc = 0;
+    size_t count = (size_t)n_pos * (size_t)half * 2;
+    double *freq = kvt_calloc((size_t)half, sizeof *freq);
+    float *host = kvt_calloc(count, sizeof *host);
+    if (!freq || !host)
+        rc = KVT_ENOMEM;
+    for (int i = 0; !rc && i < (has_local_rope(s) ? 2 : 1); i++) {
+        kvt_rope_frequencies(&s->rope[i], s->rope_rot, n_tok, freq);
+        kvt_rope_table(freq, s->rope_rot, n_pos, host);
+        f->rope_table[i] = get(f, count, sizeof(float));
+        rc = f->rope_table[i] ? f->ops->write(f->dev, f->rope_table[i], host, count * sizeof *host) : KVT_ENOMEM;
+        f->rope[i] = (struct kvt_rope){ .table = f->rope_table[i], .n_pos = n_pos, .rot = s->rope_rot, .halves = s->rope_halves };
+        f->rope_scale[i] = (float)s->rope[i].attention;
     }
-    if (!rc)
-        rc = f->ops->write(f->dev, f->rope_table, host, (size_t)n_pos * half * 2 * sizeof *host);
+    f->rope[KVT_NO_ROPE] = (struct kvt_rope){ .table = f->rope_table[0], .n_pos = n_pos };
+    free(freq);
     free(host);
-    f->rope.table = f->rope_table;
     return rc;
 }
 
-size_t kvt_forward_work_bytes(const struct kvt_shape *s, int run, int n_pos)
+size_t kvt_forward_work_bytes(const struct kvt_shape *s, int run, int n_tok)
 {
     size_t row = (size_t)(s->E > s->H * s->D ? s->E : s->H * s->D) + 2 * (size_t)s->H * s->D + 2 * (size_t)s->G * s->D + 2 * (size_t)s->F + 1;
-    return ((size_t)run * row + (size_t)n_pos * s->rope_rot) * sizeof(float);
+    size_t tables = has_local_rope(s) ? 2 : 1;
+    return ((size_t)run * row + tables * ((size_t)n_tok + 1) * s->rope_rot) * sizeof(float);
 }
 
-int kvt_forward_open(struct kvt_forward *f, const struct kvt_model *m, const struct kvt_ops *ops, struct kvt_dev *dev,
-                     struct kvt_cache *cache, enum kvt_compute compute, int run, int n_pos, struct kvt_err *err)
+int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *s, const struct kvt_weights *weights, const struct kvt_ops *ops,
+                     struct kvt_dev *dev, struct kvt_cache *cache, enum kvt_compute compute, int run, int n_tok, struct kvt_err *err)
 {
-    const struct kvt_shape *s = kvt_model_shape(m);
     int HD = s->H * s->D, GD = s->G * s->D;
     memset(f, 0, sizeof *f);
     f->ops = ops, f->dev = dev, f->shape = s, f->cache = cache, f->compute = compute, f->run = run;
@@ -186,9 +253,9 @@ int kvt_forward_open(struct kvt_forward *f, const struct kvt_model *m, const str
     f->pos = get(f, (size_t)run, sizeof(int32_t));
     int rc = f->layer && f->h && f->q && f->k && f->v && f->att && f->gate && f->up && f->pos ? 0 : KVT_ENOMEM;
     if (!rc)
-        rc = open_weights(f, kvt_model_weights(m));
+        rc = open_weights(f, weights);
     if (!rc)
-        rc = open_rope(f, n_pos);
+        rc = open_rope(f, n_tok);
     if (rc) {
         failed(f, rc, -1, err);
         kvt_forward_close(f);
@@ -201,11 +268,14 @@ void kvt_forward_close(struct kvt_forward *f)
     if (!f->ops)
         return;
     for (int l = 0; f->layer && l < f->shape->L; l++) {
-        float *own[] = { f->layer[l].attn_norm, f->layer[l].ffn_norm, f->layer[l].q_bias, f->layer[l].k_bias, f->layer[l].v_bias };
+        struct kvt_layer_dev *w = &f->layer[l];
+        float *own[] = { w->attn_norm, w->ffn_norm, w->attn_norm_bias, w->ffn_norm_bias, w->post_attn_norm, w->post_ffn_norm, w->q_norm,
+                         w->k_norm, w->q_bias, w->k_bias, w->v_bias, w->o_bias, w->gate_bias, w->up_bias, w->down_bias };
         for (size_t i = 0; i < sizeof own / sizeof *own; i++)
             f->ops->free(f->dev, own[i]);
     }
-    void *own[] = { f->out_norm, f->h, f->q, f->k, f->v, f->att, f->gate, f->up, f->pos, f->rope_table };
+    void *own[] = { f->out_norm, f->out_norm_bias, f->h, f->q, f->k, f->v, f->att, f->gate, f->up, f->pos, f->rope_table[0],
+                    f->rope_table[1] };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         f->ops->free(f->dev, own[i]);
     free(f->layer);

@@ -27,8 +27,11 @@ struct kvt_look {
 
 struct kvt_layer_dev {         /* weights of a layer in backend memory */
     struct kvt_mat q, k, v, o, gate, up, down;
-    float *attn_norm, *ffn_norm, *q_bias, *k_bias, *v_bias;
+    float *attn_norm, *ffn_norm, *attn_norm_bias, *ffn_norm_bias, *post_attn_norm, *post_ffn_norm, *q_norm, *k_norm;
+    float *q_bias, *k_bias, *v_bias, *o_bias, *gate_bias, *up_bias, *down_bias;
 };
+
+enum { KVT_NO_ROPE = 2 };
 
 struct kvt_forward {
     const struct kvt_ops *ops;
@@ -36,9 +39,10 @@ struct kvt_forward {
     const struct kvt_shape *shape;
     struct kvt_cache *cache;   /* borrowed */
     enum kvt_compute compute;
-    struct kvt_rope rope;
+    struct kvt_rope rope[3];   /* by kvt_shape.rope, and none: KVT_NO_ROPE */
+    float rope_scale[3];       /* of cos and sin */
     struct kvt_mat embed, output;
-    float *out_norm;
+    float *out_norm, *out_norm_bias;
     struct kvt_layer_dev *layer; /* (L) */
     int run;                   /* rows of the work buffers */
     float *h;                  /* (run, max(E, H D)) */
@@ -46,15 +50,18 @@ struct kvt_forward {
     float *att;                /* (run, H D) */
     float *gate, *up;          /* (run, F) */
     int32_t *pos;              /* (run) */
-    float *rope_table;         /* (n_pos, rot / 2, 2) */
+    float *rope_table[2];      /* (n_tok + 1, rot / 2, 2) */
     volatile const int *interrupted; /* or NULL */
 };
 
-/* run: rows of one call at most KVT_ROWS_RUN, fewer for small sessions; n_pos: positions that will occur. */
-int kvt_forward_open(struct kvt_forward *f, const struct kvt_model *m, const struct kvt_ops *ops, struct kvt_dev *dev,
-                     struct kvt_cache *cache, enum kvt_compute compute, int run, int n_pos, struct kvt_err *err);
+/* shape and weights: the model's, or a test's copy of them. run: rows of one call at most KVT_ROWS_RUN, fewer for small
+ * sessions; n_tok: tokens of the run, prompt and generated together, from which rope factors follow. */
+int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *shape, const struct kvt_weights *weights, const struct kvt_ops *ops,
+                     struct kvt_dev *dev, struct kvt_cache *cache, enum kvt_compute compute, int run, int n_tok, struct kvt_err *err);
 void kvt_forward_close(struct kvt_forward *f);
-size_t kvt_forward_work_bytes(const struct kvt_shape *shape, int run, int n_pos);
+size_t kvt_forward_work_bytes(const struct kvt_shape *shape, int run, int n_tok);
+/* How this layer's queries and keys are rotated; rot is 0 where they aren't. */
+const struct kvt_rope *kvt_forward_rope(const struct kvt_forward *f, int layer);
 
 /* x (T, E) = embeddings of the rows' tokens. */
 int kvt_forward_embed(struct kvt_forward *f, const struct kvt_rows *rows, float *x, struct kvt_err *err);

@@ -156,8 +156,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     }
     out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
     kvt_observer_bytes(wants, s->L, s->H, prefill_of(o), &needs, &out->scores_bytes, &out->maps_bytes);
-    int n_pos = o->n_prompt + o->n_new + 1;
-    out->work_bytes = kvt_forward_work_bytes(s, run_of(o), n_pos)
+    out->work_bytes = kvt_forward_work_bytes(s, run_of(o), o->n_prompt + o->n_new)
         + ((size_t)prefill_of(o) * s->E + (size_t)rows_of_call(o) * s->E + (size_t)copies * s->V
            + (size_t)(copies + (o->lost_mass || o->output_error)) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
     return 0;
@@ -242,14 +241,14 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     struct kvt_wants w = wants_of(&s->o);
     struct kvt_needs needs;
     needs_of(&s->o, &w, &needs);
-    int n_pos = s->o.n_prompt + s->o.n_new + 1;
     struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = s->max_rows,
                                  .max_slots = s->max_slots, .type = s->o.kv_type };
     int rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
     if (!rc)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
     if (!rc)
-        rc = kvt_forward_open(&s->forward, s->model, s->ops, s->dev, s->cache, s->o.compute, run_of(&s->o), n_pos, err);
+        rc = kvt_forward_open(&s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, run_of(&s->o),
+                              s->o.n_prompt + s->o.n_new, err);
     if (!rc)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
     if (rc)

@@ -100,12 +100,14 @@ struct kvt_embed_args {
     int T;
 };
 
-struct kvt_rmsnorm_args {
-    const float *in;        /* (T, E) */
+struct kvt_norm_args {      /* RMSNorm: out = in / sqrt(mean(in^2) + eps) * weight; with `centre`, LayerNorm */
+    const float *in;        /* (T, E); heads of a row are rows too: (T H, D) */
     const float *weight;    /* (E) */
     float *out;             /* (T, E); may be `in` */
     float eps;
     int T, E;
+    bool centre;            /* the row's mean is taken off first */
+    const float *bias;      /* (E) added at the end, or NULL; only with centre */
 };
 
 struct kvt_rotate_args {    /* rope, in place */
@@ -113,20 +115,31 @@ struct kvt_rotate_args {    /* rope, in place */
     const int32_t *pos;     /* (T) */
     struct kvt_rope rope;
     int T, heads, D;
+    float scale;            /* cos and sin are multiplied by it (YaRN, longrope); 0 counts as 1 */
 };
 
-enum kvt_act { KVT_ACT_SILU, KVT_ACT_GELU_TANH, KVT_ACT_GELU }; /* of a feed-forward's gate */
+/* Of a feed-forward's gate: x / (1 + e^-x); x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3); x Phi(x). */
+enum kvt_act { KVT_ACT_SILU, KVT_ACT_GELU_TANH, KVT_ACT_GELU };
 
-struct kvt_swiglu_args {    /* out = silu(gate) * up */
+struct kvt_glu_args {       /* out = act(gate) * up */
     const float *gate, *up; /* (T, F) */
     float *out;             /* (T, F); may be `gate` */
     int T, F;
+    enum kvt_act act;
 };
 
-struct kvt_add_args {       /* x += y */
+struct kvt_add_args {       /* x += scale * y */
     float *x;               /* (count) */
     const float *y;         /* (count) */
     size_t count;
+    float scale;            /* the product is rounded before it is added */
+};
+
+struct kvt_scale_args {     /* x = scale * x; with a cap, cap * tanh(scale * x / cap) */
+    float *x;               /* (count) */
+    size_t count;
+    float scale;
+    float cap;              /* 0 = none */
 };
 
 /* Statistics of rows of logits, each a full pass in f32 with double sums. exact. Natural logarithms. */
@@ -464,7 +477,8 @@ struct kvt_see {
     int row_ld;
 };
 
-/* Row t attends to every live slot of the cells of branch[t] in this layer whose position <= pos[t]. */
+/* Row t attends to every live slot of the cells of branch[t] in this layer whose position <= pos[t] and, in a layer
+ * with a window, > pos[t] - window. A score is scale * q k, then capped: cap * tanh(score / cap). */
 struct kvt_attn_args {
     struct kvt_cache *cache;
     int layer, T, H;
@@ -478,6 +492,8 @@ struct kvt_attn_args {
     const uint8_t *renumber;
     struct kvt_rope rope;    /* used where renumber is */
     float scale;
+    float cap;               /* 0 = none */
+    int window;              /* 0 = none */
     bool exact;              /* as in linear; always true for calls with more than one branch */
     const struct kvt_see *see; /* or NULL */
 };
@@ -533,10 +549,11 @@ struct kvt_ops {
 
     /* elem */
     int (*embed)(struct kvt_dev *dev, const struct kvt_embed_args *a);
-    int (*rmsnorm)(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a);
+    int (*norm)(struct kvt_dev *dev, const struct kvt_norm_args *a);
     int (*rotate)(struct kvt_dev *dev, const struct kvt_rotate_args *a);
-    int (*swiglu)(struct kvt_dev *dev, const struct kvt_swiglu_args *a);
+    int (*glu)(struct kvt_dev *dev, const struct kvt_glu_args *a);
     int (*add)(struct kvt_dev *dev, const struct kvt_add_args *a);
+    int (*scale)(struct kvt_dev *dev, const struct kvt_scale_args *a);
     int (*logit_stats)(struct kvt_dev *dev, const struct kvt_logit_stats_args *a);
 
     /* linear */

@@ -24,8 +24,8 @@ struct kvt_attn_part {
     const struct kvt_cell *cell;
     const float *q;          /* (heads, D) */
     int heads, slot0, slot1;
-    int32_t pos;             /* slots at later positions aren't seen */
-    float scale;
+    int32_t pos, after;      /* slots at positions in (after, pos] are seen */
+    float scale, cap;
     const int32_t *turn;     /* (slot1 - slot0) renumbered: key j is turned by this many positions; or NULL */
     const struct kvt_rope *rope;
     float *score;            /* (heads, KVT_PART_SLOTS) out: exp(score - max), 0 where not seen */
@@ -35,7 +35,7 @@ struct kvt_attn_part {
     const void *next;        /* where the thread reads next: the K of its next part */
 };
 
-/* Up to KVT_TILE_ROWS rows of one query head. Row r sees slots [0, seen[r]). */
+/* Up to KVT_TILE_ROWS rows of one query head. Row r sees slots [from[r], seen[r]). */
 struct kvt_attn_tile {
     const struct kvt_cache *c;
     const struct kvt_cell *cell;
@@ -43,8 +43,10 @@ struct kvt_attn_tile {
     size_t q_ld;
     int rows;
     const int32_t *seen;     /* (rows) */
-    int n;                   /* the largest of them, > 0 */
-    float scale;
+    const int32_t *from;     /* (rows), or NULL: 0 */
+    int n;                   /* the largest of seen, > 0 */
+    int lo;                  /* scores are made from here on: at most the smallest of from, a multiple of KVT_TILE_KEYS */
+    float scale, cap;
     float *s;                /* (KVT_TILE_ROWS, s_ld) scores, then exp(score - max), 0 where not seen, to a multiple of 16 */
     size_t s_ld;             /* multiple of 16, >= n rounded up to 32 */
     float *inv;              /* (KVT_TILE_ROWS) 1 / sum of a row; 0 for a row that sees nothing */

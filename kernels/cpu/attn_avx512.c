@@ -1,5 +1,6 @@
 /* attn with 16-float vectors. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/score.h"
 #include "kernels/cpu/simd.h"
 

@@ -39,6 +39,14 @@ INLINE vf v_decode_some(enum kvt_dtype type, const void *p, size_t at, int count
     return v_decode(type, &some, 0);
 }
 
+/* Scores that are capped: x = cap tanh(scale x / cap), n a multiple of NL. */
+TARGET static void cap_scores(float *x, int n, float scale, float cap)
+{
+    float in = scale / cap;
+    for (int i = 0; i < n; i++)
+        x[i] = cap * tanh_body(x[i] * in);
+}
+
 /* A fixed tree. */
 INLINE float v_sum(vf v)
 {
@@ -215,14 +223,17 @@ INLINE void part_heads(enum kvt_dtype type, int heads, int vecs, const struct kv
     const float *q = p->q + (size_t)h0 * (size_t)D;
     float *score = p->score + (size_t)h0 * KVT_PART_SLOTS, *acc = p->acc + (size_t)h0 * (size_t)Dp;
     part_scores(type, heads, vecs, p, q, score);
+    for (int h = 0; p->cap > 0 && h < heads; h++)
+        cap_scores(score + (size_t)h * KVT_PART_SLOTS, used * NL, p->scale, p->cap);
+    float scale = p->cap > 0 ? 1 : p->scale;
     for (int s = 0; s < used * NL; s += SLOTS) {
         const int32_t *pos = kvt_page_pos(c, p->cell->page[(p->slot0 + s) / SLOTS]);
         int live = n - s;
         for (int h = 0; h < heads; h++) {
             float *x = score + (size_t)h * KVT_PART_SLOTS + (size_t)s;
             for (int i = 0; i < SLOTS; i++) {
-                float y = x[i] * p->scale;
-                x[i] = ((i < live) & (pos[i] <= p->pos)) ? y : -INFINITY; /* no branch: it becomes a vector */
+                float y = x[i] * scale;
+                x[i] = ((i < live) & (pos[i] <= p->pos) & (pos[i] > p->after)) ? y : -INFINITY; /* no branch: it becomes a vector */
             }
         }
     }
@@ -335,7 +346,8 @@ TARGET static void scores(const struct kvt_attn_tile *t)
         if (r < t->rows && t->seen[r] > last[tile])
             last[tile] = t->seen[r];
     }
-    for (int key = 0; key < t->n; key += 2 * SLOTS) { /* two pages at a time */
+    float scale = t->cap > 0 ? 1 : t->scale; /* a cap comes with its own */
+    for (int key = t->lo; key < t->n; key += 2 * SLOTS) { /* two pages at a time */
         decode_run(c->o.type, kvt_page_k(c, t->cell->page[key / SLOTS]), (size_t)(D * SLOTS), t->buf);
         bool two = key + SLOTS < t->n;
         if (two)
@@ -346,7 +358,7 @@ TARGET static void scores(const struct kvt_attn_tile *t)
                 const float *k0 = t->buf + (size_t)(k / SLOTS * D * SLOTS + k % SLOTS), *k1 = k0 + NL;
                 if ((int)NL == KVT_PAGE_SLOTS) /* without a second page the first one again; those columns are masked */
                     k1 = two ? t->buf + D * SLOTS : k0;
-                score_tile(D, t->qpack + (size_t)(tile * QK_ROWS * D), k0, k1, t->scale,
+                score_tile(D, t->qpack + (size_t)(tile * QK_ROWS * D), k0, k1, scale,
                            t->s + (size_t)(tile * QK_ROWS) * t->s_ld + (size_t)(key + k), t->s_ld);
             }
     }
@@ -357,30 +369,35 @@ TARGET static void softmax(const struct kvt_attn_tile *t)
     int n = (t->n + KVT_LANES - 1) & ~(KVT_LANES - 1);
     for (int r = 0; r < t->rows; r++) {
         float *x = t->s + (size_t)r * t->s_ld;
-        int seen = t->seen[r], end = (seen + NL - 1) & ~(NL - 1);
-        if (!seen) {
+        int seen = t->seen[r], end = (seen + NL - 1) & ~(NL - 1), from = t->from ? t->from[r] : 0, start = from & ~(NL - 1);
+        if (from >= seen) {
             memset(x, 0, (size_t)n * sizeof *x);
             t->inv[r] = 0;
             if (t->entropy)
                 t->entropy[r] = 0;
             continue;
         }
+        if (t->cap > 0)
+            cap_scores(x + start, end - start, t->scale, t->cap);
+        memset(x, 0, (size_t)start * sizeof *x);
+        for (int j = start; j < from; j++)
+            x[j] = -INFINITY;
         for (int j = seen; j < end; j++)
             x[j] = -INFINITY;
-        vf m = v_load(x);
-        for (int j = NL; j < end; j += NL)
+        vf m = v_load(x + start);
+        for (int j = start + NL; j < end; j += NL)
             m = v_max(m, v_load(x + j));
         float max = v_most(m);
         vf minus = v_set1(max), sum = v_set1(0), dot = v_set1(0), least = v_set1(-104.0f);
         if (t->entropy) {
-            for (int j = 0; j < end; j += NL) {
+            for (int j = start; j < end; j += NL) {
                 vf d = v_max(v_sub(v_load(x + j), minus), least), e = v_exp(d);
                 sum = v_add(sum, e);
                 dot = v_fma(e, d, dot);
                 v_store(x + j, e);
             }
         } else {
-            for (int j = 0; j < end; j += NL) {
+            for (int j = start; j < end; j += NL) {
                 vf e = v_exp(v_sub(v_load(x + j), minus));
                 sum = v_add(sum, e);
                 v_store(x + j, e);
@@ -433,7 +450,7 @@ TARGET static void values(const struct kvt_attn_tile *t)
     for (int r = 0; r < t->rows; r++)
         if (t->seen[r] > last[r / PV_ROWS])
             last[r / PV_ROWS] = t->seen[r];
-    for (int key = 0; key < t->n; key += chunk) {
+    for (int key = t->lo; key < t->n; key += chunk) {
         int keys = t->n - key < chunk ? t->n - key : chunk;
         for (int k = 0; k < keys; k += SLOTS) {
             const unsigned char *page = kvt_page_v(c, t->cell->page[(key + k) / SLOTS]);

@@ -59,6 +59,24 @@ static void turns(const struct plan *p, const struct kvt_cell *cell, int32_t pos
 
 /* ---- the work of one thread ---- */
 
+/* Whether the row sees any of the part's slots: what left a window costs no reading of keys. */
+static bool any_seen(const struct kvt_attn_part *x)
+{
+    if (x->after < 0)
+        return true;
+    for (int j = x->slot0; j < x->slot1; j++) {
+        int32_t at = kvt_page_pos(x->c, x->cell->page[j / KVT_PAGE_SLOTS])[j % KVT_PAGE_SLOTS];
+        if (at <= x->pos && at > x->after)
+            return true;
+    }
+    for (int h = 0; h < x->heads; h++) {
+        memset(x->score + h * KVT_PART_SLOTS, 0, KVT_PART_SLOTS * sizeof *x->score);
+        x->max[h] = -INFINITY;
+        x->sum[h] = 0;
+    }
+    return false;
+}
+
 static void run_parts(const struct plan *p, int from, int to, int thread)
 {
     const struct kvt_attn_args *a = p->a;
@@ -77,7 +95,8 @@ static void run_parts(const struct plan *p, int from, int to, int thread)
         size_t head = (size_t)t * (size_t)a->H + (size_t)(g * p->heads), at = (size_t)i * (size_t)p->heads;
         struct kvt_attn_part x = {
             .c = c, .cell = cell, .q = a->q + head * (size_t)p->D, .heads = p->heads, .slot0 = slot0, .slot1 = slot1,
-            .pos = a->pos[t], .scale = a->scale, .score = score, .max = p->max + at, .sum = p->sum + at,
+            .pos = a->pos[t], .after = a->window && a->window <= a->pos[t] ? a->pos[t] - a->window : -1, .scale = a->scale,
+            .cap = a->cap, .score = score, .max = p->max + at, .sum = p->sum + at,
             .acc = p->acc + at * (size_t)p->Dp, .work = work,
         };
         const struct kvt_cell *after = cell;
@@ -95,7 +114,8 @@ static void run_parts(const struct plan *p, int from, int to, int thread)
             x.turn = turn;
             x.rope = &a->rope;
         }
-        p->kernel->part(&x);
+        if (any_seen(&x))
+            p->kernel->part(&x);
         const struct kvt_see *see = a->see;
         if (see && see->row && see->row_at && see->row_at[t] >= 0)
             for (int h = 0; h < p->heads; h++) {

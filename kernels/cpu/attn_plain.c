@@ -1,5 +1,6 @@
 /* attn in plain C, four floats at a time: any machine. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/score.h"
 
 #include <limits.h>

@@ -21,6 +21,7 @@ struct plan {
     int D, Dp, n;                /* n: the most slots that a row sees */
     int strip_rows, strips;
     const int32_t *seen;         /* (G, T) */
+    const int32_t *from;         /* (G, T), or NULL where there is no window */
     size_t ldn;                  /* n in whole vectors, of the column sums */
     size_t s_ld;
     bool columns;                /* sums over rows are wanted */
@@ -168,11 +169,13 @@ static void run_unit(const struct plan *p, int h, int strip, int thread)
             .c = a->cache, .cell = kvt_cell_at(a->cache, a->branch[0], a->layer, g),
             .q = a->q + ((size_t)t0 * (size_t)a->H + (size_t)h) * D, .q_ld = (size_t)a->H * D,
             .rows = row1 - t0 < KVT_TILE_ROWS ? row1 - t0 : KVT_TILE_ROWS, .seen = p->seen + (size_t)g * (size_t)a->T + t0,
-            .scale = a->scale, .s = s, .s_ld = p->s_ld, .inv = inv, .entropy = p->see->entropy ? entropy : NULL,
+            .from = p->from ? p->from + (size_t)g * (size_t)a->T + t0 : NULL, .scale = a->scale, .cap = a->cap, .s = s, .s_ld = p->s_ld, .inv = inv, .entropy = p->see->entropy ? entropy : NULL,
             .o = o, .qpack = qpack, .buf = buf,
         };
         for (int r = 0; r < t.rows; r++)
             t.n = t.seen[r] > t.n ? t.seen[r] : t.n;
+        if (t.from) /* ascending, as rows are */
+            t.lo = t.from[0] / KVT_TILE_KEYS * KVT_TILE_KEYS;
         p->kernel->scores(&t);
         p->kernel->softmax(&t);
         if (p->columns)
@@ -230,7 +233,7 @@ int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
             assert(a->pos[t] == a->pos[0] + t && a->pos[t] < see.n_rows); /* consecutive rows of a prefill */
     assert(!see.row_heads || a->H <= 64);
     /* memory: seen, edges, units, threads */
-    size_t head_bytes = ((size_t)c->o.G * (size_t)a->T + (size_t)see.C + 1) * sizeof(int32_t);
+    size_t head_bytes = ((size_t)c->o.G * (size_t)a->T * (a->window ? 2 : 1) + (size_t)see.C + 1) * sizeof(int32_t);
     head_bytes = (head_bytes + 63) & ~(size_t)63;
     int most = 0;
     for (int g = 0; g < c->o.G; g++) {
@@ -250,8 +253,10 @@ int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
     char *mem = kvt_dev_scratch(dev, head_bytes + units * p.unit_bytes + (size_t)dev->threads * p.thread_bytes);
     if (!mem)
         return KVT_ENOMEM;
-    int32_t *seen = (int32_t *)mem, *edge = seen + (size_t)c->o.G * (size_t)a->T;
+    int32_t *seen = (int32_t *)mem, *from = seen + (size_t)c->o.G * (size_t)a->T;
+    int32_t *edge = a->window ? from + (size_t)c->o.G * (size_t)a->T : from;
     p.seen = seen;
+    p.from = a->window ? from : NULL;
     p.edge = edge;
     p.unit = mem + head_bytes;
     p.mine = p.unit + units * p.unit_bytes;
@@ -259,6 +264,8 @@ int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
         for (int t = 0; t < a->T; t++, seen++) {
             *seen = kvt_cell_seen(c, kvt_cell_at(c, a->branch[0], a->layer, g), a->pos[t]);
             p.n = *seen > p.n ? *seen : p.n;
+            if (a->window)
+                *from++ = kvt_cell_seen(c, kvt_cell_at(c, a->branch[0], a->layer, g), a->pos[t] - a->window);
         }
     for (int i = 0; i <= see.C && pool; i++)
         edge[i] = (int32_t)(((int64_t)i * see.n_rows + see.C - 1) / see.C);

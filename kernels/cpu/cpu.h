@@ -7,10 +7,11 @@
 
 /* elem.c */
 int kvt_cpu_embed(struct kvt_dev *dev, const struct kvt_embed_args *a);
-int kvt_cpu_rmsnorm(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a);
+int kvt_cpu_norm(struct kvt_dev *dev, const struct kvt_norm_args *a);
 int kvt_cpu_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a);
-int kvt_cpu_swiglu(struct kvt_dev *dev, const struct kvt_swiglu_args *a);
+int kvt_cpu_glu(struct kvt_dev *dev, const struct kvt_glu_args *a);
 int kvt_cpu_add(struct kvt_dev *dev, const struct kvt_add_args *a);
+int kvt_cpu_scale(struct kvt_dev *dev, const struct kvt_scale_args *a);
 int kvt_cpu_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args *a);
 
 /* linear.c */

@@ -56,10 +56,11 @@ const struct kvt_ops kvt_ops_cpu = {
     .weights = kvt_host_weights,
 
     .embed = kvt_cpu_embed,
-    .rmsnorm = kvt_cpu_rmsnorm,
+    .norm = kvt_cpu_norm,
     .rotate = kvt_cpu_rotate,
-    .swiglu = kvt_cpu_swiglu,
+    .glu = kvt_cpu_glu,
     .add = kvt_cpu_add,
+    .scale = kvt_cpu_scale,
     .logit_stats = kvt_cpu_logit_stats,
 
     .linear = kvt_cpu_linear,

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/simd.h"
 
 enum {
@@ -14,35 +15,17 @@ enum {
     WORTH_THREADS = 1 << 15 /* values; below it waking a thread costs more than it saves */
 };
 
-#define BODY static inline __attribute__((always_inline))
-
-/* ---- exponential ---- */
-
-/* x where `holds`, else 0: as bits, because a compiler that fears traps makes a branch of ?: and no vector. */
-BODY float where(bool holds, float x) { return kvt_f32_from_bits(kvt_bits_from_f32(x) & (0u - (uint32_t)holds)); }
-
-/* e^x for x <= 88, relative error below 2e-7; exactly 0 below -87. Cephes' polynomial on |r| <= ln 2 / 2. */
-BODY float exp_body(float x)
-{
-    bool reachable = !(x < -87.0f); /* NaN stays NaN */
-    float low = where(reachable, x);
-    float shifted = low * 1.44269504f + 12582912.0f; /* 1.5 x 2^23: the sum's last bits are the rounded integer */
-    float n = shifted - 12582912.0f;
-    float r = low - n * 0.693359375f + n * 2.12194440e-4f; /* first product exact: 9 bits by 8 */
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    float scale = kvt_f32_from_bits((kvt_bits_from_f32(shifted) + 127u) << 23); /* 2^n; the shift drops the 1.5 x 2^23 */
-    return where(reachable, p * scale);
-}
-
 /* ---- bodies ---- */
 
-BODY void rmsnorm_body(const float *in, const float *weight, float *out, int E, float eps)
+BODY float sum_floats(float *lane)
+{
+    for (int width = LANES / 2; width; width /= 2)
+        for (int j = 0; j < width; j++)
+            lane[j] += lane[j + width];
+    return lane[0];
+}
+
+BODY void norm_body(const float *in, const float *weight, float *out, int E, float eps)
 {
     float lane[LANES] = {0};
     int i = 0;
@@ -51,16 +34,38 @@ BODY void rmsnorm_body(const float *in, const float *weight, float *out, int E, 
             lane[j] += in[i + j] * in[i + j];
     for (; i < E; i++)
         lane[i % LANES] += in[i] * in[i];
-    for (int width = LANES / 2; width; width /= 2)
-        for (int j = 0; j < width; j++)
-            lane[j] += lane[j + width];
-    float scale = 1.0f / sqrtf(lane[0] / (float)E + eps);
+    float scale = 1.0f / sqrtf(sum_floats(lane) / (float)E + eps);
     for (int j = 0; j < E; j++)
         out[j] = in[j] * scale * weight[j];
 }
 
-BODY void rotate_body(float *x, const float *table, int half, bool halves)
+/* LayerNorm. */
+BODY void centre_body(const float *in, const float *weight, const float *bias, float *out, int E, float eps)
 {
+    float lane[LANES] = {0}, square[LANES] = {0};
+    for (int i = 0; i < E; i++)
+        lane[i % LANES] += in[i];
+    float mean = sum_floats(lane) / (float)E;
+    for (int i = 0; i < E; i++)
+        square[i % LANES] += (in[i] - mean) * (in[i] - mean);
+    float scale = 1.0f / sqrtf(sum_floats(square) / (float)E + eps);
+    for (int j = 0; j < E; j++) {
+        float x = (in[j] - mean) * scale * weight[j];
+        out[j] = bias ? x + bias[j] : x;
+    }
+}
+
+BODY void rotate_body(float *x, const float *table, int half, bool halves, float by)
+{
+    if (by != 1) {
+        int next = halves ? 1 : 2, apart = halves ? half : 1;
+        for (int i = 0; i < half; i++) {
+            float c = table[2 * i] * by, s = table[2 * i + 1] * by, u = x[i * next], v = x[i * next + apart];
+            x[i * next] = u * c - v * s;
+            x[i * next + apart] = v * c + u * s;
+        }
+        return;
+    }
     if (halves) {
         float *y = x + half;
         for (int i = 0; i < half; i++) {
@@ -77,7 +82,7 @@ BODY void rotate_body(float *x, const float *table, int half, bool halves)
     }
 }
 
-BODY void swiglu_body(const float *gate, const float *up, float *out, size_t n)
+BODY void glu_body(const float *gate, const float *up, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         float g = gate[i];
@@ -87,10 +92,39 @@ BODY void swiglu_body(const float *gate, const float *up, float *out, size_t n)
     }
 }
 
-BODY void add_body(float *x, const float *y, size_t n)
+/* g sigmoid(2 u) = g / (1 + e^-2u), with the sign of u taken out as above */
+BODY void gelu_tanh_body(const float *gate, const float *up, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i], u = 1.59576912f * (g + 0.044715f * g * g * g);
+        float e = exp_body(-fabsf(u));
+        out[i] = g * (where(u < 0, e) + where(u >= 0, 1.0f)) / (1.0f + e) * up[i];
+    }
+}
+
+/* No family of the table uses it at a size where the library's erfc would be felt. */
+BODY void gelu_body(const float *gate, const float *up, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        x[i] += y[i];
+        out[i] = gate[i] * 0.5f * erfcf(gate[i] * -0.707106781f) * up[i];
+}
+
+BODY void add_body(float *x, const float *y, size_t n, float scale)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += scale * y[i];
+}
+
+BODY void scale_body(float *x, size_t n, float scale, float cap)
+{
+    if (cap > 0) {
+        float in = scale / cap;
+        for (size_t i = 0; i < n; i++)
+            x[i] = cap * tanh_body(x[i] * in);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        x[i] *= scale;
 }
 
 struct row_stats {
@@ -186,35 +220,51 @@ BODY double cross_body(const float *b, const float *x, float max, int V)
 /* ---- levels ---- */
 
 struct elem_kernel {
-    void (*rmsnorm)(const float *in, const float *weight, float *out, int E, float eps);
-    void (*rotate)(float *x, const float *table, int half, bool halves);
-    void (*swiglu)(const float *gate, const float *up, float *out, size_t n);
-    void (*add)(float *x, const float *y, size_t n);
+    void (*norm)(const float *in, const float *weight, float *out, int E, float eps);
+    void (*centre)(const float *in, const float *weight, const float *bias, float *out, int E, float eps);
+    void (*rotate)(float *x, const float *table, int half, bool halves, float by);
+    void (*glu[3])(const float *gate, const float *up, float *out, size_t n); /* by enum kvt_act */
+    void (*add)(float *x, const float *y, size_t n, float scale);
+    void (*scale)(float *x, size_t n, float scale, float cap);
     void (*stats)(const float *x, int V, struct row_stats *out);
     double (*cross)(const float *b, const float *x, float max, int V);
 };
 
 #define LEVEL(level, attribute)                                                                        \
-    static attribute void rmsnorm_##level(const float *in, const float *weight, float *out, int E, float eps) \
+    static attribute void norm_##level(const float *in, const float *weight, float *out, int E, float eps) \
     {                                                                                                  \
-        rmsnorm_body(in, weight, out, E, eps);                                                         \
+        norm_body(in, weight, out, E, eps);                                                            \
     }                                                                                                  \
-    static attribute void rotate_##level(float *x, const float *table, int half, bool halves)          \
+    static attribute void centre_##level(const float *in, const float *weight, const float *bias, float *out, int E, float eps) \
     {                                                                                                  \
-        rotate_body(x, table, half, halves);                                                           \
+        centre_body(in, weight, bias, out, E, eps);                                                    \
     }                                                                                                  \
-    static attribute void swiglu_##level(const float *gate, const float *up, float *out, size_t n)     \
+    static attribute void rotate_##level(float *x, const float *table, int half, bool halves, float by) \
     {                                                                                                  \
-        swiglu_body(gate, up, out, n);                                                                 \
+        rotate_body(x, table, half, halves, by);                                                       \
     }                                                                                                  \
-    static attribute void add_##level(float *x, const float *y, size_t n) { add_body(x, y, n); }       \
+    static attribute void glu_##level(const float *gate, const float *up, float *out, size_t n)        \
+    {                                                                                                  \
+        glu_body(gate, up, out, n);                                                                    \
+    }                                                                                                  \
+    static attribute void gelu_tanh_##level(const float *gate, const float *up, float *out, size_t n)  \
+    {                                                                                                  \
+        gelu_tanh_body(gate, up, out, n);                                                              \
+    }                                                                                                  \
+    static attribute void gelu_##level(const float *gate, const float *up, float *out, size_t n)       \
+    {                                                                                                  \
+        gelu_body(gate, up, out, n);                                                                   \
+    }                                                                                                  \
+    static attribute void add_##level(float *x, const float *y, size_t n, float scale) { add_body(x, y, n, scale); } \
+    static attribute void scale_##level(float *x, size_t n, float scale, float cap) { scale_body(x, n, scale, cap); } \
     static attribute void stats_##level(const float *x, int V, struct row_stats *out) { stats_body(x, V, out); } \
     static attribute double cross_##level(const float *b, const float *x, float max, int V)            \
     {                                                                                                  \
         return cross_body(b, x, max, V);                                                               \
     }                                                                                                  \
-    static const struct elem_kernel elem_##level = {rmsnorm_##level, rotate_##level, swiglu_##level,   \
-                                                    add_##level, stats_##level, cross_##level};
+    static const struct elem_kernel elem_##level = {norm_##level, centre_##level, rotate_##level,      \
+                                                    {glu_##level, gelu_tanh_##level, gelu_##level},    \
+                                                    add_##level, scale_##level, stats_##level, cross_##level};
 
 LEVEL(plain, )
 #ifdef KVT_X86
@@ -249,14 +299,17 @@ int kvt_cpu_embed(struct kvt_dev *dev, const struct kvt_embed_args *a)
     return 0;
 }
 
-int kvt_cpu_rmsnorm(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a)
+int kvt_cpu_norm(struct kvt_dev *dev, const struct kvt_norm_args *a)
 {
     const struct elem_kernel *k = kernel_of(dev);
     size_t E = (size_t)a->E;
     bool worth = (size_t)a->T * E > WORTH_THREADS;
     #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
     for (int t = 0; t < a->T; t++)
-        k->rmsnorm(a->in + (size_t)t * E, a->weight, a->out + (size_t)t * E, a->E, a->eps);
+        if (a->centre)
+            k->centre(a->in + (size_t)t * E, a->weight, a->bias, a->out + (size_t)t * E, a->E, a->eps);
+        else
+            k->norm(a->in + (size_t)t * E, a->weight, a->out + (size_t)t * E, a->E, a->eps);
     return 0;
 }
 
@@ -264,6 +317,7 @@ int kvt_cpu_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
 {
     const struct elem_kernel *k = kernel_of(dev);
     int half = a->rope.rot / 2;
+    float by = a->scale > 0 ? a->scale : 1;
     assert(a->rope.rot % 2 == 0 && a->rope.rot <= a->D);
     if (!half)
         return 0;
@@ -273,19 +327,19 @@ int kvt_cpu_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
         assert(a->pos[t] >= 0 && a->pos[t] < a->rope.n_pos);
         const float *table = a->rope.table + (size_t)a->pos[t] * (size_t)half * 2;
         for (int h = 0; h < a->heads; h++)
-            k->rotate(a->x + ((size_t)t * (size_t)a->heads + (size_t)h) * (size_t)a->D, table, half, a->rope.halves);
+            k->rotate(a->x + ((size_t)t * (size_t)a->heads + (size_t)h) * (size_t)a->D, table, half, a->rope.halves, by);
     }
     return 0;
 }
 
-int kvt_cpu_swiglu(struct kvt_dev *dev, const struct kvt_swiglu_args *a)
+int kvt_cpu_glu(struct kvt_dev *dev, const struct kvt_glu_args *a)
 {
     const struct elem_kernel *k = kernel_of(dev);
     size_t F = (size_t)a->F;
     bool worth = (size_t)a->T * F > WORTH_THREADS;
     #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
     for (int t = 0; t < a->T; t++)
-        k->swiglu(a->gate + (size_t)t * F, a->up + (size_t)t * F, a->out + (size_t)t * F, F);
+        k->glu[a->act](a->gate + (size_t)t * F, a->up + (size_t)t * F, a->out + (size_t)t * F, F);
     return 0;
 }
 
@@ -297,7 +351,19 @@ int kvt_cpu_add(struct kvt_dev *dev, const struct kvt_add_args *a)
     bool worth = a->count > 2 * WORTH_THREADS;
     #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
     for (size_t i = 0; i < parts; i++)
-        k->add(a->x + i * PART, a->y + i * PART, a->count - i * PART < PART ? a->count - i * PART : PART);
+        k->add(a->x + i * PART, a->y + i * PART, a->count - i * PART < PART ? a->count - i * PART : PART, a->scale);
+    return 0;
+}
+
+int kvt_cpu_scale(struct kvt_dev *dev, const struct kvt_scale_args *a)
+{
+    enum { PART = 1 << 12 };
+    const struct elem_kernel *k = kernel_of(dev);
+    size_t parts = (a->count + PART - 1) / PART;
+    bool worth = a->count > WORTH_THREADS;
+    #pragma omp parallel for num_threads(dev->threads) schedule(static) if (worth)
+    for (size_t i = 0; i < parts; i++)
+        k->scale(a->x + i * PART, a->count - i * PART < PART ? a->count - i * PART : PART, a->scale, a->cap);
     return 0;
 }
 

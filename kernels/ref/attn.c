@@ -22,6 +22,12 @@ static void rotate(const struct kvt_rope *rope, int by, double *x)
     }
 }
 
+/* Whether row t sees a slot at `pos`. */
+static bool sees(const struct kvt_attn_args *a, int t, int32_t pos)
+{
+    return pos <= a->pos[t] && (!a->window || pos > a->pos[t] - a->window);
+}
+
 /* One row of one head. */
 struct row {
     int n;                   /* slots of the cell, seen or not */
@@ -38,7 +44,7 @@ static void attend(const struct kvt_attn_args *a, const struct kvt_cell *cell, i
     w->n = n;
     for (int j = 0; j < n; j++) {
         w->pos[j] = kvt_page_pos(c, cell->page[j / SLOTS])[j % SLOTS];
-        seen += w->pos[j] <= a->pos[t];
+        seen += sees(a, t, w->pos[j]);
     }
     bool renumber = a->renumber && a->renumber[t];
     const float *q = a->q + ((size_t)t * (size_t)a->H + (size_t)h) * (size_t)D;
@@ -51,7 +57,7 @@ static void attend(const struct kvt_attn_args *a, const struct kvt_cell *cell, i
     double max = -INFINITY, sum = 0;
     for (int j = 0; j < n; j++) {
         w->p[j] = -INFINITY;
-        if (w->pos[j] > a->pos[t])
+        if (!sees(a, t, w->pos[j]))
             continue;
         kvt_pages_decode(c, kvt_page_k(c, cell->page[j / SLOTS]), (size_t)(j % SLOTS), SLOTS, D, w->one);
         for (int d = 0; d < D; d++)
@@ -59,21 +65,21 @@ static void attend(const struct kvt_attn_args *a, const struct kvt_cell *cell, i
         if (renumber) {
             int rank = 0;
             for (int i = 0; i < n; i++)
-                rank += w->pos[i] < w->pos[j];
+                rank += w->pos[i] < w->pos[j] && sees(a, t, w->pos[i]);
             rotate(&a->rope, rank - w->pos[j], w->k);
         }
         double s = 0;
         for (int d = 0; d < D; d++)
             s += w->q[d] * w->k[d];
-        w->p[j] = s * a->scale;
+        w->p[j] = a->cap > 0 ? a->cap * tanh(s * a->scale / a->cap) : s * a->scale;
         max = w->p[j] > max ? w->p[j] : max;
     }
     for (int j = 0; j < n; j++) {
-        w->p[j] = w->pos[j] <= a->pos[t] ? exp(w->p[j] - max) : 0;
+        w->p[j] = sees(a, t, w->pos[j]) ? exp(w->p[j] - max) : 0;
         sum += w->p[j];
     }
     for (int j = 0; j < n; j++) {
-        if (w->pos[j] > a->pos[t])
+        if (!sees(a, t, w->pos[j]))
             continue;
         w->p[j] /= sum;
         kvt_pages_decode(c, kvt_page_v(c, cell->page[j / SLOTS]), (size_t)(j % SLOTS) * (size_t)D, 1, D, w->one);

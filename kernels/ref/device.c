@@ -29,10 +29,11 @@ const struct kvt_ops kvt_ops_ref = {
     .weights = kvt_host_weights,
 
     .embed = kvt_ref_embed,
-    .rmsnorm = kvt_ref_rmsnorm,
+    .norm = kvt_ref_norm,
     .rotate = kvt_ref_rotate,
-    .swiglu = kvt_ref_swiglu,
+    .glu = kvt_ref_glu,
     .add = kvt_ref_add,
+    .scale = kvt_ref_scale,
     .logit_stats = kvt_ref_logit_stats,
 
     .linear = kvt_ref_linear,

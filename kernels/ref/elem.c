@@ -16,18 +16,20 @@ int kvt_ref_embed(struct kvt_dev *dev, const struct kvt_embed_args *a)
     return 0;
 }
 
-int kvt_ref_rmsnorm(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a)
+int kvt_ref_norm(struct kvt_dev *dev, const struct kvt_norm_args *a)
 {
     (void)dev;
     for (int t = 0; t < a->T; t++) {
         const float *in = a->in + (size_t)t * (size_t)a->E;
         float *out = a->out + (size_t)t * (size_t)a->E;
-        double sum = 0;
+        double sum = 0, mean = 0;
+        for (int i = 0; i < a->E && a->centre; i++)
+            mean += (double)in[i] / a->E;
         for (int i = 0; i < a->E; i++)
-            sum += (double)in[i] * (double)in[i];
+            sum += ((double)in[i] - mean) * ((double)in[i] - mean);
         double scale = 1 / sqrt(sum / a->E + (double)a->eps);
         for (int i = 0; i < a->E; i++)
-            out[i] = (float)((double)in[i] * scale * (double)a->weight[i]);
+            out[i] = (float)(((double)in[i] - mean) * scale * (double)a->weight[i] + (a->bias ? (double)a->bias[i] : 0));
     }
     return 0;
 }
@@ -36,6 +38,7 @@ int kvt_ref_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
 {
     (void)dev;
     int half = a->rope.rot / 2;
+    double by = a->scale > 0 ? (double)a->scale : 1;
     assert(a->rope.rot % 2 == 0 && a->rope.rot <= a->D);
     for (int t = 0; half && t < a->T; t++) {
         assert(a->pos[t] >= 0 && a->pos[t] < a->rope.n_pos);
@@ -45,7 +48,7 @@ int kvt_ref_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
             for (int i = 0; i < half; i++) {
                 float *first = a->rope.halves ? x + i : x + 2 * i;
                 float *second = a->rope.halves ? x + i + half : x + 2 * i + 1;
-                double c = (double)table[2 * i], s = (double)table[2 * i + 1], u = (double)*first, v = (double)*second;
+                double c = by * (double)table[2 * i], s = by * (double)table[2 * i + 1], u = (double)*first, v = (double)*second;
                 *first = (float)(u * c - v * s);
                 *second = (float)(v * c + u * s);
             }
@@ -54,12 +57,15 @@ int kvt_ref_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
     return 0;
 }
 
-int kvt_ref_swiglu(struct kvt_dev *dev, const struct kvt_swiglu_args *a)
+int kvt_ref_glu(struct kvt_dev *dev, const struct kvt_glu_args *a)
 {
     (void)dev;
     for (size_t i = 0; i < (size_t)a->T * (size_t)a->F; i++) {
-        double g = (double)a->gate[i];
-        a->out[i] = (float)(g / (1 + exp(-g)) * (double)a->up[i]);
+        double g = (double)a->gate[i], u = 0.79788456080286536 * (g + 0.044715 * g * g * g);
+        double act = a->act == KVT_ACT_SILU        ? g / (1 + exp(-g))
+                     : a->act == KVT_ACT_GELU_TANH ? g / (1 + exp(-2 * u)) /* 0.79... = sqrt(2 / pi) */
+                                                   : g * 0.5 * erfc(-g * sqrt(0.5));
+        a->out[i] = (float)(act * (double)a->up[i]);
     }
     return 0;
 }
@@ -68,7 +74,17 @@ int kvt_ref_add(struct kvt_dev *dev, const struct kvt_add_args *a)
 {
     (void)dev;
     for (size_t i = 0; i < a->count; i++)
-        a->x[i] += a->y[i];
+        a->x[i] += (float)((double)a->scale * (double)a->y[i]);
+    return 0;
+}
+
+int kvt_ref_scale(struct kvt_dev *dev, const struct kvt_scale_args *a)
+{
+    (void)dev;
+    for (size_t i = 0; i < a->count; i++) {
+        double x = (double)a->scale * (double)a->x[i];
+        a->x[i] = (float)(a->cap > 0 ? (double)a->cap * tanh(x / (double)a->cap) : x);
+    }
     return 0;
 }
 

@@ -4,7 +4,8 @@
  * D products and sums, a scaling, and two roundings in storage: off by (D + 4) u S at most, and so is the maximum. exp
  * turns an absolute error of its argument into a relative one of its value and adds a unit or two; a sum of n terms of
  * one sign adds n u. So a probability is off by a relative rho = 2 (D + 8) u S + (n + 40) u, plus what is cut below e^-87.
- * Renumbering rotates: a pair grows by at most 2 and gets a few more roundings. */
+ * Renumbering rotates: a pair grows by at most 2 and gets a few more roundings. A cap shrinks differences of scores and
+ * adds its own error, 4e-7 of the hyperbolic tangent and four roundings, times the cap. */
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ enum { N_SHAPE = sizeof shapes / sizeof shapes[0] };
 struct numbers {
     const float *q, *k, *v;  /* (rows, H, D), (slots, G, D) twice */
     double score;            /* S */
+    float cap;
     float v_max;
 };
 
@@ -75,7 +77,7 @@ static struct numbers make(struct kc *k, const struct shape *s, int rows, int sl
 
 static double rho(const struct shape *s, const struct numbers *x, int n, bool renumber)
 {
-    return 2 * (s->D + (renumber ? 24 : 8)) * KC_EPS * x->score * (renumber ? 2 : 1) + (n + 40) * KC_EPS;
+    return 2 * (s->D + (renumber ? 24 : 8)) * KC_EPS * x->score * (renumber ? 2 : 1) + (n + 40) * KC_EPS + 2 * (double)x->cap * (4e-7 + 4 * KC_EPS);
 }
 
 static uint32_t next(uint64_t *r) /* a script's own numbers: every backend must get the same script */
@@ -109,7 +111,7 @@ struct decode {
     const int32_t *branch, *pos, *row_at;
     const uint8_t *turned;
     struct numbers x;
-    int row_ld;
+    int row_ld, window;
 };
 
 /* Branch 0 gets n slots; the others fork, keep a part, lose some slots one by one and get a few more. */
@@ -170,14 +172,14 @@ static void attend(struct kc *k, struct kc_cand *c, const struct decode *d, stru
         .out = kc_put_shifted(k, c, NULL, bytes, 4), .branch = d->branch + t0, .pos = d->pos + t0,
         .renumber = d->renumber ? d->turned + t0 : NULL,
         .rope = {kc_put(k, c, d->table, (size_t)N_POS * (size_t)d->s.D * sizeof(float)), N_POS, d->s.D, d->halves},
-        .scale = 1 / sqrtf((float)d->s.D), .exact = true, .see = &see,
+        .scale = 1 / sqrtf((float)d->s.D), .cap = d->x.cap, .window = d->window, .exact = true, .see = &see,
     };
     kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "T=%d", T);
     kc_get(k, c, out, a.out, bytes);
     kc_get(k, c, row, see.row, row_bytes);
 }
 
-/* Rows are probabilities of what the row sees: they sum to 1, and a slot at a later position gets 0. */
+/* Rows are probabilities of what the row sees: they sum to 1, and a slot at a later position, or before the window, gets 0. */
 static void row_holds(struct kc *k, struct kc_cand *c, const struct decode *d, struct kvt_cache *cache, const float *row)
 {
     int32_t *pos = kc_put(k, c, NULL, (size_t)(d->s.G * d->row_ld) * sizeof *pos), *held = kc_host(k, (size_t)(d->s.G * d->row_ld) * sizeof *held);
@@ -191,11 +193,12 @@ static void row_holds(struct kc *k, struct kc_cand *c, const struct decode *d, s
             int seen = 0, later = 0;
             for (int j = 0; j < d->row_ld && at[j] >= 0; j++) {
                 sum += p[j];
-                seen += at[j] <= d->pos[t];
-                later += at[j] > d->pos[t] && p[j] != 0;
+                bool sees = at[j] <= d->pos[t] && (!d->window || at[j] > d->pos[t] - d->window);
+                seen += sees;
+                later += !sees && p[j] != 0;
             }
             kc_that(k, c, "attn", fabs(sum - (seen != 0)) <= (seen + 40) * KC_EPS, "row %d head %d sums to %g", t, h, sum);
-            kc_that(k, c, "attn", !later, "row %d head %d sees %d later slots", t, h, later);
+            kc_that(k, c, "attn", !later, "row %d head %d sees %d slots that it shouldn't", t, h, later);
         }
     }
 }
@@ -210,6 +213,8 @@ static void check_rows(struct kc *k)
         d.T = 2 * d.B; /* two rows of each branch, as when a question is fed */
         d.row_ld = d.n + 13;
         d.x = make(k, &d.s, d.T, d.n + MAX_B + 4, kind);
+        d.x.cap = turn % 4 == 2 ? 5 : 0;
+        d.window = turn % 5 >= 3 ? d.n / (turn % 5 - 1) + 1 : 0; /* halves and thirds: some parts are out of sight */
         d.table = rope_table(k, D);
         int32_t *branch = kc_host(k, (size_t)d.T * sizeof *branch), *pos = kc_host(k, (size_t)d.T * sizeof *pos);
         int32_t *row_at = kc_host(k, (size_t)d.T * sizeof *row_at);
@@ -240,10 +245,10 @@ static void check_rows(struct kc *k)
                 for (size_t j = 0; j < n_row; j++)
                     allow_row[j] = (float)(want_row[j] * p + TINY);
             } else {
-                kc_judge(k, c, "attn", want, out, allow, n_out, "out H=%d G=%d D=%d %s n=%d B=%d %s%s", d.s.H, G, D,
-                         kvt_dtypes[d.s.type].name, d.n, d.B, kind_name[kind], d.renumber ? " renumbered" : "");
-                kc_judge(k, c, "attn", want_row, rows, allow_row, n_row, "row H=%d G=%d D=%d %s n=%d B=%d %s%s", d.s.H, G, D,
-                         kvt_dtypes[d.s.type].name, d.n, d.B, kind_name[kind], d.renumber ? " renumbered" : "");
+                kc_judge(k, c, "attn", want, out, allow, n_out, "out H=%d G=%d D=%d %s n=%d B=%d %s cap=%g window=%d%s", d.s.H, G, D,
+                         kvt_dtypes[d.s.type].name, d.n, d.B, kind_name[kind], (double)d.x.cap, d.window, d.renumber ? " renumbered" : "");
+                kc_judge(k, c, "attn", want_row, rows, allow_row, n_row, "row H=%d G=%d D=%d %s n=%d B=%d %s cap=%g window=%d%s", d.s.H, G, D,
+                         kvt_dtypes[d.s.type].name, d.n, d.B, kind_name[kind], (double)d.x.cap, d.window, d.renumber ? " renumbered" : "");
                 if (c->threads > 1) {
                     kc_same(k, c, "attn", got[0], got[1], n_out * sizeof *out, "1 and more threads, out");
                     kc_same(k, c, "attn", row[0], row[1], n_row * sizeof *out, "1 and more threads, row");
@@ -324,6 +329,7 @@ static const char *const see_name[] = {"mass", "window 32", "window 5", "last", 
 struct prefill {
     struct shape s;
     int T, cut, R, C;        /* rows [0, cut) and [cut, T) in two calls; cut 0: one call */
+    int window;
     struct numbers x;
     size_t count[N_SEE];
 };
@@ -355,7 +361,7 @@ static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p
         };
         struct kvt_attn_args a = {.cache = cache, .T = rows, .H = H, .q = kc_put(k, c, p->x.q + t0 * H * D, (size_t)(rows * H * D) * sizeof(float)),
                                   .out = kc_put(k, c, NULL, (size_t)(rows * H * D) * sizeof(float)), .branch = branch, .pos = pos + t0,
-                                  .scale = 1 / sqrtf((float)D), .exact = exact, .see = &see};
+                                  .scale = 1 / sqrtf((float)D), .cap = p->x.cap, .window = p->window, .exact = exact, .see = &see};
         kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "prefill");
         kc_get(k, c, got[SEE_OUT] + t0 * H * D, a.out, (size_t)(rows * H * D) * sizeof(float));
         kc_get(k, c, host, run_rows, bytes);
@@ -375,6 +381,8 @@ static void check_prefill(struct kc *k)
         int T = p.T, H = p.s.H, D = p.s.D, kind = turn % N_KIND;
         p.cut = turn % 4 == 3 ? T / 3 : 0;
         p.x = make(k, &p.s, T, T, kind);
+        p.x.cap = turn % 4 == 2 ? 5 : 0;
+        p.window = turn % 3 == 2 ? T / 3 + 1 : 0;
         size_t col = (size_t)(H * T), pool = (size_t)(H * p.R * p.C);
         size_t count[N_SEE] = {col, col, col, col, col, col, pool, pool, (size_t)(2 * T * T), (size_t)(T * H * D)};
         memcpy(p.count, count, sizeof count);
@@ -405,8 +413,8 @@ static void check_prefill(struct kc *k)
             float *const *g = got[i % 2];
             prefill_run(k, c, &p, false, g);
             for (int s = 0; s < N_SEE; s++) {
-                kc_judge(k, c, "attn", want[s], g[s], allow[s], count[s], "%s H=%d G=%d D=%d %s T=%d cut=%d %s", see_name[s], H,
-                         p.s.G, D, kvt_dtypes[p.s.type].name, T, p.cut, kind_name[kind]);
+                kc_judge(k, c, "attn", want[s], g[s], allow[s], count[s], "%s H=%d G=%d D=%d %s T=%d cut=%d %s cap=%g window=%d", see_name[s], H,
+                         p.s.G, D, kvt_dtypes[p.s.type].name, T, p.cut, kind_name[kind], (double)p.x.cap, p.window);
                 if (c->threads > 1)
                     kc_same(k, c, "attn", got[0][s], got[1][s], count[s] * sizeof(float), "1 and more threads, %s T=%d", see_name[s], T);
             }
@@ -487,6 +495,20 @@ static int wrong_pool(struct kvt_dev *dev, const struct kvt_attn_args *a)
     return rc;
 }
 
+static int wrong_cap(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    b.cap = 0;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
+static int wrong_sight(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    b.window += b.window > 0;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
 static const char *sabotage(struct kvt_ops *ops, int i)
 {
     switch (i) {
@@ -496,6 +518,8 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 3: ops->attn = wrong_sink; return "attn: a sink of one position more";
     case 4: ops->attn = wrong_alone; return "attn: a last bit depends on the number of rows";
     case 5: ops->attn = wrong_pool; return "attn: one bin of the pooled map";
+    case 6: ops->attn = wrong_cap; return "attn: scores aren't capped";
+    case 7: ops->attn = wrong_sight; return "attn: a sliding window of one position more";
     default: return NULL;
     }
 }

@@ -37,47 +37,69 @@ static void check_embed(struct kc *k)
 }
 
 /* The sum of squares has E / 16 + 5 roundings (of positive terms, so relative), halved by the root; then mean, root,
- * reciprocal and two products. */
-static void check_rmsnorm(struct kc *k)
+ * reciprocal and two products. LayerNorm: the mean is off by E / 16 + 6 roundings of the largest value, and so is each
+ * difference from it; z is the normed value before the weight, and what moves the deviation moves it in proportion. */
+static void allow_norm(const float *in, const float *weight, const float *bias, const float *want, int E, bool centre, float *allow)
+{
+    double mean = 0, square = 0, top = 0;
+    for (int i = 0; i < E; i++) {
+        mean += centre ? (double)in[i] / E : 0;
+        top = fmax(top, fabs((double)in[i]));
+    }
+    for (int i = 0; i < E; i++)
+        square += ((double)in[i] - mean) * ((double)in[i] - mean) / E;
+    double deviation = sqrt(square + 1e-5), sums = (E / 16 + 6) * KC_EPS * top / deviation;
+    for (int i = 0; i < E; i++) {
+        double a = ((E / 16 + 5) * 0.5 + 5) * KC_EPS * fabs((double)want[i]) + DENORMAL;
+        if (centre)
+            a += fabs((double)weight[i]) * (1 + fabs((double)in[i] - mean) / deviation) * sums * 2 + 8 * KC_EPS * (bias ? fabs((double)bias[i]) : 0) +
+                 ((E / 16 + 5) * 0.5 + 5) * KC_EPS * (bias ? fabs((double)bias[i]) : 0);
+        allow[i] = (float)a;
+    }
+}
+
+static void check_norm(struct kc *k)
 {
     static const int sizes[] = {1, 5, 16, 64, 100, 576, 1000, 4096};
-    for (int turn = 0; turn < 56; turn++) {
+    for (int turn = 0; turn < 112; turn++) {
         int E = sizes[turn % 8], T = turn % 5 ? kc_int(k, 1, 7) : 70;
         enum kc_fill_kind fill = (enum kc_fill_kind)(turn % KC_N_FILL);
         size_t n = (size_t)T * (size_t)E, bytes = n * sizeof(float);
-        float *in = floats(k, n), *weight = floats(k, (size_t)E), *want = floats(k, n), *allow = floats(k, n);
+        float *in = floats(k, n), *weight = floats(k, (size_t)E), *bias = floats(k, (size_t)E), *want = floats(k, n), *allow = floats(k, n);
         float *got[2] = {floats(k, n), floats(k, n)};
         kc_fill(k, in, n, fill);
         kc_fill(k, weight, (size_t)E, KC_UNIFORM);
-        bool in_place = turn % 3 == 0;
+        kc_fill(k, bias, (size_t)E, KC_UNIFORM);
+        bool in_place = turn % 3 == 0, centre = turn >= 56, biased = centre && turn % 2;
         for (int i = -1; i < k->n_cand; i++) {
             struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
             float *din = kc_put_shifted(k, c, in, bytes, 4);
-            struct kvt_rmsnorm_args a = {.in = din, .weight = kc_put_shifted(k, c, weight, (size_t)E * sizeof(float), 4),
-                                         .out = in_place ? din : kc_put_shifted(k, c, NULL, bytes, 4), .eps = 1e-5f, .T = T, .E = E};
-            kc_rc(k, c, "rmsnorm", c->ops->rmsnorm(c->dev, &a), "T=%d E=%d", T, E);
+            struct kvt_norm_args a = {.in = din, .weight = kc_put_shifted(k, c, weight, (size_t)E * sizeof(float), 4),
+                                      .bias = biased ? kc_put_shifted(k, c, bias, (size_t)E * sizeof(float), 4) : NULL, .centre = centre,
+                                      .out = in_place ? din : kc_put_shifted(k, c, NULL, bytes, 4), .eps = 1e-5f, .T = T, .E = E};
+            kc_rc(k, c, "norm", c->ops->norm(c->dev, &a), "T=%d E=%d", T, E);
             kc_get(k, c, i < 0 ? want : got[i % 2], a.out, bytes);
             if (i < 0) {
-                for (size_t j = 0; j < n; j++)
-                    allow[j] = (float)(((E / 16 + 5) * 0.5 + 5) * KC_EPS * fabs((double)want[j]) + DENORMAL);
+                for (int t = 0; t < T; t++)
+                    allow_norm(in + (size_t)t * (size_t)E, weight, biased ? bias : NULL, want + (size_t)t * (size_t)E, E, centre, allow + (size_t)t * (size_t)E);
                 continue;
             }
-            kc_judge(k, c, "rmsnorm", want, got[i % 2], allow, n, "T=%d E=%d fill=%s", T, E, kc_fill_name(fill));
+            kc_judge(k, c, "norm", want, got[i % 2], allow, n, "T=%d E=%d fill=%s%s", T, E, kc_fill_name(fill), centre ? " centred" : "");
             if (c->threads > 1)
-                kc_same(k, c, "rmsnorm", got[0], got[1], bytes, "1 and more threads: T=%d E=%d", T, E);
+                kc_same(k, c, "norm", got[0], got[1], bytes, "1 and more threads: T=%d E=%d", T, E);
             a.in = kc_put(k, c, in + (size_t)(T - 1) * (size_t)E, (size_t)E * sizeof(float)); /* the last row by itself */
             a.out = kc_put(k, c, NULL, (size_t)E * sizeof(float));
             a.T = 1;
             float *one = floats(k, (size_t)E);
-            kc_rc(k, c, "rmsnorm", c->ops->rmsnorm(c->dev, &a), "T=1 E=%d", E);
+            kc_rc(k, c, "norm", c->ops->norm(c->dev, &a), "T=1 E=%d", E);
             kc_get(k, c, one, a.out, (size_t)E * sizeof(float));
-            kc_same(k, c, "rmsnorm", got[i % 2] + (size_t)(T - 1) * (size_t)E, one, (size_t)E * sizeof(float), "last of %d rows alone, E=%d", T, E);
+            kc_same(k, c, "norm", got[i % 2] + (size_t)(T - 1) * (size_t)E, one, (size_t)E * sizeof(float), "last of %d rows alone, E=%d", T, E);
         }
-        kc_end_case(k, "rmsnorm");
+        kc_end_case(k, "norm");
     }
 }
 
-/* Two products and a sum: 3 roundings of at most |u c| + |v s|. Dims past `rot` keep their bits. */
+/* Two products and a sum: 3 roundings of at most |u c| + |v s|; a scale of cos and sin is one more. Dims past `rot` keep their bits. */
 static void check_rotate(struct kc *k)
 {
     for (int turn = 0; turn < 42; turn++) {
@@ -100,11 +122,12 @@ static void check_rotate(struct kc *k)
         for (size_t i = 0; i < n; i++)
             largest = fmaxf(largest, fabsf(x[i]));
         for (size_t i = 0; i < n; i++)
-            allow[i] = (float)(3 * KC_EPS * 2 * (double)largest + 0x1p-148);
+            allow[i] = (float)(4 * KC_EPS * 2 * 1.3 * (double)largest + 0x1p-148);
         for (int i = -1; i < k->n_cand; i++) {
             struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
             struct kvt_rotate_args a = {.x = kc_put_shifted(k, c, x, bytes, 4), .pos = kc_put(k, c, pos, (size_t)T * sizeof *pos),
-                                        .rope = {kc_put(k, c, table, table_n * sizeof(float)), n_pos, rot, halves}, .T = T, .heads = heads, .D = D};
+                                        .rope = {kc_put(k, c, table, table_n * sizeof(float)), n_pos, rot, halves}, .T = T, .heads = heads, .D = D,
+                                        .scale = turn % 5 == 2 ? 1.3f : 0};
             kc_rc(k, c, "rotate", c->ops->rotate(c->dev, &a), "T=%d heads=%d D=%d rot=%d", T, heads, D, rot);
             kc_get(k, c, i < 0 ? want : got[i % 2], a.x, bytes);
             if (i < 0)
@@ -121,10 +144,23 @@ static void check_rotate(struct kc *k)
     }
 }
 
-/* The exponential may be off by 2e-7, which the quotient passes on at most whole; then sum, quotient, 2 products. */
-static void check_swiglu(struct kc *k)
+/* The exponential may be off by 2e-7, which the quotient passes on at most whole; then sum, quotient, 2 products. GELU's
+ * argument is a few roundings of its size off, which its exponential turns into a relative error where it is in the tail
+ * (the erfc of x by 2 x^2 of its argument's); beyond 88 both are 0. */
+static double allow_glu(enum kvt_act act, double g, double up, double want)
 {
-    for (int turn = 0; turn < 28; turn++) {
+    double u = 2 * 0.79788456 * (fabs(g) + 0.044715 * fabs(g * g * g)), more = 0;
+    if (act == KVT_ACT_GELU_TANH)
+        more = 8 * fmin(u, 88);
+    else if (act == KVT_ACT_GELU)
+        more = 8 + 2 * fmin(g * g, 180);
+    return (2e-7 + (4 + more) * KC_EPS) * fabs(want) + 0x1p-118 * (1 + fabs(up)); /* below e^-87 the exponential is 0 */
+}
+
+static void check_glu(struct kc *k)
+{
+    for (int turn = 0; turn < 84; turn++) {
+        enum kvt_act act = (enum kvt_act)(turn / 28);
         int T = turn % 4 ? kc_int(k, 1, 5) : 40, F = kc_int(k, 1, 1700);
         enum kc_fill_kind fill = (enum kc_fill_kind)(turn % KC_N_FILL);
         size_t n = (size_t)T * (size_t)F, bytes = n * sizeof(float);
@@ -138,20 +174,20 @@ static void check_swiglu(struct kc *k)
         for (int i = -1; i < k->n_cand; i++) {
             struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
             float *dgate = kc_put_shifted(k, c, gate, bytes, 4);
-            struct kvt_swiglu_args a = {.gate = dgate, .up = kc_put_shifted(k, c, up, bytes, 8),
-                                        .out = in_place ? dgate : kc_put_shifted(k, c, NULL, bytes, 4), .T = T, .F = F};
-            kc_rc(k, c, "swiglu", c->ops->swiglu(c->dev, &a), "T=%d F=%d", T, F);
+            struct kvt_glu_args a = {.gate = dgate, .up = kc_put_shifted(k, c, up, bytes, 8),
+                                        .out = in_place ? dgate : kc_put_shifted(k, c, NULL, bytes, 4), .T = T, .F = F, .act = act};
+            kc_rc(k, c, "glu", c->ops->glu(c->dev, &a), "T=%d F=%d", T, F);
             kc_get(k, c, i < 0 ? want : got[i % 2], a.out, bytes);
             if (i < 0) {
-                for (size_t j = 0; j < n; j++) /* below e^-87 the exponential is 0 */
-                    allow[j] = (float)((2e-7 + 4 * KC_EPS) * fabs((double)want[j]) + 0x1p-118 * (1 + fabs((double)up[j])));
+                for (size_t j = 0; j < n; j++)
+                    allow[j] = (float)allow_glu(act, (double)gate[j], (double)up[j], (double)want[j]);
                 continue;
             }
-            kc_judge(k, c, "swiglu", want, got[i % 2], allow, n, "T=%d F=%d fill=%s", T, F, kc_fill_name(fill));
+            kc_judge(k, c, "glu", want, got[i % 2], allow, n, "T=%d F=%d act=%d fill=%s", T, F, (int)act, kc_fill_name(fill));
             if (c->threads > 1)
-                kc_same(k, c, "swiglu", got[0], got[1], bytes, "1 and more threads: T=%d F=%d", T, F);
+                kc_same(k, c, "glu", got[0], got[1], bytes, "1 and more threads: T=%d F=%d", T, F);
         }
-        kc_end_case(k, "swiglu");
+        kc_end_case(k, "glu");
     }
 }
 
@@ -165,14 +201,39 @@ static void check_add(struct kc *k)
         kc_fill(k, y, n, KC_NORMAL);
         for (int i = -1; i < k->n_cand; i++) {
             struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
-            struct kvt_add_args a = {.x = kc_put_shifted(k, c, x, bytes, 4), .y = kc_put_shifted(k, c, y, bytes, 8), .count = n};
+            struct kvt_add_args a = {.x = kc_put_shifted(k, c, x, bytes, 4), .y = kc_put_shifted(k, c, y, bytes, 8), .count = n,
+                                     .scale = turn < 9 ? 1 : 0.22f};
             kc_rc(k, c, "add", c->ops->add(c->dev, &a), "count=%zu", n);
             kc_get(k, c, i < 0 ? want : got, a.x, bytes);
             if (i >= 0)
-                kc_same(k, c, "add", want, got, bytes, "count=%zu", n); /* one rounding: no freedom */
+                kc_same(k, c, "add", want, got, bytes, "count=%zu", n); /* each step is rounded: no freedom */
             kc_end_cand(k, c, "add");
         }
         kc_end_case(k, "add");
+    }
+}
+
+/* Without a cap one rounding, and no freedom. The tangent is off by 4e-7; its argument's two roundings move it by no more
+ * than themselves, as x sech^2 x < tanh x. */
+static void check_scale(struct kc *k)
+{
+    static const size_t sizes[] = {1, 15, 17, 576, 4097, 100003};
+    for (size_t turn = 0; turn < 42; turn++) {
+        size_t n = sizes[turn % 6], bytes = n * sizeof(float);
+        float *x = floats(k, n), *want = floats(k, n), *got = floats(k, n), *allow = floats(k, n), cap = turn % 2 ? turn % 4 == 1 ? 30 : 0.5f : 0;
+        kc_fill(k, x, n, (enum kc_fill_kind)(turn % KC_N_FILL));
+        for (int i = -1; i < k->n_cand; i++) {
+            struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
+            struct kvt_scale_args a = {.x = kc_put_shifted(k, c, x, bytes, 4), .count = n, .scale = 1.7f, .cap = cap};
+            kc_rc(k, c, "scale", c->ops->scale(c->dev, &a), "count=%zu", n);
+            kc_get(k, c, i < 0 ? want : got, a.x, bytes);
+            for (size_t j = 0; i < 0 && j < n; j++)
+                allow[j] = cap > 0 ? (float)((4e-7 + 6 * KC_EPS) * fabs((double)want[j]) + DENORMAL) : 0;
+            if (i >= 0)
+                kc_judge(k, c, "scale", want, got, allow, n, "count=%zu cap=%g", n, (double)cap);
+            kc_end_cand(k, c, "scale");
+        }
+        kc_end_case(k, "scale");
     }
 }
 
@@ -268,10 +329,11 @@ static void check_logit_stats(struct kc *k)
 static void check(struct kc *k)
 {
     check_embed(k);
-    check_rmsnorm(k);
+    check_norm(k);
     check_rotate(k);
-    check_swiglu(k);
+    check_glu(k);
     check_add(k);
+    check_scale(k);
     check_logit_stats(k);
 }
 
@@ -284,11 +346,11 @@ static int wrong_embed(struct kvt_dev *dev, const struct kvt_embed_args *a)
     return rc;
 }
 
-static int wrong_rmsnorm(struct kvt_dev *dev, const struct kvt_rmsnorm_args *a)
+static int wrong_norm(struct kvt_dev *dev, const struct kvt_norm_args *a)
 {
-    struct kvt_rmsnorm_args b = *a;
+    struct kvt_norm_args b = *a;
     b.eps = 0; /* forgets epsilon */
-    return kvt_ops_cpu.rmsnorm(dev, &b);
+    return kvt_ops_cpu.norm(dev, &b);
 }
 
 static int wrong_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
@@ -298,11 +360,39 @@ static int wrong_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
     return kvt_ops_cpu.rotate(dev, &b);
 }
 
-static int wrong_swiglu(struct kvt_dev *dev, const struct kvt_swiglu_args *a)
+static int wrong_glu(struct kvt_dev *dev, const struct kvt_glu_args *a)
 {
-    struct kvt_swiglu_args b = *a;
+    struct kvt_glu_args b = *a;
     b.F--; /* misses the last value of a row (of one row: the others shift) */
-    return b.F && a->T == 1 ? kvt_ops_cpu.swiglu(dev, &b) : kvt_ops_cpu.swiglu(dev, a);
+    return b.F && a->T == 1 ? kvt_ops_cpu.glu(dev, &b) : kvt_ops_cpu.glu(dev, a);
+}
+
+static int wrong_bias(struct kvt_dev *dev, const struct kvt_norm_args *a)
+{
+    struct kvt_norm_args b = *a;
+    b.bias = NULL;
+    return kvt_ops_cpu.norm(dev, &b);
+}
+
+static int wrong_stretch(struct kvt_dev *dev, const struct kvt_rotate_args *a)
+{
+    struct kvt_rotate_args b = *a;
+    b.scale = 1;
+    return kvt_ops_cpu.rotate(dev, &b);
+}
+
+static int wrong_act(struct kvt_dev *dev, const struct kvt_glu_args *a)
+{
+    struct kvt_glu_args b = *a;
+    b.act = a->act == KVT_ACT_GELU ? KVT_ACT_GELU_TANH : a->act; /* the two differ by 1e-3 at most */
+    return kvt_ops_cpu.glu(dev, &b);
+}
+
+static int wrong_scale(struct kvt_dev *dev, const struct kvt_scale_args *a)
+{
+    struct kvt_scale_args b = *a;
+    b.cap *= 1 + 0x1p-18f;
+    return kvt_ops_cpu.scale(dev, &b);
 }
 
 static int wrong_add(struct kvt_dev *dev, const struct kvt_add_args *a)
@@ -337,12 +427,16 @@ static const char *sabotage(struct kvt_ops *ops, int i)
 {
     switch (i) {
     case 0: ops->embed = wrong_embed; return "embed: a last bit";
-    case 1: ops->rmsnorm = wrong_rmsnorm; return "rmsnorm: no epsilon";
+    case 1: ops->norm = wrong_norm; return "norm: no epsilon";
     case 2: ops->rotate = wrong_rotate; return "rotate: pairs of the other layout";
-    case 3: ops->swiglu = wrong_swiglu; return "swiglu: misses the tail";
+    case 3: ops->glu = wrong_glu; return "glu: misses the tail";
     case 4: ops->add = wrong_add; return "add: the tail twice";
     case 5: ops->logit_stats = wrong_argmax; return "logit_stats: ties fall to the larger id";
     case 6: ops->logit_stats = wrong_kl; return "logit_stats: equal rows have a divergence";
+    case 7: ops->norm = wrong_bias; return "norm: no bias";
+    case 8: ops->rotate = wrong_stretch; return "rotate: cos and sin aren't scaled";
+    case 9: ops->glu = wrong_act; return "glu: the other gelu";
+    case 10: ops->scale = wrong_scale; return "scale: a cap that is a bit too wide";
     default: return NULL;
     }
 }
@@ -351,16 +445,18 @@ static const char *sabotage(struct kvt_ops *ops, int i)
 
 struct timed {
     struct kc_cand *c;
-    struct kvt_rmsnorm_args norm;
+    struct kvt_norm_args norm;
     struct kvt_rotate_args rotate;
-    struct kvt_swiglu_args swiglu;
+    struct kvt_glu_args glu;
     struct kvt_add_args add;
+    struct kvt_scale_args scale;
     struct kvt_logit_stats_args stats;
 };
-static void run_norm(void *arg) { struct timed *t = arg; t->c->ops->rmsnorm(t->c->dev, &t->norm); }
+static void run_norm(void *arg) { struct timed *t = arg; t->c->ops->norm(t->c->dev, &t->norm); }
 static void run_rotate(void *arg) { struct timed *t = arg; t->c->ops->rotate(t->c->dev, &t->rotate); }
-static void run_swiglu(void *arg) { struct timed *t = arg; t->c->ops->swiglu(t->c->dev, &t->swiglu); }
+static void run_glu(void *arg) { struct timed *t = arg; t->c->ops->glu(t->c->dev, &t->glu); }
 static void run_add(void *arg) { struct timed *t = arg; t->c->ops->add(t->c->dev, &t->add); }
+static void run_scale(void *arg) { struct timed *t = arg; t->c->ops->scale(t->c->dev, &t->scale); }
 static void run_stats(void *arg) { struct timed *t = arg; t->c->ops->logit_stats(t->c->dev, &t->stats); }
 
 static void bench(struct kc *k)
@@ -377,14 +473,18 @@ static void bench(struct kc *k)
         struct timed t = {.c = c,
             .norm = {.in = x, .weight = y, .out = z, .eps = 1e-5f, .T = T, .E = E},
             .rotate = {.x = z, .pos = kc_put(k, c, pos, T * sizeof *pos), .rope = {y, 1, 64, false}, .T = T, .heads = 9, .D = 64},
-            .swiglu = {.gate = x, .up = y, .out = z, .T = T, .F = F},
-            .add = {.x = z, .y = y, .count = (size_t)T * E},
+            .glu = {.gate = x, .up = y, .out = z, .T = T, .F = F},
+            .add = {.x = z, .y = y, .count = (size_t)T * E, .scale = 1},
+            .scale = {.x = z, .count = (size_t)T * E, .scale = 1, .cap = 30},
             .stats = {.logits = x, .T = ROWS, .V = V, .base = base, .argmax = argmax, .kl = kl, .entropy = entropy}};
-        kc_line(k, c, "rmsnorm", "T=512 E=576", kc_time(run_norm, &t), 0, 2.0 * T * E * 4);
+        kc_line(k, c, "norm", "T=512 E=576", kc_time(run_norm, &t), 0, 2.0 * T * E * 4);
         kc_line(k, c, "rotate", "T=512 heads=9 D=64 adjacent", kc_time(run_rotate, &t), 0, 2.0 * T * E * 4);
         t.rotate.rope.halves = true;
         kc_line(k, c, "rotate", "T=512 heads=9 D=64 halves", kc_time(run_rotate, &t), 0, 2.0 * T * E * 4);
-        kc_line(k, c, "swiglu", "T=512 F=1536", kc_time(run_swiglu, &t), 0, 3.0 * T * F * 4);
+        kc_line(k, c, "glu", "T=512 F=1536", kc_time(run_glu, &t), 0, 3.0 * T * F * 4);
+        t.glu.act = KVT_ACT_GELU_TANH;
+        kc_line(k, c, "glu", "T=512 F=1536 gelu-tanh", kc_time(run_glu, &t), 0, 3.0 * T * F * 4);
+        kc_line(k, c, "scale", "512 x 576, cap", kc_time(run_scale, &t), 0, 2.0 * T * E * 4);
         kc_line(k, c, "add", "T=512 E=576", kc_time(run_add, &t), 0, 3.0 * T * E * 4);
         kc_line(k, c, "logit_stats", "T=49 V=49152 argmax kl entropy", kc_time(run_stats, &t), 0, 1.0 * ROWS * V * 4);
         kc_end_case(k, "bench");
