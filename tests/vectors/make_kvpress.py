@@ -151,7 +151,7 @@ def chunkkv(w):
     seed = 500
     spec = "chunkkv[w={},pool=avg5,chunk={},count=kvpress,heads=shared]"
     for n, c, r, win, H, G in ((100, 20, 0.5, 16, 4, 2), (105, 20, 0.5, 16, 4, 4), (150, 7, 0.9, 16, 8, 1), (131, 10, 0.6, 16, 6, 2),
-                               (104, 20, 0.6, 5, 4, 2), (211, 10, 0.75, 8, 3, 3), (97, 10, 0.9, 8, 9, 3)):
+                               (104, 20, 0.6, 5, 4, 2), (211, 10, 0.75, 8, 3, 3), (97, 10, 0.9, 8, 9, 3), (1000, 20, 0.9, 16, 2, 1)):
         seed += 1
         press = ChunkKVPress(GivenAttention(r, win, 5), chunk_length=c)
         put(w, f"ChunkKVPress: n {n} chunk {c} r {r}", press, Tensors(seed, 2, H, G, 8, n), spec.format(win, c),
@@ -159,6 +159,8 @@ def chunkkv(w):
     press = ChunkKVPress(GivenAttention(0.5, 4, 5), chunk_length=64)
     put(w, "ChunkKVPress: below one chunk", press, Tensors(520, 2, 4, 2, 8, 50), "chunkkv[w=4,pool=avg5,chunk=64,count=kvpress]",
         attentions=False)
+    press = ChunkKVPress(GivenAttention(0.5, 4, 5), chunk_length=20)
+    put(w, "ChunkKVPress: n 19 chunk 20", press, Tensors(521, 2, 3, 3, 8, 19), "chunkkv[w=4,pool=avg5,chunk=20,count=kvpress]", attentions=False)
 
 
 def tova(w):

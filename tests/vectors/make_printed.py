@@ -161,10 +161,124 @@ def shotkv(w):
     case(208, 3, 6, 2, 140, eight, 700000, "overflow=skip,norm=visible,scope=all_layers,decode=80%", "visible", None, "all", "skip", decode=800000)
 
 
+def squared(t, l):
+    return (t.attention(l).double() ** 2).sum(1).tolist()
+
+
+def h2o_squared(w):
+    """H2O's steps with the squares of the attention added up (KV-Compress, arXiv 2410.00161, finds L2 better than L1)."""
+    for seed, H, G, n, C, newest in ((21, 4, 4, 61, 16, 8), (22, 6, 2, 97, 24, 12), (23, 8, 1, 53, 20, 0)):
+        t = Tensors(seed, 2, H, G, 8, n, STEPS[-1])
+        kept = {s: [] for s in STEPS}
+        for l in range(2):
+            sums = [dict(enumerate(s)) for s in group_of(t, squared(t, l), "sum")]
+            d = Decode(t, l, [list(range(n))] * G)
+            for s in range(STEPS[-1] + 1):
+                if s:
+                    for g, r in enumerate(group_of(t, [[x * x for x in r] for r in d.row(s)], "sum")):
+                        for p, x in zip(d.held[g], r):
+                            sums[g][p] = sums[g].get(p, 0) + x
+                for g in range(G):
+                    if len(d.held[g]) > C:
+                        old = d.held[g][:len(d.held[g]) - newest] if newest else d.held[g]
+                        d.held[g] = [old[i] for i in best([sums[g][p] for p in old], C - newest, (seed, l, g, s))] + d.held[g][len(old):]
+                if s in kept:
+                    kept[s] += [list(h) for h in d.held]
+        w.case(f"H2O squared: recent {newest} C {C}", t, f"my[score=sqmass,group=sum,protect=recent{newest},schedule=step]", f"tokens {C}", kept)
+
+
+def treekv(w):
+    """TreeKV, arXiv 2501.04987, algorithm 1 with the pointer that its text and figure 3 need (idx mod c + 1; printed is
+    (idx + 1) mod c + 1): score = mean attention since entry; when c + 1 slots are held, idx and idx + 1 are compared, the
+    lower leaves, idx on a tie; then idx goes one on, from c to 1. Sinks and recent tokens, where there are any, are outside
+    the cycle (the paper's language model: 4 + 508 of 1024). The prompt is a decode of its own tokens: it fits the cache."""
+    for seed, H, G, n, c, sinks, newest in ((301, 4, 4, 8, 8, 0, 0), (302, 6, 2, 12, 12, 0, 0), (303, 8, 1, 4, 4, 0, 0), (304, 4, 2, 20, 9, 4, 7),
+                                            (305, 3, 3, 17, 8, 1, 8)):
+        t = Tensors(seed, 2, H, G, 8, n, STEPS[-1])
+        kept = {s: [] for s in STEPS}
+        for l in range(2):
+            m = group_of(t, mass(t, l), "mean")
+            S = [dict(enumerate(x)) for x in m]
+            N = [{p: n - p for p in range(n)} for _ in range(G)]
+            idx = [1] * G
+            d = Decode(t, l, [list(range(n))] * G)
+            for s in range(STEPS[-1] + 1):
+                if s:
+                    for g, r in enumerate(group_of(t, d.row(s), "mean")):
+                        for p, x in zip(d.held[g], r):
+                            S[g][p], N[g][p] = S[g].get(p, 0) + x, N[g].get(p, 0) + 1
+                for g in range(G):
+                    h = d.held[g]
+                    if len(h) > c + sinks + newest:
+                        a, b = (h[sinks + idx[g] - 1 + i] for i in (0, 1))
+                        x, y = S[g][a] / N[g][a], S[g][b] / N[g][b]
+                        assert abs(x - y) > TIE * x, (seed, "too close to call")
+                        h.remove(a if x < y else b)
+                        idx[g] = idx[g] % c + 1
+                if s in kept:
+                    kept[s] += [list(h) for h in d.held]
+        w.case(f"TreeKV paper: c {c} sinks {sinks} recent {newest}", t,
+               f"my[score=mass,norm=visible,leaves=contest,schedule=step,protect=sink{sinks}+recent{newest}]", f"tokens {c + sinks + newest}", kept)
+
+
+def chunkkv_reuse(w):
+    """ChunkKV, algorithm 2: layers in groups of N; the first of a group chooses, the others take its choice."""
+    seed = 150
+    for H, G, chunks, c, win, k, L, reuse in ((4, 4, 12, 10, 8, 5, 4, 2), (6, 2, 9, 10, 16, 3, 5, 2), (8, 1, 29, 7, 4, 3, 7, 3), (3, 3, 12, 10, 8, 6, 3, 1)):
+        seed += 1
+        n = chunks * c + win
+        t = Tensors(seed, L, H, G, 8, n)
+        kept = []
+        for l in range(L):
+            for s in group_of(t, mass(t, l - l % reuse, win), "mean"):
+                top = best([sum(s[i * c:(i + 1) * c]) for i in range(chunks)], k, (seed, l))
+                kept.append([j for i in top for j in range(i * c, (i + 1) * c)] + list(range(n - win, n)))
+        w.case(f"ChunkKV paper: chunk {c} w {win}, {k} of {chunks}, reuse {reuse}", t, f"chunkkv[w={win},chunk={c},reuse={reuse}]",
+               f"tokens {k * c + win + c // 2}", kept)
+
+
+def shotkv_exact(w):
+    """ShotKV's equations 5 and 6 taken at their word: of all sets of shots that fit, the one with the most mass per token
+    summed over shots. And rows after the shot's end alone as its score."""
+    eight = [(9, 22), (22, 41), (43, 50), (50, 71), (72, 84), (84, 99), (99, 113), (115, 128)]
+    for seed, H, G, ppm, what in ((221, 4, 4, 500000, "knapsack"), (222, 6, 2, 330000, "knapsack"), (223, 8, 1, 700000, "knapsack"),
+                                  (224, 6, 2, 500000, "later"), (225, 4, 1, 400000, "later")):
+        n, L = 140, 3
+        t = Tensors(seed, L, H, G, 8, n)
+        inside = {j for a, b in eight for j in range(a, b)}
+        outside = [j for j in range(n) if j not in inside]
+        room = n * ppm // 1000000 - len(outside)
+        size = [b - a for a, b in eight]
+        kept = []
+        for l in range(L):
+            a = t.attention(l).double().sum(0)      # over heads: (row, column)
+            rows = [(b if what == "later" else 0) for _, b in eight]
+            score = [float(a[r:, x:y].sum()) / (y - x) for r, (x, y) in zip(rows, eight)]
+            if what == "knapsack":
+                sets = [[i for i in range(8) if m >> i & 1] for m in range(256)]
+                fits = sorted((sum(score[i] for i in s), s) for s in sets if sum(size[i] for i in s) <= room)
+                assert fits[-1][0] - fits[-2][0] > 1e-4
+                stay = fits[-1][1]
+            else:
+                stay, left = [], room
+                for i in sorted(range(8), key=lambda i: -score[i]):
+                    if size[i] > left:
+                        break
+                    stay.append(i)
+                    left -= size[i]
+            cell = sorted(outside + [j for i in stay for j in range(*eight[i])])
+            kept += [cell] * G
+        w.case(f"ShotKV paper: {what}, 8 shots {ppm / 10000:g} %", t, "shotkv[overflow=knapsack]" if what == "knapsack" else "shotkv[rows=later]",
+               f"keep {ppm}", kept, shots=eight)
+
+
+READY = (h2o, chunkkv, shotkv, h2o_squared, treekv, chunkkv_reuse, shotkv_exact)
+
+
 def main():
     torch.set_num_threads(1)
     w = Writer(sys.stdout, "made by make_printed.py")
-    for part in (h2o, chunkkv, shotkv):
+    for part in READY:
         part(w)
     print(w.cases, "cases", file=sys.stderr)
 
