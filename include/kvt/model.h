@@ -96,14 +96,18 @@ struct kvt_weights {           /* host memory: the mapped file, or owned by the 
     struct kvt_layer_weights *layer; /* (L) */
 };
 
-/* Opens a GGUF file. Weights stay where they lie, mapped read-only. */
+/* Opens a GGUF file, the first part of a split one (-00001-of-0000N.gguf), or a Hugging Face folder. Weights stay where they
+ * lie, mapped read-only. */
 int kvt_model_open(struct kvt_model **out, const char *path, struct kvt_err *err);
 void kvt_model_close(struct kvt_model **m);
 const struct kvt_shape *kvt_model_shape(const struct kvt_model *m);
 const struct kvt_weights *kvt_model_weights(const struct kvt_model *m);
 const struct kvt_tokenizer *kvt_model_tokenizer(const struct kvt_model *m);
 const char *kvt_model_path(const struct kvt_model *m);
-size_t kvt_model_bytes(const struct kvt_model *m);  /* size of the file */
+size_t kvt_model_bytes(const struct kvt_model *m);  /* size of the files with the weights */
+/* The files with the weights, in the order in which a trace's model_sha256 reads them: parts by number, shards by name. */
+int kvt_model_files(const struct kvt_model *m);
+const char *kvt_model_file(const struct kvt_model *m, int i);
 /* "Q4_1" ... : the type most matrix bytes have; for tables. */
 const char *kvt_model_main_type(const struct kvt_model *m);
 
