@@ -2,37 +2,154 @@
 #include "base/hash.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-int kvt_sha256_file(const char *path, char hex[65], struct kvt_err *err)
+#include "base/mem.h"
+
+struct kvt_hasher {
+    pthread_t thread;
+    int n;
+    int *fd;                    /* (n) */
+    char **path;                /* (n) for messages */
+    atomic_bool stop, ready;
+    int rc;                     /* these three once `ready` is set */
+    struct kvt_err err;
+    char hex[65];
+};
+
+/* One file into the digest, unless stopped. */
+static int digest_file(struct kvt_hasher *h, int i, EVP_MD_CTX *ctx, unsigned char *buf, size_t chunk)
+{
+    ssize_t n = 1;
+    posix_fadvise(h->fd[i], 0, 0, POSIX_FADV_SEQUENTIAL);
+    while (n && !atomic_load(&h->stop)) {
+        do
+            n = read(h->fd[i], buf, chunk);
+        while (n < 0 && errno == EINTR);
+        if (n < 0 || !EVP_DigestUpdate(ctx, buf, (size_t)n))
+            return kvt_fail(&h->err, KVT_EIO, "%s: could not be read to its end for its SHA-256", h->path[i]);
+    }
+    return 0;
+}
+
+static int digest(struct kvt_hasher *h)
 {
     enum { CHUNK = 1 << 20 };
-    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned char out[EVP_MAX_MD_SIZE], *buf = malloc(CHUNK);
     unsigned bytes = 0;
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return kvt_fail(err, KVT_EIO, "%s: %s", path, strerror(errno));
-    unsigned char *buf = malloc(CHUNK);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool memory = buf && ctx;
-    int ok = memory && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
-    errno = 0;
-    for (size_t n; ok && (n = fread(buf, 1, CHUNK, f)) > 0;)
-        ok = EVP_DigestUpdate(ctx, buf, n);
-    int unread = errno;
-    ok = ok && !ferror(f) && EVP_DigestFinal_ex(ctx, digest, &bytes);
+    int rc = 0;
+    if (!buf || !ctx || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL))
+        rc = kvt_fail(&h->err, KVT_ENOMEM, "no memory for the SHA-256 of %s", h->path[0]);
+    for (int i = 0; i < h->n && !rc; i++)
+        rc = digest_file(h, i, ctx, buf, CHUNK);
+    if (!rc && !EVP_DigestFinal_ex(ctx, out, &bytes))
+        rc = kvt_fail(&h->err, KVT_EIO, "%s: no SHA-256", h->path[0]);
+    for (unsigned i = 0; !rc && i < bytes && i < 32; i++)
+        snprintf(h->hex + 2 * i, 3, "%02x", out[i]);
     EVP_MD_CTX_free(ctx);
     free(buf);
-    fclose(f);
-    if (!memory || (!ok && unread == ENOMEM)) /* stdio's own buffer */
-        return kvt_fail(err, KVT_ENOMEM, "no memory for the SHA-256 of %s", path);
-    if (!ok)
-        return kvt_fail(err, KVT_EIO, "%s: could not be read to its end for its SHA-256", path);
-    for (unsigned i = 0; i < bytes && i < 32; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    return 0;
+    return rc;
+}
+
+static void *hasher_thread(void *arg)
+{
+    struct kvt_hasher *h = arg;
+    h->rc = digest(h);
+    atomic_store(&h->ready, true);
+    return NULL;
+}
+
+static void hasher_free(struct kvt_hasher *h)
+{
+    for (int i = 0; h->fd && i < h->n; i++)
+        if (h->fd[i] >= 0)
+            close(h->fd[i]);
+    for (int i = 0; h->path && i < h->n; i++)
+        free(h->path[i]);
+    free(h->fd);
+    free(h->path);
+    free(h);
+}
+
+static int hasher_new(struct kvt_hasher **out, const char *const *path, int n, struct kvt_err *err)
+{
+    struct kvt_hasher *h = *out = kvt_calloc(1, sizeof *h);
+    if (!h)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for a SHA-256");
+    h->n = n;
+    h->fd = kvt_calloc((size_t)n, sizeof *h->fd);
+    h->path = kvt_calloc((size_t)n, sizeof *h->path);
+    int rc = h->fd && h->path ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for a SHA-256");
+    for (int i = 0; h->fd && i < n; i++)
+        h->fd[i] = -1;
+    for (int i = 0; i < n && !rc; i++) {
+        if (!(h->path[i] = strdup(path[i])))
+            rc = kvt_fail(err, KVT_ENOMEM, "no memory for a SHA-256");
+        else if ((h->fd[i] = open(path[i], O_RDONLY | O_CLOEXEC)) < 0)
+            rc = kvt_fail(err, KVT_EIO, "%s: %s", path[i], strerror(errno));
+    }
+    if (rc) {
+        hasher_free(h);
+        *out = NULL;
+    }
+    return rc;
+}
+
+int kvt_sha256_files(const char *const *path, int n, char hex[65], struct kvt_err *err)
+{
+    struct kvt_hasher *h;
+    int rc = hasher_new(&h, path, n, err);
+    if (rc)
+        return rc;
+    rc = digest(h);
+    if (rc && err)
+        *err = h->err;
+    memcpy(hex, h->hex, sizeof h->hex);
+    hasher_free(h);
+    return rc;
+}
+
+int kvt_hasher_start(struct kvt_hasher **out, const char *const *path, int n, struct kvt_err *err)
+{
+    int rc = hasher_new(out, path, n, err);
+    if (!rc && pthread_create(&(*out)->thread, NULL, hasher_thread, *out)) {
+        hasher_free(*out);
+        *out = NULL;
+        rc = kvt_fail(err, KVT_ENOMEM, "cannot start a thread for the SHA-256 of %s", path[0]);
+    }
+    return rc;
+}
+
+const char *kvt_hasher_ready(struct kvt_hasher *h)
+{
+    return h && atomic_load(&h->ready) && !h->rc ? h->hex : NULL;
+}
+
+int kvt_hasher_end(struct kvt_hasher **hp, char hex[65], struct kvt_err *err)
+{
+    struct kvt_hasher *h = *hp;
+    *hp = NULL;
+    if (hex)
+        *hex = 0;
+    if (!h)
+        return 0;
+    if (!hex)
+        atomic_store(&h->stop, true);
+    pthread_join(h->thread, NULL);
+    int rc = hex ? h->rc : 0;
+    if (rc && err)
+        *err = h->err;
+    if (hex && !rc)
+        memcpy(hex, h->hex, sizeof h->hex);
+    hasher_free(h);
+    return rc;
 }

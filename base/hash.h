@@ -1,10 +1,18 @@
-/* SHA-256 of files, for provenance. */
+/* SHA-256 of files, for provenance: at once, or in a thread beside other work. */
 #ifndef KVT_BASE_HASH_H
 #define KVT_BASE_HASH_H
 
 #include "kvt/kvt.h"
 
-/* 64 hex digits and a zero into hex. EIO when the file can't be read. */
-int kvt_sha256_file(const char *path, char hex[65], struct kvt_err *err);
+/* Of n files as one stream: 64 hex digits and a zero into hex. EIO when one can't be read. */
+int kvt_sha256_files(const char *const *path, int n, char hex[65], struct kvt_err *err);
+
+/* The same in a thread of its own. Files are opened before start returns, so that nobody can put others in their place. */
+struct kvt_hasher;
+int kvt_hasher_start(struct kvt_hasher **out, const char *const *path, int n, struct kvt_err *err);
+/* The digits once they are known, else NULL; doesn't wait. */
+const char *kvt_hasher_ready(struct kvt_hasher *h);
+/* Waits; the digits into hex. Frees *h and writes NULL back; *h may be NULL, then hex is "". hex NULL: gives up at once. */
+int kvt_hasher_end(struct kvt_hasher **h, char hex[65], struct kvt_err *err);
 
 #endif

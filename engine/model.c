@@ -16,8 +16,12 @@
 
 #define MAX_CONFIG_BYTES (1 << 20)
 
+/* Beside the weights, in the order of a trace's config_sha256. */
+static const char *const config_names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"};
+enum { N_CONFIG = sizeof config_names / sizeof *config_names };
+
 struct kvt_model {
-    char *path;
+    char *path, *config[N_CONFIG + 1]; /* paths of those that are there, then NULL */
     struct kvt_gguf gguf;          /* one of the two is open */
     struct kvt_safetensors folder;
     const struct kvt_tensors *tensors; /* of that one */
@@ -92,6 +96,9 @@ static int build_folder(struct kvt_model *m, const struct kvt_folder *f, struct 
     if (!kvt_folder_has(f, "config.json"))
         return kvt_fail(err, KVT_EINPUT, "%s: a folder without config.json; give a GGUF file, or a folder saved by Hugging Face's libraries",
                         m->path);
+    for (int i = 0, n = 0; i < N_CONFIG; i++)
+        if (kvt_folder_has(f, config_names[i]) && !(m->config[n++] = kvt_folder_join(f, config_names[i])))
+            return kvt_fail(err, KVT_ENOMEM, "no memory to open %s", m->path);
     int rc = kvt_json_read(&config, f, "config.json", MAX_CONFIG_BYTES, err);
     if (!rc)
         rc = kvt_shape_from_config(&m->shape, config, m->path, err);
@@ -167,6 +174,8 @@ void kvt_model_close(struct kvt_model **mp)
     kvt_weights_free(&m->weights, &m->owned);
     kvt_gguf_close(&m->gguf);
     kvt_safetensors_close(&m->folder);
+    for (int i = 0; i < N_CONFIG; i++)
+        free(m->config[i]);
     free(m->path);
     free(m);
     *mp = NULL;
@@ -179,4 +188,5 @@ const char *kvt_model_path(const struct kvt_model *m) { return m->path; }
 size_t kvt_model_bytes(const struct kvt_model *m) { return m->bytes; }
 int kvt_model_files(const struct kvt_model *m) { return m->tensors->n_maps; }
 const char *kvt_model_file(const struct kvt_model *m, int i) { return m->tensors->map[i].path; }
+const char *kvt_model_config_file(const struct kvt_model *m, int i) { return i <= N_CONFIG ? m->config[i] : NULL; }
 const char *kvt_model_main_type(const struct kvt_model *m) { return kvt_dtypes[m->main_type].name; }

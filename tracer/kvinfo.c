@@ -66,6 +66,7 @@ static int show_run(const struct kvt_trace_info *in, const struct opts *o, struc
     else
         pair(t, "maps", in->has_full ? "full rows of some layers and heads" : "none");
     pairf(t, "dropped", "%lld", (long long)in->dropped);
+    pair(t, "model sha256", *in->model_sha256 ? in->model_sha256 : "the run ended before it was known");
     pairf(t, "logits hash", "%016llx", (unsigned long long)in->logits_hash);
     for (int i = 0; i < in->n_phases; i++)
         pairf(t, in->phase[i].name, "%.3f s, %d tokens", (double)in->phase[i].dur_ns * 1e-9, in->phase[i].n_tok);

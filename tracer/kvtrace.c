@@ -86,7 +86,7 @@ static void speed(const struct kvtrace_run *run, const struct kvt_session *s)
 /* What stands between session and trace: the session asks what is wanted when it opens, and only a session that opened
  * (so that nothing is wrong with its input) is worth a file. */
 struct relay {
-    const struct kvtrace_run *run;
+    struct kvtrace_run *run;
     struct kvt_trace_writer *to; /* NULL until there is a trace */
 };
 

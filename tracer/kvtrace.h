@@ -3,6 +3,7 @@
 #define KVT_TRACER_KVTRACE_H
 
 #include "base/args.h"
+#include "base/hash.h"
 #include "base/table.h"
 #include "kvt/prompt.h"
 #include "kvt/session.h"
@@ -40,6 +41,7 @@ struct kvtrace_run {
     uint8_t *layer_mask, *head_mask; /* for full maps */
     struct kvt_wants wants;
     struct kvt_session_opts session;
+    struct kvt_hasher *hasher;       /* of the weights, beside the run; NULL once the trace knows */
 };
 
 /* kvtrace_options.c: the option table. 0; KVT_ARGS_* after printing help or version; or EUSAGE. */
@@ -51,11 +53,11 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err);
 void kvtrace_teardown(struct kvtrace_run *run);
 
 /* kvtrace_record.c: the trace's plan from a run; sizes. */
-int kvtrace_open_trace(struct kvt_trace_writer **out, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 /* The words of the step's tokens: the token axis of a branch holds what was fed to it. */
-int kvtrace_record_step(struct kvt_trace_writer *w, const struct kvtrace_run *run, const struct kvt_ev_step *step);
-int kvtrace_close_trace(struct kvt_trace_writer **w, const struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err);
+int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, const struct kvt_ev_step *step);
+int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err);
 void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes);
 
 /* kvtrace_report.c: what is printed. */

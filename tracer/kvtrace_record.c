@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
 #include "tracer/kvtrace.h"
 
@@ -79,7 +78,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->compute = run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32", plan->kv_type = kvtrace_kv_types[run->o.kv_type];
     plan->backend = run->session.ops->name, plan->command_line = run->command_line;
     plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1;
-    plan->device = "", plan->model_sha256 = "";
+    plan->device = "", plan->config_sha256 = "";
     return 0;
 }
 
@@ -92,13 +91,35 @@ void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *siz
     free_parts(&p);
 }
 
-int kvtrace_open_trace(struct kvt_trace_writer **out, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+/* A folder's small files now, the weights in a thread of their own: those take seconds for each GB. */
+static int hash_model(struct kvtrace_run *run, char config[65], struct kvt_err *err)
+{
+    enum { MOST = 8 };
+    const char *small[MOST];
+    int n = kvt_model_files(run->model), n_small = 0, rc = 0;
+    *config = 0;
+    while (n_small < MOST && (small[n_small] = kvt_model_config_file(run->model, n_small)))
+        n_small++;
+    if (n_small)
+        rc = kvt_sha256_files(small, n_small, config, err);
+    const char **weights = rc ? NULL : kvt_calloc((size_t)n, sizeof *weights);
+    if (!rc && !weights)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for a list of %d files", n);
+    for (int i = 0; weights && i < n; i++)
+        weights[i] = kvt_model_file(run->model, i);
+    if (!rc)
+        rc = kvt_hasher_start(&run->hasher, weights, n, err);
+    free(weights);
+    return rc;
+}
+
+int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
 {
     struct plan_parts p;
     int rc = make_plan(&p, run, kvt_session_n_context(s), err);
     if (!rc)
-        rc = kvt_sha256_file(p.plan.model_path, p.sha, err);
-    p.plan.model_sha256 = p.sha;
+        rc = hash_model(run, p.sha, err);
+    p.plan.config_sha256 = p.sha;
     p.plan.device = kvt_session_device(s);
     if (!rc)
         rc = kvt_trace_create(out, &p.plan, err);
@@ -118,10 +139,20 @@ int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run 
     return rc ? kvt_fail(err, rc, "the trace's writer has stopped: %s", kvt_status_text(rc)) : 0;
 }
 
-int kvtrace_record_step(struct kvt_trace_writer *w, const struct kvtrace_run *run, const struct kvt_ev_step *step)
+/* Tells the trace the model's hash as soon as it is known, so that a kill loses it only in the first seconds. */
+static int tell_hash(struct kvt_trace_writer *w, struct kvtrace_run *run)
+{
+    const char *hex = kvt_hasher_ready(run->hasher);
+    int rc = hex ? kvt_trace_model_sha256(w, hex) : 0;
+    if (hex)
+        kvt_hasher_end(&run->hasher, NULL, NULL);
+    return rc;
+}
+
+int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, const struct kvt_ev_step *step)
 {
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
-    int rc = 0;
+    int rc = tell_hash(w, run);
     for (int b = 0; b < step->n_branch && !rc; b++) {
         if (step->token[b] < 0)
             continue;
@@ -152,12 +183,16 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
     return rc;
 }
 
-int kvtrace_close_trace(struct kvt_trace_writer **w, const struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err)
+int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err)
 {
+    char sha[65] = "";
     if (!*w)
         return 0;
-    int rc = 0;
-    for (int b = 0; b <= run->n_branches && !rc && (status == 0 || status == KVT_EINTR); b++)
+    bool readable = status == 0 || status == KVT_EINTR;
+    int rc = kvt_hasher_end(&run->hasher, readable ? sha : NULL, err);
+    if (!rc && *sha)
+        rc = kvt_trace_model_sha256(*w, sha);
+    for (int b = 0; b <= run->n_branches && !rc && readable; b++)
         rc = record_branch(*w, run, s, b);
     int end = kvt_trace_finish(w, status ? status : rc, kvt_session_logits_hash(s), err);
     return end ? end : rc;

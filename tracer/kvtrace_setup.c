@@ -183,6 +183,7 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
 
 void kvtrace_teardown(struct kvtrace_run *run)
 {
+    kvt_hasher_end(&run->hasher, NULL, NULL);
     kvt_prompt_free(&run->prompt);
     kvt_model_close(&run->model);
     free(run->spec);

@@ -68,6 +68,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "maps and runs of rows that were lost because the writer's ring was full (only with the policy `drop`)")           \
     X(LOGITS_HASH, "logits_hash", U64, 0, "", "", INPLACE, ALWAYS, ZERO, "1",                                            \
       "FNV-1a of the uncompressed branch's last logits: equal runs give equal hashes")                                   \
+    X(MODEL_SHA256, "model_sha256", STR, 64, "", "", INPLACE, ALWAYS, ZERO, "",                                          \
+      "SHA-256 of the files with the weights, one after the other in the order of their names; empty until it is known") \
     X(TEXT, "text", STR, KVT_STR_TEXT, "", "", INPLACE, ALWAYS, ZERO, "", "the prompt, byte for byte")                   \
     X(TOK_ID, "tokens/id", I32, 0, "prompt_token", "*", PACKED, ALWAYS, MINUS1, "1", "token id")                         \
     X(TOK_TEXT, "tokens/text", STR, KVT_STR_TOKEN, "prompt_token", "*", PACKED, ALWAYS, ZERO, "", "the token, readable") \
@@ -196,8 +198,9 @@ enum kvt_dataset {
     X(PROMPT, model_arch, STR, "architecture, as llama")                                                                 \
     X(PROMPT, model_path, STR, "")                                                                                       \
     X(PROMPT, model_type, STR, "type of most weights, as Q4_1")                                                          \
-    X(PROMPT, model_sha256, STR, "of the model file")                                                                    \
-    X(PROMPT, model_bytes, I64, "size of the model file")                                                                \
+    X(PROMPT, config_sha256, STR, "of a folder's config.json, generation_config.json, tokenizer.json and "               \
+      "tokenizer_config.json, those that are there, one after the other; empty for a GGUF, whose own hash says it all")  \
+    X(PROMPT, model_bytes, I64, "size of the files with the weights")                                                    \
     X(PROMPT, tokenizer, STR, "kind of tokenizer")                                                                       \
     X(PROMPT, head_dim, I64, "values of a key")                                                                          \
     X(PROMPT, vocabulary, I64, "tokens the model knows")                                                                 \

@@ -142,7 +142,7 @@ static bool prompt_attrs(hid_t at, const struct kvt_trace_plan *p, const char *n
     return kvt_h5_put_str(at, "command_line", p->command_line) && kvt_h5_put_str(at, "created", now) &&
            kvt_h5_put_str(at, "model_name", p->model_name) && kvt_h5_put_str(at, "model_arch", p->model_arch) &&
            kvt_h5_put_str(at, "model_path", p->model_path) && kvt_h5_put_str(at, "model_type", p->model_type) &&
-           kvt_h5_put_str(at, "model_sha256", p->model_sha256) &&
+           kvt_h5_put_str(at, "config_sha256", p->config_sha256) &&
            kvt_h5_put_i64(at, "model_bytes", (int64_t)p->model_bytes) &&
            kvt_h5_put_str(at, "tokenizer", p->tokenizer_kind) && kvt_h5_put_i64(at, "head_dim", p->D) &&
            kvt_h5_put_i64(at, "vocabulary", p->V) && kvt_h5_put_str(at, "protocol", p->protocol) &&

@@ -65,6 +65,8 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
         add_text(p, &m->token.text);
     else if (m->kind == KVT_MSG_RESULT)
         add_text(p, &m->result.text);
+    else if (m->kind == KVT_MSG_MODEL)
+        add_text(p, &m->model.sha256);
     if (m->kind != KVT_MSG_EVENT)
         return;
     struct kvt_event *e = &m->ev;

@@ -491,9 +491,10 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
 
 static int read_state(struct kvt_trace *t, struct kvt_err *err)
 {
-    const char **status;
+    const char **status, **sha;
     int32_t steps = 0;
     int rc = read_strings(t, KVT_DS_STATUS, 1, &status, err);
+    rc = rc ? rc : read_strings(t, KVT_DS_MODEL_SHA256, 1, &sha, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_STEPS_DONE, 0, NULL, NULL, &steps, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_DROPPED, 0, NULL, NULL, &t->info.dropped, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_LOGITS_HASH, 0, NULL, NULL, &t->info.logits_hash, err);
@@ -503,6 +504,7 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
         return kvt_fail(err, KVT_EFORMAT, "%s: %d steps done of %d", t->path, steps, t->info.n_new);
     t->info.n_steps = steps;
     t->info.status = status[0];
+    t->info.model_sha256 = sha[0];
     t->info.has_scores = kvt_trace_has_dataset(t, KVT_DS_MASS, 0);
     t->info.has_full = kvt_trace_has_dataset(t, KVT_DS_FULL, 0);
     return KVT_OK;

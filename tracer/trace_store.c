@@ -327,7 +327,7 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
 static bool ends_unit(const struct kvt_msg *m)
 {
     if (m->kind != KVT_MSG_EVENT)
-        return false;
+        return m->kind == KVT_MSG_MODEL;
     enum kvt_event_kind k = m->ev.kind;
     return k == KVT_EV_PREFILL_LAYER || k == KVT_EV_BUDGET || k == KVT_EV_STEP || k == KVT_EV_PHASE;
 }
@@ -355,6 +355,7 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, str
             ok = put_at(st, id[i], (size_t)m->fidelity.branch, &m->fidelity.mean[i]);
         break;
     }
+    case KVT_MSG_MODEL: ok = put_text(st, KVT_DS_MODEL_SHA256, NULL, 0, m->model.sha256); break;
     case KVT_MSG_AFTER: ok = put_at(st, KVT_DS_RES_AFTER, (size_t)m->after.branch, &m->after.bytes); break;
     }
     if (ok && ends_unit(m))

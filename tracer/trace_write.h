@@ -29,7 +29,7 @@ struct kvt_trace_plan {
     bool force;                /* may replace an existing run.h5 */
     const char *prompt_id;     /* "0" */
     int L, H, G, D, V;
-    const char *model_name, *model_arch, *model_path, *model_type, *model_sha256, *tokenizer_kind;
+    const char *model_name, *model_arch, *model_path, *model_type, *config_sha256, *tokenizer_kind;
     uint64_t model_bytes;
     const char *text;          /* the prompt; text_bytes long */
     size_t text_bytes;
@@ -65,6 +65,8 @@ int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, i
 int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[4]);
 /* KV bytes that the branch would hold by itself after prefill-end eviction (struct kvt_branch_result's bytes_after). */
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
+/* The model's hash, when it is known: reading the weights takes longer than opening them. */
+int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
 /* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there
  * is readable); anything else -> "failed", left as .part. Frees w. Returns the first error of the writer thread. */
 int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);

@@ -108,6 +108,8 @@ size_t kvt_model_bytes(const struct kvt_model *m);  /* size of the files with th
 /* The files with the weights, in the order in which a trace's model_sha256 reads them: parts by number, shards by name. */
 int kvt_model_files(const struct kvt_model *m);
 const char *kvt_model_file(const struct kvt_model *m, int i);
+/* The other files of a folder that decide what comes out, for config_sha256; NULL after the last, and for a GGUF. */
+const char *kvt_model_config_file(const struct kvt_model *m, int i);
 /* "Q4_1" ... : the type most matrix bytes have; for tables. */
 const char *kvt_model_main_type(const struct kvt_model *m);
 

@@ -63,6 +63,7 @@ struct kvt_trace_info {
     int n_attrs;               /* provenance: every attribute of the file and the prompt, as text */
     const struct kvt_trace_attr *attr;
     uint64_t logits_hash;
+    const char *model_sha256;  /* "" where the run ended before it was known */
 };
 
 /* prompt_id NULL: the first prompt of the file. EFORMAT with the reason for anything that isn't a trace. */

@@ -528,7 +528,7 @@ static int begin(struct run *r, const struct mktrace_opts *o, struct kvt_err *er
     const struct prompt *p = &r->prompt;
     struct kvt_trace_plan plan = {
         .path = o->path, .force = o->force, .prompt_id = "0", .L = r->L, .H = r->H, .G = r->G, .D = 16, .V = 1000,
-        .model_name = "made up", .model_arch = "llama", .model_path = "none.gguf", .model_type = "F32", .model_sha256 = "00",
+        .model_name = "made up", .model_arch = "llama", .model_path = "none.gguf", .model_type = "F32", .config_sha256 = "",
         .tokenizer_kind = "words", .model_bytes = 123456, .text = p->text, .text_bytes = p->bytes, .n_prompt = p->n,
         .n_context = p->n_context, .token_id = p->id, .token_start = p->start, .token_end = p->end, .token_text = p->tok_ptr,
         .longest_token = 24, .span = p->span, .n_spans = p->n_spans, .branch = branch, .n_branches = r->B, .n_new = r->n_new,
@@ -552,6 +552,8 @@ int mktrace(const struct mktrace_opts *o, struct kvt_err *err)
     if (!rc) {
         r.probe = kvt_trace_probe(r.w);
         int played = play(&r);
+        if (!played)
+            played = kvt_trace_model_sha256(r.w, "00");
         rc = kvt_trace_finish(&r.w, played ? played : o->status, 0x1234abcdu, err);
         rc = rc ? rc : played;
     }
