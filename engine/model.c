@@ -112,10 +112,9 @@ static int build_folder(struct kvt_model *m, const struct kvt_folder *f, struct 
 
 static int open_folder(struct kvt_model *m, struct kvt_err *err)
 {
-    int rc = build_folder(m, &(struct kvt_folder){.path = m->path}, err);
-    if (!rc)
-        rc = kvt_fail(err, KVT_EUNSUP, "%s: tokenizer.json is not read in this version; give a GGUF of the model", m->path);
-    return rc;
+    const struct kvt_folder f = {.path = m->path};
+    int rc = build_folder(m, &f, err);
+    return rc ? rc : kvt_tokenizer_open_hf(&m->tokenizer, &f, err);
 }
 
 /* ---- all of them ---- */
