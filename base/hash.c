@@ -14,11 +14,15 @@
 
 #include "base/mem.h"
 
+enum { CHUNK = 1 << 20, STACK = 128 << 10 };
+
 struct kvt_hasher {
     pthread_t thread;
     int n;
     int *fd;                    /* (n) */
     char **path;                /* (n) for messages */
+    unsigned char *buf;         /* (CHUNK) */
+    EVP_MD_CTX *ctx;
     atomic_bool stop, ready;
     int rc;                     /* these three once `ready` is set */
     struct kvt_err err;
@@ -26,37 +30,33 @@ struct kvt_hasher {
 };
 
 /* One file into the digest, unless stopped. */
-static int digest_file(struct kvt_hasher *h, int i, EVP_MD_CTX *ctx, unsigned char *buf, size_t chunk)
+static int digest_file(struct kvt_hasher *h, int i)
 {
     ssize_t n = 1;
     posix_fadvise(h->fd[i], 0, 0, POSIX_FADV_SEQUENTIAL);
     while (n && !atomic_load(&h->stop)) {
         do
-            n = read(h->fd[i], buf, chunk);
+            n = read(h->fd[i], h->buf, CHUNK);
         while (n < 0 && errno == EINTR);
-        if (n < 0 || !EVP_DigestUpdate(ctx, buf, (size_t)n))
+        if (n < 0 || !EVP_DigestUpdate(h->ctx, h->buf, (size_t)n))
             return kvt_fail(&h->err, KVT_EIO, "%s: could not be read to its end for its SHA-256", h->path[i]);
     }
     return 0;
 }
 
+/* Allocates nothing: where memory is short, that is known before a thread runs. */
 static int digest(struct kvt_hasher *h)
 {
-    enum { CHUNK = 1 << 20 };
-    unsigned char out[EVP_MAX_MD_SIZE], *buf = malloc(CHUNK);
+    static const char digits[] = "0123456789abcdef";
+    unsigned char out[EVP_MAX_MD_SIZE];
     unsigned bytes = 0;
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     int rc = 0;
-    if (!buf || !ctx || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL))
-        rc = kvt_fail(&h->err, KVT_ENOMEM, "no memory for the SHA-256 of %s", h->path[0]);
     for (int i = 0; i < h->n && !rc; i++)
-        rc = digest_file(h, i, ctx, buf, CHUNK);
-    if (!rc && !EVP_DigestFinal_ex(ctx, out, &bytes))
+        rc = digest_file(h, i);
+    if (!rc && (!EVP_DigestFinal_ex(h->ctx, out, &bytes) || bytes != 32))
         rc = kvt_fail(&h->err, KVT_EIO, "%s: no SHA-256", h->path[0]);
-    for (unsigned i = 0; !rc && i < bytes && i < 32; i++)
-        snprintf(h->hex + 2 * i, 3, "%02x", out[i]);
-    EVP_MD_CTX_free(ctx);
-    free(buf);
+    for (unsigned i = 0; !rc && i < bytes; i++)
+        h->hex[2 * i] = digits[out[i] >> 4], h->hex[2 * i + 1] = digits[out[i] & 15];
     return rc;
 }
 
@@ -75,6 +75,8 @@ static void hasher_free(struct kvt_hasher *h)
             close(h->fd[i]);
     for (int i = 0; h->path && i < h->n; i++)
         free(h->path[i]);
+    EVP_MD_CTX_free(h->ctx);
+    free(h->buf);
     free(h->fd);
     free(h->path);
     free(h);
@@ -82,18 +84,22 @@ static void hasher_free(struct kvt_hasher *h)
 
 static int hasher_new(struct kvt_hasher **out, const char *const *path, int n, struct kvt_err *err)
 {
+    int rc = 0;
     struct kvt_hasher *h = *out = kvt_calloc(1, sizeof *h);
     if (!h)
         return kvt_fail(err, KVT_ENOMEM, "no memory for a SHA-256");
     h->n = n;
     h->fd = kvt_calloc((size_t)n, sizeof *h->fd);
     h->path = kvt_calloc((size_t)n, sizeof *h->path);
-    int rc = h->fd && h->path ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for a SHA-256");
+    h->buf = malloc(CHUNK);
+    h->ctx = EVP_MD_CTX_new();
+    if (!h->fd || !h->path || !h->buf || !h->ctx || !EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL))
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for the SHA-256 of %s", path[0]);
     for (int i = 0; h->fd && i < n; i++)
         h->fd[i] = -1;
     for (int i = 0; i < n && !rc; i++) {
         if (!(h->path[i] = strdup(path[i])))
-            rc = kvt_fail(err, KVT_ENOMEM, "no memory for a SHA-256");
+            rc = kvt_fail(err, KVT_ENOMEM, "no memory for the SHA-256 of %s", path[i]);
         else if ((h->fd[i] = open(path[i], O_RDONLY | O_CLOEXEC)) < 0)
             rc = kvt_fail(err, KVT_EIO, "%s: %s", path[i], strerror(errno));
     }
@@ -120,13 +126,21 @@ int kvt_sha256_files(const char *const *path, int n, char hex[65], struct kvt_er
 
 int kvt_hasher_start(struct kvt_hasher **out, const char *const *path, int n, struct kvt_err *err)
 {
+    pthread_attr_t attr;
     int rc = hasher_new(out, path, n, err);
-    if (!rc && pthread_create(&(*out)->thread, NULL, hasher_thread, *out)) {
-        hasher_free(*out);
-        *out = NULL;
-        rc = kvt_fail(err, KVT_ENOMEM, "cannot start a thread for the SHA-256 of %s", path[0]);
+    if (rc)
+        return rc;
+    bool started = pthread_attr_init(&attr) == 0;
+    if (started) {
+        pthread_attr_setstacksize(&attr, STACK); /* a read and an update: eight MB of address space aren't needed */
+        started = pthread_create(&(*out)->thread, &attr, hasher_thread, *out) == 0;
+        pthread_attr_destroy(&attr);
     }
-    return rc;
+    if (started)
+        return 0;
+    hasher_free(*out);
+    *out = NULL;
+    return kvt_fail(err, KVT_ENOMEM, "cannot start a thread for the SHA-256 of %s", path[0]);
 }
 
 const char *kvt_hasher_ready(struct kvt_hasher *h)

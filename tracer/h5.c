@@ -22,15 +22,19 @@ static herr_t innermost(unsigned n, const H5E_error2_t *e, void *arg)
 static herr_t note_failure(hid_t stack, void *arg)
 {
     struct kvt_h5_why *why = arg;
-    if (!*why->text) /* later failures are mostly consequences */
-        H5Ewalk2(stack, H5E_WALK_DOWNWARD, innermost, why);
+    if (*why->text) /* later failures are mostly consequences */
+        return 0;
+    why->memory = errno == ENOMEM; /* not every place in HDF5 says so when an allocation failed */
+    H5Ewalk2(stack, H5E_WALK_DOWNWARD, innermost, why);
     return 0;
 }
 
 void kvt_h5_quiet(struct kvt_h5_why *why)
 {
-    if (why)
-        *why->text = '\0';
+    if (why) {
+        *why = (struct kvt_h5_why){"", false};
+        errno = 0;
+    }
     H5Eset_auto2(H5E_DEFAULT, why ? note_failure : NULL, why);
 }
 
@@ -38,7 +42,7 @@ int kvt_h5_fail(struct kvt_err *err, int code, const char *fmt, ...)
 {
     char what[320];
     H5E_auto2_t handler = NULL;
-    struct kvt_h5_why none = {""}, *why = &none;
+    struct kvt_h5_why none = {"", false}, *why = &none;
     void *data = NULL;
     va_list ap;
     va_start(ap, fmt);
@@ -48,11 +52,11 @@ int kvt_h5_fail(struct kvt_err *err, int code, const char *fmt, ...)
         why = data;
     const char *number = strstr(why->text, "errno = ");
     int e = number ? atoi(number + strlen("errno = ")) : 0;
-    if (!e && strstr(why->text, "memory allocation failed"))
+    if (!e && (why->memory || strstr(why->text, "memory allocation failed")))
         code = KVT_ENOMEM;
     int rc = e ? kvt_fail(err, code, "%s: %s", what, strerror(e))
-               : kvt_fail(err, code, "%s%s%s", what, *why->text ? ": " : "", why->text);
-    *why->text = '\0';
+               : kvt_fail(err, code, "%s%s%s%s", what, *why->text ? ": " : "", why->text, why->memory ? " (out of memory)" : "");
+    *why = (struct kvt_h5_why){"", false};
     return rc;
 }
 

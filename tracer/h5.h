@@ -3,6 +3,7 @@
 #ifndef KVT_TRACER_H5_H
 #define KVT_TRACER_H5_H
 
+#include <stdbool.h>
 #include <hdf5.h>
 #include <stdint.h>
 
@@ -10,7 +11,7 @@
 #include "kvt/kvt.h"
 
 /* HDF5's own printing off in this thread; its reasons go to `why` instead, until kvt_h5_quiet(NULL). */
-struct kvt_h5_why { char text[256]; };
+struct kvt_h5_why { char text[256]; bool memory; };
 void kvt_h5_quiet(struct kvt_h5_why *why);
 /* Like kvt_fail; adds the innermost reason of the first HDF5 call that failed since kvt_h5_quiet or the last kvt_h5_fail
  * (the system's words where it was the system). */
