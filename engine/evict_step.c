@@ -109,7 +109,7 @@ static int accumulate(struct kvt_evictor *e, int layer, const float *row, const 
     for (int g = 0; !rc && g < G; g++) {
         size_t at = (size_t)g * (size_t)e->ld, held = (size_t)e->held[layer * G + g];
         float *state = e->state + (size_t)layer * (size_t)G * (size_t)e->ld + at;
-        rc = ops->add(dev, &(struct kvt_add_args){.x = state, .y = e->rank + at, .count = held});
+        rc = ops->add(dev, &(struct kvt_add_args){.x = state, .y = e->rank + at, .count = held, .scale = 1});
         if (!rc) /* what an earlier tenant of these slots left behind is overwritten */
             rc = ops->copy(dev, state + held, e->rank + at + held, ((size_t)n[g] - held) * sizeof *state);
     }
