@@ -25,6 +25,7 @@ struct composer {
     cJSON *question;           /* the fields of the question that is asked, or NULL */
     const char *question_where;
     size_t prompt_start;       /* byte where the PROMPT span begins; SIZE_MAX: there is none */
+    struct kvt_chat chat;      /* name NULL: plain text */
 };
 
 static int no_memory(struct kvt_err *err) { return kvt_fail(err, KVT_ENOMEM, "no memory for the prompt"); }
@@ -48,6 +49,8 @@ static int check_opts(const struct kvt_prompt_opts *o, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "nothing to read: give a prompt (-f FILE), shots (--shots FILE) or a question");
     if (o->n_shots < 0 || (o->n_shots > 0 && !o->shots_file))
         return kvt_fail(err, KVT_EUSAGE, "a number of shots needs a file of shots");
+    if (o->thinking != KVT_THINKING_MODEL && !o->chat)
+        return kvt_fail(err, KVT_EUSAGE, "thinking is part of the model's chat form; give --chat too");
     if (o->shot_sep && !*o->shot_sep)
         return kvt_fail(err, KVT_EUSAGE, "the separator of shots is empty");
     return 0;
@@ -264,33 +267,123 @@ static int add_content(struct composer *c, struct kvt_err *err)
     return rc;
 }
 
-/* Text, structure and marks. */
-static int compose(struct composer *c, const struct kvt_tokenizer *tok, struct kvt_err *err)
+/* Whether the chat form has what is asked of it. */
+static int check_chat(const struct kvt_chat *chat, const struct kvt_prompt_opts *o, struct kvt_err *err)
+{
+    bool given = o->system && *o->system;
+    if (given && !chat->system_open)
+        return kvt_fail(err, KVT_EUSAGE, "the model's chat form (%s) has no place for a system text; put it into the prompt", chat->name);
+    if (!o->system && chat->own_system)
+        return kvt_fail(err, KVT_EUSAGE, "without a system text the model's template (%s) puts in one of its own, with today's date or too long to "
+                        "be known here; give one with --system", chat->name);
+    bool off = o->thinking == KVT_THINKING_OFF, on = o->thinking == KVT_THINKING_ON;
+    if ((off && !chat->no_thinking) || (on && !chat->no_thinking && !chat->thinks))
+        return kvt_fail(err, KVT_EUSAGE, "the model's chat form (%s) can't switch thinking %s", chat->name, on ? "on" : "off");
+    return 0;
+}
+
+/* The system text in its form, and its span. Plain text: in front, as if it were a shot. */
+static void add_system(struct composer *c, const char *system, size_t *from, size_t *to)
+{
+    const struct kvt_chat *chat = &c->chat;
+    bool as_chat = chat->name, there = system && *system;
+    size_t start = c->text.n;
+    *from = *to = start;
+    if (!there && !(as_chat && chat->system_always))
+        return;
+    kvt_textbuf_str(&c->text, as_chat ? chat->system_open : "");
+    *from = c->text.n;
+    size_t lead = 0, n = there ? strlen(system) : 0;
+    if (chat->trim & KVT_CHAT_TRIM_SYSTEM)
+        n = kvt_text_trim(system ? system : "", n, &lead);
+    kvt_textbuf_add(&c->text, there ? system + lead : "", n);
+    *to = c->text.n;
+    kvt_textbuf_str(&c->text, as_chat ? chat->system_close : "");
+    if (!c->text.failed && c->text.n > start)
+        kvt_spans_add(&c->spans, KVT_SPAN_SYSTEM, "system", start, c->text.n);
+    kvt_textbuf_str(&c->text, as_chat ? "" : c->sep);
+}
+
+/* Takes white space off the ends of the user's text [from, end), as some templates do; what was found in it moves along. */
+static void trim_user(struct composer *c, size_t from, bool front)
+{
+    if (c->text.failed)
+        return;
+    size_t lead = 0, n = kvt_text_trim(c->text.p + from, c->text.n - from, &lead);
+    if (!front) {
+        n += lead;
+        lead = 0;
+    }
+    memmove(c->text.p + from, c->text.p + from + lead, n);
+    c->text.n = from + n;
+    c->text.p[c->text.n] = 0;
+    int kept = 0;
+    for (int i = 0; i < c->spans.n; i++) {
+        struct kvt_span *s = &c->spans.v[i];
+        size_t ends[2] = {(size_t)s->byte_start, (size_t)s->byte_end};
+        for (int k = 0; k < 2; k++)
+            if (ends[k] > from) {
+                ends[k] = ends[k] - from > lead ? ends[k] - lead : from;
+                ends[k] = ends[k] < c->text.n ? ends[k] : c->text.n;
+            }
+        s->byte_start = (int32_t)ends[0];
+        s->byte_end = (int32_t)ends[1];
+        if (s->byte_start < s->byte_end)
+            c->spans.v[kept++] = *s;
+    }
+    c->spans.n = kept;
+    if (c->prompt_start != SIZE_MAX && c->prompt_start > from)
+        c->prompt_start = c->prompt_start - from > lead ? c->prompt_start - lead : from;
+}
+
+/* [bos] [system turn] user turn, the assistant's opened; or the plain text. [from, to): what was given. */
+static int lay_out(struct composer *c, const struct kvt_tokenizer *tok, size_t system[2], size_t given[2], struct kvt_err *err)
 {
     const struct kvt_prompt_opts *o = c->o;
-    struct kvt_chat chat = {0};
-    size_t system_from = 0, system_to = 0, from, to;
-    int rc = o->chat ? kvt_chat_open(&chat, tok, err) : 0;
-    if (rc)
-        return rc;
-    const char *system = o->system ? o->system : chat.system.p;
-    if (system && *system) {
-        kvt_textbuf_str(&c->text, o->chat ? KVT_CHAT_SYSTEM : "");
-        system_from = c->text.n;
-        kvt_textbuf_str(&c->text, system);
-        system_to = c->text.n;
-        kvt_textbuf_str(&c->text, o->chat ? KVT_CHAT_END : "");
-        if (!c->text.failed)
-            kvt_spans_add(&c->spans, KVT_SPAN_SYSTEM, "system", 0, c->text.n);
-        kvt_textbuf_str(&c->text, o->chat ? "" : c->sep);
+    const struct kvt_chat *chat = &c->chat;
+    const char *text = o->system ? o->system : chat->system.p;
+    if (chat->bos && !o->no_bos && tok->bos >= 0) {
+        size_t n;
+        const char *bos = kvt_token_bytes(tok, tok->bos, &n);
+        kvt_textbuf_add(&c->text, bos, n);
     }
-    kvt_chat_close(&chat);
-    kvt_textbuf_str(&c->text, o->chat ? KVT_CHAT_USER : "");
-    from = c->text.n;
-    rc = add_content(c, err);
-    to = c->text.n;
-    if (!rc && o->chat)
-        kvt_textbuf_str(&c->text, KVT_CHAT_END KVT_CHAT_ASSISTANT);
+    if (!chat->folded)
+        add_system(c, text, &system[0], &system[1]);
+    size_t user = c->text.n;
+    kvt_textbuf_str(&c->text, chat->name ? chat->user_open : "");
+    size_t turn = c->text.n;
+    if (chat->folded)
+        add_system(c, text, &system[0], &system[1]);
+    given[0] = c->text.n;
+    int rc = add_content(c, err);
+    if (rc || !chat->name) {
+        given[1] = c->text.n;
+        return rc;
+    }
+    if (chat->trim & (KVT_CHAT_TRIM_USER | KVT_CHAT_TRIM_TURN))
+        trim_user(c, given[0], chat->trim & KVT_CHAT_TRIM_USER || given[0] == turn);
+    given[1] = c->text.n;
+    kvt_textbuf_str(&c->text, chat->user_close);
+    if (!c->text.failed)
+        kvt_spans_add(&c->spans, KVT_SPAN_USER, "user", user, c->text.n);
+    size_t assistant = c->text.n;
+    kvt_textbuf_str(&c->text, chat->assistant);
+    if (o->thinking == KVT_THINKING_OFF)
+        kvt_textbuf_str(&c->text, chat->no_thinking);
+    if (!c->text.failed && c->text.n > assistant)
+        kvt_spans_add(&c->spans, KVT_SPAN_ASSISTANT, "assistant", assistant, c->text.n);
+    return 0;
+}
+
+/* Text, structure and marks. */
+static int compose(struct composer *c, const struct kvt_tokenizer *tok, bool *given_bos, struct kvt_err *err)
+{
+    size_t system[2] = {0, 0}, given[2] = {0, 0};
+    int rc = c->o->chat ? kvt_chat_open(&c->chat, tok, err) : 0;
+    if (!rc && c->o->chat)
+        rc = check_chat(&c->chat, c->o, err);
+    if (!rc)
+        rc = lay_out(c, tok, system, given, err);
     if (!rc && (c->text.failed || c->spans.failed))
         rc = no_memory(err);
     if (rc)
@@ -301,12 +394,15 @@ static int compose(struct composer *c, const struct kvt_tokenizer *tok, struct k
     if (!kvt_utf8_valid(c->text.p, c->text.n, &bad))
         return kvt_fail(err, KVT_EINPUT, "the prompt is not valid UTF-8 at byte %zu (0x%02x); convert it to UTF-8", bad,
                         (unsigned char)c->text.p[bad]);
+    size_t n;
+    const char *bos = kvt_token_bytes(tok, tok->bos, &n);
+    *given_bos = tok->bos >= 0 && n && given[1] - given[0] >= n && memcmp(c->text.p + given[0], bos, n) == 0;
     if (c->prompt_start != SIZE_MAX)
         kvt_spans_add(&c->spans, KVT_SPAN_PROMPT, "question", c->prompt_start, c->text.n);
-    if (system_to > system_from)
-        rc = kvt_spans_scan(&c->spans, c->text.p, system_from, system_to, err);
+    if (system[1] > system[0])
+        rc = kvt_spans_scan(&c->spans, c->text.p, system[0], system[1], err);
     if (!rc)
-        rc = kvt_spans_scan(&c->spans, c->text.p, from, to, err);
+        rc = kvt_spans_scan(&c->spans, c->text.p, given[0], given[1], err);
     return rc;
 }
 
@@ -320,9 +416,10 @@ static int fill(struct kvt_prompt *out, struct composer *c, const struct kvt_tok
     c->start = calloc((size_t)c->form.n + 1, sizeof *c->start);
     if (!c->sep || !c->start)
         return no_memory(err);
-    if ((rc = compose(c, tok, err)))
+    if ((rc = compose(c, tok, &out->given_bos, err)))
         return rc;
-    unsigned flags = KVT_TOK_SPECIAL | (o->no_bos ? 0 : KVT_TOK_BOS);
+    out->chat = c->chat.name;
+    unsigned flags = KVT_TOK_SPECIAL | (o->no_bos || o->chat ? 0 : KVT_TOK_BOS); /* a chat form says itself whether there is one */
     if ((rc = kvt_tokenize(tok, c->text.p, c->text.n, flags, &out->tokens, err)))
         return rc;
     kvt_spans_finish(&c->spans, c->text.p, &out->tokens);
@@ -347,6 +444,7 @@ int kvt_prompt_build(struct kvt_prompt *out, const struct kvt_tokenizer *tok, co
         rc = fill(out, &c, tok, err);
     kvt_template_free(&c.form);
     kvt_textbuf_free(&c.text);
+    kvt_chat_close(&c.chat);
     cJSON_Delete(c.question);
     free(c.spans.v);
     free(c.sep);

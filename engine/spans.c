@@ -302,7 +302,7 @@ done:
 static int level(enum kvt_span_kind kind)
 {
     switch (kind) {
-    case KVT_SPAN_SYSTEM: case KVT_SPAN_SHOT: case KVT_SPAN_PROMPT: return 0;
+    case KVT_SPAN_SYSTEM: case KVT_SPAN_SHOT: case KVT_SPAN_PROMPT: case KVT_SPAN_USER: case KVT_SPAN_ASSISTANT: return 0;
     case KVT_SPAN_QUESTION: case KVT_SPAN_RATIONALE: case KVT_SPAN_ANSWER: return 1;
     case KVT_SPAN_SENTENCE: return 2;
     default: return 3;

@@ -42,6 +42,30 @@ void kvt_textbuf_free(struct kvt_textbuf *b)
     *b = (struct kvt_textbuf){0};
 }
 
+static bool is_white(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
+           c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+size_t kvt_text_trim(const char *s, size_t n, size_t *lead)
+{
+    size_t from = 0, to = n;
+    int len;
+    while (from < n && kvt_utf8_char(s + from, n - from) > 0 && is_white(kvt_utf8_get(s + from, &len)))
+        from += (size_t)len;
+    while (to > from) {
+        size_t at = to - 1;
+        while (at > from && ((unsigned char)s[at] & 0xc0) == 0x80)
+            at--;
+        if (kvt_utf8_char(s + at, to - at) != (int)(to - at) || !is_white(kvt_utf8_get(s + at, &len)))
+            break;
+        to = at;
+    }
+    *lead = from;
+    return to - from;
+}
+
 static int check(const char *path, const struct kvt_textbuf *b, const char *what, struct kvt_err *err)
 {
     size_t bad;

@@ -176,6 +176,9 @@ int main(int argc, char **argv)
         rc = kvtrace_print_methods(run.o.format, &err);
     else if (!rc) {
         rc = kvtrace_setup(&run, &err);
+        if (!rc && run.prompt.given_bos && !run.o.quiet)
+            fprintf(stderr, run.prompt.chat ? "kvtrace: the text begins with the model's BOS token, which now stands inside the user's turn; leave it out\n"
+                                            : "kvtrace: the prompt begins with the model's BOS token itself; no second one is put in front\n");
         if (!rc)
             rc = run.o.dry_run ? kvtrace_print_sizes(&run, &err) : trace(&run, &err);
     }

@@ -9,6 +9,7 @@ const char *const kvtrace_kv_types[] = { "f16", "bf16", "f32", NULL };
 const char *const kvtrace_backends[] = { "cpu", "ref", NULL };
 static const char *const maps[] = { "pooled", "full", "none", NULL };
 static const char *const computes[] = { "auto", "f32", "bf16", NULL };
+static const char *const thinkings[] = { "model", "on", "off", NULL }; /* enum kvt_thinking */
 static const char *const rings[] = { "block", "drop", NULL };
 
 int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_err *err)
@@ -26,7 +27,9 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "question", .type = KVT_OPT_STRING, .to = &p->question, .value = "TEXT", .help = "the question that is asked" },
         { .name = "question-file", .type = KVT_OPT_STRING, .to = &p->question_file, .value = "FILE", .help = "the same from the first object of a JSONL file" },
         { .name = "system", .type = KVT_OPT_STRING, .to = &p->system, .value = "TEXT", .help = "system text" },
-        { .name = "chat", .type = KVT_OPT_FLAG, .to = &p->chat, .help = "apply the model's chat form (ChatML)" },
+        { .name = "chat", .type = KVT_OPT_FLAG, .to = &p->chat, .help = "one user turn in the model's chat form, the answer's opened" },
+        { .name = "thinking", .type = KVT_OPT_CHOICE, .to = &p->thinking, .choices = thinkings, .def = "model",
+          .help = "with --chat, where the form has a switch: thinking before the answer (on, off)" },
         { .name = "no-bos", .type = KVT_OPT_FLAG, .to = &p->no_bos, .help = "don't put a BOS token in front, even where the model has one" },
         { .help = "methods" },
         { .name = "method", .type = KVT_OPT_STRING, .to = &o->methods, .value = "LIST", .help = "methods, as 'snapkv[w=32,pool=max7],chunkkv'; none: only trace the full cache" },

@@ -49,7 +49,7 @@ size_t kvt_stream_end(struct kvt_stream *s, char *out, size_t cap);
 #define KVT_SPAN_MAP(X)                                                               \
     X(SYSTEM, "system") X(SHOT, "shot") X(QUESTION, "question") X(RATIONALE, "rationale") \
     X(ANSWER, "answer") X(PROMPT, "prompt") X(SENTENCE, "sentence") X(NUMBER, "number")   \
-    X(OPERATOR, "operator") X(DELIMITER, "delimiter")
+    X(OPERATOR, "operator") X(DELIMITER, "delimiter") X(USER, "user") X(ASSISTANT, "assistant")
 enum kvt_span_kind {
 #define X(name, text) KVT_SPAN_##name,
     KVT_SPAN_MAP(X)
@@ -73,8 +73,13 @@ struct kvt_prompt {
     struct kvt_span *span;     /* top-level spans ascending, each followed by its children */
     int n_spans;
     int question_start;        /* first token of the PROMPT span to the end of the prompt; -1: none */
+    const char *chat;          /* "Llama 3": the chat form applied, static; NULL: none */
+    bool given_bos;            /* the text that was given begins with the BOS token itself */
 };
 void kvt_prompt_free(struct kvt_prompt *p);
+
+/* Thinking before the answer: as the model's template does if nothing is said, or switched where it has a switch. */
+enum kvt_thinking { KVT_THINKING_MODEL, KVT_THINKING_ON, KVT_THINKING_OFF };
 
 struct kvt_prompt_opts {
     const char *text_file;     /* plain text, "-" for stdin; or */
@@ -86,7 +91,8 @@ struct kvt_prompt_opts {
     const char *question;      /* the question's text, or NULL */
     const char *question_file; /* JSONL: the first object gives the template's fields */
     const char *system;        /* system text, or NULL */
-    bool chat;                 /* apply the model's chat form (ChatML) */
+    bool chat;                 /* apply the model's chat form: one user turn, and the assistant's opened */
+    int thinking;              /* enum kvt_thinking, with chat */
     bool no_bos;
 };
 /* EINPUT: file, line and what to change. Runs the tokenizer and fills every span; numbers, operators, delimiters and

@@ -113,7 +113,8 @@ static uint64_t name_seed(uint64_t seed, const char *name) /* a tensor doesn't d
 struct vocab {
     int n;
     uint8_t len[MAX_VOCAB];
-    char text[MAX_VOCAB][24];   /* bytes of the token; special ones spell themselves */
+    char text[MAX_VOCAB][40];   /* bytes of the token; special ones spell themselves */
+    int n_marks;                /* the last tokens */
     int n_merges;
     int left[MAX_VOCAB], right[MAX_VOCAB];
 };
@@ -181,7 +182,7 @@ static void learn(struct vocab *v, int n_merges, const char *text)
     }
 }
 
-static void make_vocab(struct vocab *v, int n_merges, const char *words)
+static void make_vocab(struct vocab *v, const struct kvt_mkmodel_opts *o)
 {
     static const char *const special[3] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     for (; v->n < 3; v->n++) {
@@ -192,7 +193,12 @@ static void make_vocab(struct vocab *v, int n_merges, const char *words)
         v->len[v->n] = 1;
         v->text[v->n][0] = (char)b;
     }
-    learn(v, n_merges, words ? words : paragraph);
+    learn(v, o->n_merges, o->words ? o->words : paragraph);
+    for (; o->marks && o->marks[v->n_marks] && v->n < MAX_VOCAB; v->n++, v->n_marks++) {
+        size_t n = strlen(o->marks[v->n_marks]);
+        v->len[v->n] = (uint8_t)(n < 39 ? n : 39);
+        memcpy(v->text[v->n], o->marks[v->n_marks], v->len[v->n]);
+    }
 }
 
 /* Bytes in GPT-2's alphabet. */
@@ -228,7 +234,7 @@ static void put_vocab(struct buf *b, const struct vocab *v, const struct kvt_mkm
     put64(b, (uint64_t)v->n);
     for (int i = 0; i < v->n; i++) {
         size_t n = v->len[i];
-        if (i < 3)
+        if (i < 3 || i >= v->n - v->n_marks)
             memcpy(s, v->text[i], n);
         else
             n = spell(v->text[i], n, s);
@@ -238,7 +244,7 @@ static void put_vocab(struct buf *b, const struct vocab *v, const struct kvt_mkm
     put32(b, 5);
     put64(b, (uint64_t)v->n);
     for (int i = 0; i < v->n; i++)
-        put32(b, i < 3 ? 3 : 1);
+        put32(b, i < 3 || i >= v->n - v->n_marks ? 3 : 1);
     put_key(b, t, "merges", 9);
     put32(b, 8);
     put64(b, (uint64_t)v->n_merges);
@@ -248,10 +254,10 @@ static void put_vocab(struct buf *b, const struct vocab *v, const struct kvt_mkm
         n += spell(v->text[v->right[i]], v->len[v->right[i]], s + n);
         put_str(b, s, n);
     }
-    key_u32(b, t, "bos_token_id", 1);
+    key_u32(b, t, "bos_token_id", (uint32_t)(v->n_marks ? v->n - v->n_marks : 1));
     key_u32(b, t, "eos_token_id", 2);
     key_bool(b, t, "add_bos_token", o->add_bos);
-    key_str(b, "tokenizer.", "chat_template",
+    key_str(b, "tokenizer.", "chat_template", o->chat_template ? o->chat_template :
             "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
 }
@@ -425,7 +431,7 @@ int kvt_mkmodel_bytes(unsigned char **out, size_t *bytes, const struct kvt_mkmod
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for a vocabulary");
         goto done;
     }
-    make_vocab(v, o.n_merges, o.words);
+    make_vocab(v, &o);
     put_tensors(&f, &o, v->n);
     if (f.bad_block) {
         rc = kvt_fail(err, KVT_EUSAGE, "%s needs rows that are a multiple of %d", kvt_dtypes[o.type].name,

@@ -23,6 +23,8 @@ struct kvt_mkmodel_opts {
     bool add_bos;
     const char *pre;           /* "smollm" */
     const char *words;         /* text to learn the merges from, at most 4095 bytes; NULL: a paragraph of plain English */
+    const char *chat_template; /* NULL: ChatML */
+    const char *const *marks;  /* NULL, or up to 32 more control tokens with a NULL behind; the first is BOS in <|im_start|>'s place */
     /* things that readers must refuse */
     const char *rope_scaling;  /* rope.scaling.type, with rope_factor */
     float rope_factor;

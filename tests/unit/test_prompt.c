@@ -84,7 +84,7 @@ static void outline(const struct kvt_prompt *p, bool marks, char *out, size_t ca
     out[0] = 0;
     for (int i = 0; i < p->n_spans; i++) {
         const struct kvt_span *s = &p->span[i];
-        bool mark = s->kind >= KVT_SPAN_NUMBER;
+        bool mark = s->kind >= KVT_SPAN_NUMBER && s->kind <= KVT_SPAN_DELIMITER;
         if (s->kind == KVT_SPAN_SENTENCE || mark != marks)
             continue;
         n += (size_t)snprintf(out + n, n < cap ? cap - n : 0, "%s<%.*s>", mark ? kvt_span_kind_name(s->kind) : s->name,
@@ -219,7 +219,8 @@ Test(prompt, chat)
     struct rig r = rig(true);
     build(&r, (struct kvt_prompt_opts){.text = "x;y", .shot_sep = ";", .system = "Be brief.", .chat = true});
     cr_assert_str_eq(r.p.text, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nx;y<|im_end|>\n<|im_start|>assistant\n");
-    STRUCTURE("system<<|im_start|>system\nBe brief.<|im_end|>\n>shot 1<x>question<y<|im_end|>\n<|im_start|>assistant\n>");
+    STRUCTURE("system<<|im_start|>system\nBe brief.<|im_end|>\n>user<<|im_start|>user\nx;y<|im_end|>\n>shot 1<x>"
+              "question<y<|im_end|>\n<|im_start|>assistant\n>assistant<<|im_start|>assistant\n>");
     cr_assert_eq(r.p.tokens.id[0], 1);
     cr_assert_neq(r.p.tokens.id[1], 1, "the text begins with BOS, so no other one is put in front");
     MARKS("delimiter<.>delimiter<;>");
