@@ -32,13 +32,14 @@ int kvt_evict_units(const struct kvt_evictor *e, struct kvt_evict_work *w, int f
     int count = shots ? e->env->n_shots : sentences ? e->env->n_spans : 0, last = -1;
     for (int i = 0; i < count; i++) {
         const int32_t *at = shots ? e->env->shot + 2 * i : e->env->span + 3 * i + 1;
-        if (sentences && (e->env->span[3 * i] != KVT_SPAN_SENTENCE || at[0] >= at[1]))
+        int start = sentences && at[0] < last ? last : at[0]; /* a token that two sentences share belongs to the first */
+        if (sentences && (e->env->span[3 * i] != KVT_SPAN_SENTENCE || start >= at[1]))
             continue;
-        assert(at[0] < at[1] && at[1] <= n && last <= at[0]);
+        assert(start < at[1] && at[1] <= n && last <= start);
         if (last < 0 && w)
-            w->h_seg[0] = at[0];
-        if (last >= 0 && last < at[0])
-            S = add_unit(w, S, at[0], false); /* text between two units */
+            w->h_seg[0] = start;
+        if (last >= 0 && last < start)
+            S = add_unit(w, S, start, false); /* text between two units */
         S = add_unit(w, S, at[1], true);
         last = at[1];
     }

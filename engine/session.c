@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "engine/run.h"
+#include "kvt/prompt.h"
 
 int64_t kvt_now_ns(void)
 {
@@ -184,13 +185,23 @@ static int copy_inputs(struct kvt_session *s)
     const struct kvt_session_opts *o = &s->o;
     s->token = kvt_calloc((size_t)o->n_prompt, sizeof *s->token);
     s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
-    if (!s->token || !s->shot)
+    s->span = kvt_calloc((size_t)o->n_spans * 3, sizeof *s->span);
+    if (!s->token || !s->shot || !s->span)
         return KVT_ENOMEM;
     memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
     s->o.token = s->token;
     for (int i = 0; i < o->n_shots; i++)
         if (o->shot[2 * i + 1] <= s->n_context)
             memcpy(s->shot + 2 * s->env.n_shots++, o->shot + 2 * i, 2 * sizeof *s->shot);
+    for (int i = 0; i < o->n_spans; i++) {
+        const int32_t *from = o->span + 3 * i;
+        bool cut = from[2] > s->n_context; /* of a sentence nothing is left then: it's no unit any more */
+        if (from[1] >= s->n_context || from[1] >= from[2] || (cut && from[0] == KVT_SPAN_SENTENCE))
+            continue;
+        int32_t *to = s->span + 3 * s->env.n_spans++;
+        memcpy(to, from, 3 * sizeof *to);
+        to[2] = cut ? s->n_context : from[2];
+    }
     return 0;
 }
 
@@ -258,7 +269,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
     s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G;
     s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
-    s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot;
+    s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
     rc = open_branches(s, err);
     if (rc)
         return rc;
@@ -319,7 +330,7 @@ void kvt_session_close(struct kvt_session **session)
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->token, s->shot, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->token, s->shot, s->span, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

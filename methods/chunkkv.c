@@ -12,6 +12,6 @@ const struct kvt_method kvt_method_chunkkv = {
     .source = "ChunkKV, arXiv 2502.00299 algorithm 1; NVIDIA/kvpress chunkkv_press.py",
     .summary = "whole chunks by the mean mass of the last W rows",
     .defaults = {.score = KVT_SCORE_WMASS, .window = 32, .keep_window = true, .group = KVT_GROUP_MEAN,
-                 .unit = KVT_UNIT_CHUNK, .chunk_tok = 10},
-    .options = "chunk w count pool group order heads keep_window sinks renumber",
+                 .unit = KVT_UNIT_CHUNK, .chunk_tok = 10, .reuse = 1},
+    .options = "chunk w count pool group order heads keep_window reuse sinks renumber",
 };

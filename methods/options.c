@@ -54,33 +54,33 @@ static const struct kvt_option options[] = {
     SOON("path", KIND_PATH, path, 0, 0, "a file"),
     CHOICE("heads", heads, "each or shared", {"each", KVT_HEADS_EACH, false}, {"shared", KVT_HEADS_SHARED, false}),
     CHOICE("unit", unit, "token, chunk, page, shot or sentence",
-           {"token", KVT_UNIT_TOKEN, false}, {"chunk", KVT_UNIT_CHUNK, false}, {"page", KVT_UNIT_PAGE, true},
-           {"shot", KVT_UNIT_SHOT, false}, {"sentence", KVT_UNIT_SENTENCE, true}),
+           {"token", KVT_UNIT_TOKEN, false}, {"chunk", KVT_UNIT_CHUNK, false}, {"page", KVT_UNIT_PAGE, false},
+           {"shot", KVT_UNIT_SHOT, false}, {"sentence", KVT_UNIT_SENTENCE, false}),
     CHOICE("reduce", unit_reduce, "mean, sum or max",
            {"mean", KVT_REDUCE_MEAN, false}, {"sum", KVT_REDUCE_SUM, false}, {"max", KVT_REDUCE_MAX, false}),
     INT("chunk", chunk_tok, 1, MOST_TOK, "tokens of a chunk, 1 or more"),
     CHOICE("count", chunk_count, "paper or kvpress",
            {"paper", KVT_COUNT_PAPER, false}, {"kvpress", KVT_COUNT_KVPRESS, false}),
     CHOICE("overflow", overflow, "stop, skip or knapsack", {"stop", KVT_OVERFLOW_STOP, false},
-           {"skip", KVT_OVERFLOW_SKIP, false}, {"knapsack", KVT_OVERFLOW_KNAPSACK, true}),
+           {"skip", KVT_OVERFLOW_SKIP, false}, {"knapsack", KVT_OVERFLOW_KNAPSACK, false}),
     ODD("force", KIND_BOOL, force, "0 or 1"),
     CHOICE("scope", scope, "per_layer or all_layers",
            {"per_layer", KVT_SCOPE_PER_LAYER, false}, {"all_layers", KVT_SCOPE_ALL_LAYERS, false}),
     SOON("within", KIND_INT, within, 0, MOST_TOK, "tokens of a stretch that keeps its own share, 0 for the whole context"),
     CHOICE("alloc", alloc, "uniform, pyramid, head, pyramid+head, global or class",
            {"uniform", KVT_ALLOC_UNIFORM, false}, {"pyramid", KVT_ALLOC_PYRAMID, false},
-           {"head", KVT_ALLOC_HEAD, true}, {"pyramid+head", KVT_ALLOC_PYRAMID_HEAD, true},
-           {"global", KVT_ALLOC_GLOBAL, true}, {"class", KVT_ALLOC_CLASS, true}),
+           {"head", KVT_ALLOC_HEAD, false}, {"pyramid+head", KVT_ALLOC_PYRAMID_HEAD, false},
+           {"global", KVT_ALLOC_GLOBAL, false}, {"class", KVT_ALLOC_CLASS, true}),
     INT("beta", beta, 1, 1000000, "1 or more"),
     CHOICE("rule", rule, "exact, official or kvpress",
            {"exact", KVT_RULE_EXACT, false}, {"official", KVT_RULE_OFFICIAL, false},
            {"kvpress", KVT_RULE_KVPRESS, false}),
-    CHOICE("head_rule", head_rule, "blend or safeguard",
-           {"blend", KVT_HEAD_BLEND, false}, {"safeguard", KVT_HEAD_SAFEGUARD, false}),
-    SOON("alpha", KIND_PPM, alpha_ppm, 0, 0, "share of a head's budget that is its own, from 0 to 1"),
+    CHOICE("head_rule", head_rule, "blend, official or safeguard", {"blend", KVT_HEAD_BLEND, false},
+           {"official", KVT_HEAD_OFFICIAL, false}, {"safeguard", KVT_HEAD_SAFEGUARD, false}),
+    ODD("alpha", KIND_PPM, alpha_ppm, "share of a head's budget that is its own, from 0 to 1"),
     SOON("class", KIND_PPM, class_ppm, 0, 0, "share of the heads that keep everything, from 0 to 1"),
-    SOON("skip", KIND_INT, skip, 0, MOST_TOK, "first layers that keep everything, 0 or more"),
-    SOON("reuse", KIND_INT, reuse, 1, MOST_TOK, "layers that share a choice, 1 or more"),
+    INT("skip", skip, 0, MOST_TOK, "first layers that keep everything, 0 or more"),
+    INT("reuse", reuse, 1, MOST_TOK, "layers that share a choice, 1 or more"),
     CHOICE("schedule", schedule, "prefill, step or every", {"prefill", KVT_SCHEDULE_PREFILL, false},
            {"step", KVT_SCHEDULE_STEP, false}, {"every", KVT_SCHEDULE_EVERY, true}),
     SOON("every", KIND_INT, every, 1, MOST_TOK, "tokens between two evictions, 1 or more"),
@@ -247,8 +247,6 @@ static bool built(const struct kvt_policy *before, const struct kvt_policy *now,
     kvt_option_print(now, o, is, sizeof is);
     if (o->unbuilt)
         return !strcmp(was, is);
-    if (o->kind == KIND_PROTECT)
-        return !now->spans;
     if (o->kind != KIND_CHOICE || o->at == AT(visible_mean) || o->at == AT(group_first))
         return true;
     memcpy(&value, (const char *)now + o->at, sizeof value);
@@ -310,18 +308,18 @@ int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct 
         while (p < end) {
             const char *comma = memchr(p, ',', (size_t)(end - p));
             const char *stop = comma ? comma : end;
-            int rc = parse_option(&s, p, (size_t)(stop - p), err);
-            if (rc)
-                return rc;
+            int bad = parse_option(&s, p, (size_t)(stop - p), err);
+            if (bad)
+                return bad;
             p = comma ? comma + 1 : end;
         }
     }
     if (takes_all(s.method) && s.policy.score == KVT_SCORE_NONE)
         return kvt_fail(err, KVT_EUSAGE, "%s: say what a slot is worth: %s[score=...], of %s", name, name,
                         options[0].values);
-    if (s.policy.visible_mean && s.policy.score != KVT_SCORE_MASS)
-        return kvt_fail(err, KVT_EUSAGE, "%s: norm=visible is about the rows that could see a token; it needs rows=all",
-                        name);
+    int rc = kvt_policy_check(&s.policy, name, err);
+    if (rc)
+        return rc;
     kvt_spec_canonical(&s);
     *out = s;
     return 0;

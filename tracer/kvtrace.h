@@ -37,6 +37,7 @@ struct kvtrace_run {
     char (*name)[48];                /* (n_branches) */
     int n_branches;
     int32_t *shot;                   /* (n_shots, 2) */
+    int32_t *span;             /* (prompt.n_spans, 3) kind, first token, end */
     int n_shots;
     uint8_t *layer_mask, *head_mask; /* for full maps */
     struct kvt_wants wants;

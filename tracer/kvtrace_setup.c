@@ -134,6 +134,27 @@ static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct
     return rc;
 }
 
+static int by_start(const void *a, const void *b)
+{
+    const int32_t *x = a, *y = b;
+    return x[1] != y[1] ? (x[1] > y[1]) - (x[1] < y[1]) : (x[0] > y[0]) - (x[0] < y[0]);
+}
+
+/* Kinds of text, for methods that protect some or keep whole sentences. */
+static int make_spans(struct kvtrace_run *run, struct kvt_err *err)
+{
+    const struct kvt_prompt *p = &run->prompt;
+    run->span = kvt_calloc((size_t)p->n_spans * 3, sizeof *run->span);
+    if (!run->span)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d spans", p->n_spans);
+    for (int i = 0; i < p->n_spans; i++) {
+        int32_t *at = run->span + 3 * i;
+        at[0] = (int32_t)p->span[i].kind, at[1] = p->span[i].start, at[2] = p->span[i].end;
+    }
+    qsort(run->span, (size_t)p->n_spans, 3 * sizeof *run->span, by_start);
+    return 0;
+}
+
 static int make_shots(struct kvtrace_run *run, struct kvt_err *err)
 {
     run->shot = kvt_calloc((size_t)run->prompt.n_spans * 2, sizeof *run->shot);
@@ -160,6 +181,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         rc = make_wants(run, kvt_model_shape(run->model), err);
     if (!rc)
         rc = make_shots(run, err);
+    if (!rc)
+        rc = make_spans(run, err);
     if (rc)
         return rc;
     const struct kvt_ops *ops = kvt_ops_find(kvtrace_backends[o->backend]);
@@ -176,7 +199,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         .ops = ops, .threads = o->threads, .compute = compute, .kv_type = kv_types[o->kv_type],
         .protocol = (enum kvt_protocol)o->protocol, .decode = (enum kvt_decode)o->decode,
         .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
-        .window = o->window, .shot = run->shot, .n_shots = run->n_shots, .n_new = o->n_new, .stop_at_end = !o->ignore_end,
+        .window = o->window, .shot = run->shot, .n_shots = run->n_shots,
+        .span = run->span, .n_spans = run->prompt.n_spans, .n_new = o->n_new, .stop_at_end = !o->ignore_end,
         .branch = run->branch, .n_branches = run->n_branches };
     return make_fidelity(run, err);
 }
@@ -191,6 +215,7 @@ void kvtrace_teardown(struct kvtrace_run *run)
     free(run->branch);
     free(run->name);
     free(run->shot);
+    free(run->span);
     free(run->layer_mask);
     free(run->head_mask);
 }

@@ -34,7 +34,8 @@ enum kvt_unit { KVT_UNIT_TOKEN, KVT_UNIT_CHUNK, KVT_UNIT_PAGE, KVT_UNIT_SHOT, KV
  * (Ada-KV); both; all layers and heads by their scores (KV-Compress); two classes of heads (DuoAttention). */
 enum kvt_alloc { KVT_ALLOC_UNIFORM, KVT_ALLOC_PYRAMID, KVT_ALLOC_HEAD, KVT_ALLOC_PYRAMID_HEAD, KVT_ALLOC_GLOBAL,
                  KVT_ALLOC_CLASS };
-enum kvt_head_rule { KVT_HEAD_BLEND, KVT_HEAD_SAFEGUARD };  /* FFY0/AdaKV's; kvpress's AdaKVPress */
+/* FFY0/AdaKV's with an exact total; the same with their rounding; kvpress's AdaKVPress */
+enum kvt_head_rule { KVT_HEAD_BLEND, KVT_HEAD_OFFICIAL, KVT_HEAD_SAFEGUARD };
 enum kvt_heads { KVT_HEADS_EACH, KVT_HEADS_SHARED };      /* each kv head its own set, or one set a layer (scores summed) */
 enum kvt_scope { KVT_SCOPE_PER_LAYER, KVT_SCOPE_ALL_LAYERS };
 enum kvt_schedule { KVT_SCHEDULE_PREFILL, KVT_SCHEDULE_STEP, KVT_SCHEDULE_EVERY }; /* every: each `every` tokens */

@@ -37,6 +37,8 @@ struct kvt_session_opts {
     int window;                /* 32 */
     const int32_t *shot;       /* (n_shots, 2) token ranges */
     int n_shots;
+    const int32_t *span;       /* (n_spans, 3) kind (enum kvt_span_kind), first token, end; ascending by first token */
+    int n_spans;
     int n_new;                 /* tokens to decode */
     bool lost_mass, output_error; /* measured at every teacher-forced step (measures.md 3); nothing where not asked */
     bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */

@@ -1,6 +1,8 @@
 /* What must hold for every method, at any shape and budget: random shapes, seeds and scores (many of them equal). */
 #include "evict_rig.h"
 
+#include "kvt/prompt.h"
+
 static const char *const specs[] = {
     "full",
     "random[seed=3]",
@@ -29,12 +31,30 @@ static const char *const specs[] = {
     "my[score=wmass,w=8,pool=max3,alloc=pyramid,protect=sink2+recent3]",
     "my[score=mass,unit=shot,reduce=max,protect=sink2+recent3]",
     "my[score=last,unit=chunk,chunk=6,reduce=sum,protect=recent5]",
+    "chunkkv[w=8,chunk=5,reuse=2]",
+    "adakv[w=8]",
+    "adakv[w=8,head_rule=official,alpha=0.5]",
+    "adakv[w=8,head_rule=safeguard,pool=avg5]",
+    "adakv[w=8,alloc=pyramid+head,alpha=0]",
+    "randomshot",
+    "randomshot[seed=7,scope=all_layers,overflow=skip,force=1]",
+    "shotkv[overflow=knapsack]",
+    "shotkv[unit=sentence,heads=each]",
+    "my[score=wmass,w=8,pool=max3,alloc=global,protect=sink2+window]",
+    "my[score=mass,unit=page,alloc=global,protect=sink4+recent8]",
+    "my[score=mass,unit=page]",
+    "my[score=mass,unit=page,alloc=head,protect=question]",
+    "my[score=wmass,w=8,pool=max7,unit=shot,alloc=global,protect=sink4+recent8]",
+    "my[score=mass,unit=chunk,chunk=6,alloc=head,overflow=skip]",
+    "my[score=last,skip=1,alloc=global,protect=answers]",
 };
-enum { N_SPECS = sizeof specs / sizeof *specs, STEPS = 9, SHOTS = 6 };
+enum { N_SPECS = sizeof specs / sizeof *specs, STEPS = 9, SHOTS = 6, SPANS = 24 };
 
 struct shape {
     int L, H, G, n_prompt, n_context, n_shots;
     int32_t shot[2 * SHOTS];
+    int n_spans;
+    int32_t span[3 * SPANS];   /* sentences, and some answers inside them */
     uint64_t seed;
 };
 
@@ -57,6 +77,15 @@ static struct shape random_shape(uint64_t seed)
         s.shot[2 * s.n_shots] = at;
         s.shot[2 * s.n_shots + 1] = end;
         at = end + rig_below(&x, 3);
+    }
+    for (at = rig_below(&x, 3); s.n_spans + 1 < SPANS;) {
+        int end = at + 1 + rig_below(&x, 20);
+        if (end > s.n_context)
+            break;
+        memcpy(s.span + 3 * s.n_spans++, (int32_t[]){KVT_SPAN_SENTENCE, at, end}, 3 * sizeof *s.span);
+        if (!rig_below(&x, 3)) /* few enough that a small budget holds them */
+            memcpy(s.span + 3 * s.n_spans++, (int32_t[]){KVT_SPAN_ANSWER, end - 1, end}, 3 * sizeof *s.span);
+        at = end;
     }
     return s;
 }
@@ -135,17 +164,36 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                               stays(r->reason[(size_t)(l * G) * (size_t)n + (size_t)j]),
                           "%s: heads differ", what);
             }
-            if (p->score == KVT_SCORE_NONE)
+            for (int i = 0; p->spans && i < r->env.n_spans; i++)
+                for (int j = r->env.span[3 * i + 1]; p->spans & 1 << r->env.span[3 * i] && j < r->env.span[3 * i + 2]; j++)
+                    cr_assert(stays(reason[j]), "%s: lost position %d of a protected span", what, j);
+            if (p->score == KVT_SCORE_NONE || l < p->skip)
                 cr_assert_eq(held, n);
+            else if (p->unit == KVT_UNIT_PAGE)
+                cr_assert(held == r->budget_tok[cell] && (held == n || held % KVT_PAGE_SLOTS == 0), "%s: %d of %d", what, held, r->budget_tok[cell]);
             else if (p->unit == KVT_UNIT_TOKEN && p->alloc == KVT_ALLOC_UNIFORM)
                 cr_assert_eq(held, tok, "%s: %d of %d", what, held, tok);
             else if (p->unit == KVT_UNIT_TOKEN)
                 cr_assert_eq(held, r->budget_tok[cell], "%s: %d of %d", what, held, r->budget_tok[cell]);
-            else if (p->unit == KVT_UNIT_CHUNK && !r->fallback && p->chunk_count == KVT_COUNT_PAPER)
+            else if (p->unit == KVT_UNIT_CHUNK && p->alloc == KVT_ALLOC_UNIFORM && !r->fallback && p->chunk_count == KVT_COUNT_PAPER)
                 cr_assert(held <= tok && (tok >= n || held > tok - 2 * p->chunk_tok), "%s: %d of %d", what, held, tok);
         }
-    if (p->alloc == KVT_ALLOC_PYRAMID && p->rule == KVT_RULE_EXACT)
-        cr_assert_eq(total, (long)tok * L * G, "%s: %ld in all", what, total);
+    bool exact = p->alloc == KVT_ALLOC_PYRAMID || ((p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD) && p->head_rule != KVT_HEAD_OFFICIAL) ||
+                 p->alloc == KVT_ALLOC_GLOBAL;
+    long whole = p->skip < L ? p->skip : L, pages = 0; /* layers that keep everything are beside the budget */
+    for (int i = (int)whole * G; i < L * G; i++)
+        pages += (r->kept_tok[i] + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
+    if (exact && p->rule == KVT_RULE_EXACT && p->unit == KVT_UNIT_TOKEN)
+        cr_assert_eq(total, whole * G * n + (long)tok * (L - whole) * G, "%s: %ld in all", what, total);
+    if (p->unit == KVT_UNIT_PAGE && p->alloc == KVT_ALLOC_GLOBAL)
+        cr_assert_eq(pages, (long)((tok + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS) * L * G, "%s: %ld pages in all", what, pages);
+    if (exact && p->unit == KVT_UNIT_SHOT) { /* never above what fits, unless what stays anyway is more */
+        long fixed = 0;
+        for (int i = 0; i < L * G; i++)
+            for (int j = 0; j < n; j++)
+                fixed += r->reason[(size_t)i * (size_t)n + (size_t)j] == KVT_KEPT_PROTECTED || r->reason[(size_t)i * (size_t)n + (size_t)j] == KVT_KEPT_WINDOW;
+        cr_assert(total <= (long)tok * L * G || total == fixed, "%s: %ld in all", what, total);
+    }
     cr_assert_float_eq(r->effective, (double)total / ((double)n * L * G), 1e-12);
     free(at);
 }
@@ -170,7 +218,16 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
     rig_random_scores(&r, s->seed);
     r.env.shot = s->shot;
     r.env.n_shots = s->n_shots;
-    struct kvt_evictor *e = rig_evict(&r, 1, text, budget);
+    r.env.span = s->span;
+    r.env.n_spans = s->n_spans;
+    struct kvt_evictor *e = NULL;
+    if (kvt_evictor_open(&e, &r.env, 1, &spec, &budget, &err)) { /* protected spans, no sentences: known only here */
+        o->refused = true;
+        rig_close(&r);
+        return;
+    }
+    kvt_evictor_close(&e);
+    e = rig_evict(&r, 1, text, budget);
     check_prefill(&r, &spec, &budget, what);
     note_cells(o, &r);
     /* the question, then new tokens, each row random */
@@ -249,6 +306,8 @@ Test(evict_any, everything_kept_touches_nothing)
         rig_open(&r, &kvt_ops_cpu, 1, s.L, s.H, s.G, s.n_prompt, s.n_context, 4, 2, window, 1);
         r.env.shot = s.shot;
         r.env.n_shots = s.n_shots;
+        r.env.span = s.span;
+        r.env.n_spans = s.n_spans;
         struct kvt_evictor *e = rig_evict(&r, 1, specs[m], rig_keep(1000000));
         cr_assert(!kvt_evictor_steps(e) && !kvt_evictor_wants_row(e), "%s", specs[m]);
         cr_assert_eq(r.effective, 1.0);
@@ -276,6 +335,10 @@ Test(evict_any, smaller_budget_is_a_subset)
             rig_random_scores(&r, seed);
             r.env.shot = s.shot;
             r.env.n_shots = s.n_shots;
+            r.env.span = s.span;
+            r.env.n_spans = s.n_spans;
+        r.env.span = s.span;
+        r.env.n_spans = s.n_spans;
             struct kvt_evictor *a = rig_evict(&r, 1, monotone[m], rig_tokens(s.n_context / 2)),
                                *b = rig_evict(&r, 2, monotone[m], rig_tokens(s.n_context * 2 / 3));
             for (int l = 0; l < s.L; l++)

@@ -22,10 +22,14 @@ Test(methods, canonical_defaults)
         "snapkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,renumber=0]",
         "pyramidkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,beta=20,rule=exact,sinks=0,"
         "renumber=0]",
-        "chunkkv@1[chunk=10,w=32,count=paper,pool=none,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,"
+        "chunkkv@1[chunk=10,w=32,count=paper,pool=none,group=mean,order=pool-first,heads=each,keep_window=1,reuse=1,"
+        "sinks=0,renumber=0]",
+        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,unit=shot,scope=per_layer,overflow=stop,force=0,decode=same,"
+        "decode_recent=1,sinks=0,renumber=0]",
+        "adakv@1[w=32,pool=max7,group=mean,order=group-first,keep_window=1,alloc=head,head_rule=blend,alpha=0.2,beta=20,"
+        "rule=exact,sinks=0,renumber=0]",
+        "randomshot@1[seed=0,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent=1,sinks=0,"
         "renumber=0]",
-        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent="
-        "1,sinks=0,renumber=0]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;
@@ -62,6 +66,10 @@ Test(methods, compositions)
         {"my[score=last,unit=chunk,chunk=5,reduce=max,decode=12.5%]",
          "my@1[score=last,unit=chunk,reduce=max,chunk=5,alloc=uniform,schedule=prefill,decode=0.125,protect=none,renumber=0,"
          "after=drop]"},
+        {"my[score=wmass,w=32,pool=max7,unit=shot,alloc=global,protect=sink4+recent32]", /* the one of the issue */
+         "my@1[score=wmass,pool=max7,unit=shot,alloc=global,schedule=prefill,protect=sink4+recent32,renumber=0,after=drop]"},
+        {"my[score=mass,protect=answers+question+system,unit=page,alloc=global]",
+         "my@1[score=mass,unit=page,alloc=global,schedule=prefill,protect=question+system+answers,renumber=0,after=drop]"},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         struct kvt_spec s, again;
@@ -165,6 +173,20 @@ Test(methods, bad_text)
         {"my[score=mass,protect=sink]", "sinkN"},
         {"my[score=mass,protect=sink4+]", "sinkN"},
         {"my[score=mass,after=merge]", "not built"},
+        {"my[score=mass,protect=nouns]", "sinkN"},
+        {"my[score=mass,alpha=2]", "from 0 to 1"},
+        {"my[score=random,pool=max3]", "pool=none"},
+        {"my[score=mass,heads=shared,alloc=head]", "heads=each"},
+        {"my[score=mass,heads=shared,unit=page]", "heads=each"},
+        {"my[score=mass,scope=all_layers,alloc=global]", "per_layer"},
+        {"my[score=mass,reuse=2,alloc=global]", "reuse=1"},
+        {"my[score=mass,overflow=knapsack]", "unit=shot"},
+        {"shotkv[overflow=knapsack,unit=token]", "unit=shot"},
+        {"my[score=wmass,schedule=step]", "schedule=prefill"},
+        {"my[score=mass,schedule=step,unit=chunk]", "single tokens"},
+        {"my[score=mass,schedule=step,alloc=head]", "alloc=uniform"},
+        {"my[score=mass,schedule=step,protect=window]", "protect=sinkN"},
+        {"my[score=mass,schedule=step,decode=50%]", "schedule=prefill"},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         struct kvt_spec *s = NULL;

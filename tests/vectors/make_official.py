@@ -284,7 +284,7 @@ def adakv_heads(w, root):
             for alpha in (0.0, 0.2, 0.5, 1.0):
                 seed += 1
                 win, base = 4, C - 4
-                spec = (f"my[score=wmass,w={win},pool=max7,group={agg or 'mean'},order=group-first,alloc=head,head_rule=blend,alpha={alpha:g},"
+                spec = (f"my[score=wmass,w={win},pool=max7,group={agg or 'mean'},order=group-first,alloc=head,head_rule=official,alpha={alpha:g},"
                         "protect=window]")
                 t = Tensors(seed, 2, H, G, 8, n)
                 for name, make in (("AdaKV", lambda l: ada.AdaptiveSnapKVCluster(

@@ -1,0 +1,49 @@
+/* Which choices go together. A composition that makes no sense is refused when it is read, before anything runs. */
+#include "methods/methods.h"
+
+struct rule {
+    bool broken;
+    const char *says;
+};
+
+int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err)
+{
+    bool step = p->schedule != KVT_SCHEDULE_PREFILL, units = p->unit != KVT_UNIT_TOKEN && p->unit != KVT_UNIT_PAGE;
+    bool of_heads = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD;
+    bool pooled = p->pool != KVT_POOL_NONE && p->pool_width > 1;
+    const struct rule rules[] = {
+        {p->visible_mean && p->score != KVT_SCORE_MASS,
+         "norm=visible is about the rows that could see a token; it needs the mass of all rows (rows=all, score=mass)"},
+        {pooled && (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY),
+         "pooling chance or age says nothing; use pool=none"},
+        {p->score == KVT_SCORE_LATER && p->unit != KVT_UNIT_SHOT,
+         "rows after a unit's end are told for shots; use unit=shot, or score=mass"},
+        {p->heads == KVT_HEADS_SHARED && of_heads, "heads that share one set have no budgets of their own; use heads=each, or alloc=uniform"},
+        {p->heads == KVT_HEADS_SHARED && p->unit == KVT_UNIT_PAGE, "a page is one head's; unit=page needs heads=each"},
+        {p->scope == KVT_SCOPE_ALL_LAYERS && (p->alloc == KVT_ALLOC_GLOBAL || p->reuse > 1),
+         "one choice for all layers leaves nothing to share among them; use scope=per_layer, or alloc=uniform and reuse=1"},
+        {p->reuse > 1 && p->alloc != KVT_ALLOC_UNIFORM, "layers that reuse a choice have the same budget; use alloc=uniform, or reuse=1"},
+        {p->reuse > 1 && p->skip, "layers that keep everything have no choice to reuse; use skip=0, or reuse=1"},
+        {p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS && (of_heads || p->alloc == KVT_ALLOC_GLOBAL),
+         "count=kvpress counts the chunks of a head; with a shared budget use count=paper"},
+        {p->overflow == KVT_OVERFLOW_KNAPSACK && p->unit != KVT_UNIT_SHOT && p->unit != KVT_UNIT_SENTENCE,
+         "a knapsack is filled with shots or sentences; use unit=shot, or overflow=stop"},
+        {p->overflow == KVT_OVERFLOW_KNAPSACK && (of_heads || p->alloc == KVT_ALLOC_GLOBAL),
+         "a knapsack is filled for each head; use alloc=uniform, or overflow=skip"},
+        {p->critical_ppm && p->unit != KVT_UNIT_TOKEN, "the second stage (critical=) chooses single tokens; use unit=token"},
+        {p->skip && units && p->alloc == KVT_ALLOC_GLOBAL, "units of all layers compete; with skip= use unit=token or page"},
+        {p->keep_window && p->window < 1, "there is no window to keep; set w=, or don't protect it"},
+        {step && p->score != KVT_SCORE_MASS && p->score != KVT_SCORE_RECENCY,
+         "in each step slots are ranked by the mass they received so far or by age; use score=mass or recency, or schedule=prefill"},
+        {step && p->unit != KVT_UNIT_TOKEN, "in each step single tokens leave; use unit=token, or schedule=prefill"},
+        {step && (p->alloc != KVT_ALLOC_UNIFORM || p->skip || p->reuse > 1 || p->scope == KVT_SCOPE_ALL_LAYERS),
+         "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},
+        {step && (pooled || p->spans || p->keep_window || p->critical_ppm),
+         "in each step sinks and recent tokens are protected and nothing is pooled or staged; use protect=sinkN+recentN and pool=none, or schedule=prefill"},
+        {step && p->decode_share_set, "decode= is the share of generated tokens beside a choice at prefill's end; use schedule=prefill"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].broken)
+            return kvt_fail(err, KVT_EUSAGE, "%s: %s", name, rules[i].says);
+    return 0;
+}
