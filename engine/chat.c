@@ -193,3 +193,20 @@ int kvt_chat_open(struct kvt_chat *c, const struct kvt_tokenizer *tok, struct kv
 }
 
 void kvt_chat_close(struct kvt_chat *c) { kvt_textbuf_free(&c->system); }
+
+int kvt_chat_describe(struct kvt_chat_info *out, const struct kvt_tokenizer *tok, struct kvt_err *err)
+{
+    struct kvt_chat c;
+    *out = (struct kvt_chat_info){0};
+    int rc = kvt_chat_open(&c, tok, err);
+    if (rc)
+        return rc;
+    out->form = c.name;
+    out->takes_system = c.system_open;
+    out->needs_system = c.own_system;
+    out->can_switch = c.no_thinking;
+    out->thinks = c.thinks;
+    snprintf(out->system, sizeof out->system, "%s", c.system.p ? c.system.p : "");
+    kvt_chat_close(&c);
+    return 0;
+}

@@ -30,7 +30,7 @@ struct kvt_model {
     struct kvt_owned owned;
     struct kvt_tokenizer *tokenizer;
     enum kvt_dtype main_type;
-    size_t bytes;
+    size_t bytes, type_bytes[KVT_N_DTYPE];
 };
 
 /* What is left to do when tensors and weights are there. */
@@ -38,6 +38,8 @@ static void sum_up(struct kvt_model *m)
 {
     const struct kvt_tensors *ts = m->tensors;
     size_t sum[KVT_N_DTYPE] = {0};
+    for (int i = 0; i < ts->n; i++)
+        m->type_bytes[ts->tensor[i].type] += ts->tensor[i].bytes;
     for (int i = 0; i < ts->n; i++)
         if (ts->tensor[i].n_dims > 1)
             sum[ts->tensor[i].type] += ts->tensor[i].bytes;
@@ -188,4 +190,5 @@ size_t kvt_model_bytes(const struct kvt_model *m) { return m->bytes; }
 int kvt_model_files(const struct kvt_model *m) { return m->tensors->n_maps; }
 const char *kvt_model_file(const struct kvt_model *m, int i) { return m->tensors->map[i].path; }
 const char *kvt_model_config_file(const struct kvt_model *m, int i) { return i <= N_CONFIG ? m->config[i] : NULL; }
+const size_t *kvt_model_type_bytes(const struct kvt_model *m) { return m->type_bytes; }
 const char *kvt_model_main_type(const struct kvt_model *m) { return kvt_dtypes[m->main_type].name; }

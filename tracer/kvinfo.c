@@ -8,6 +8,7 @@
 #include "base/args.h"
 #include "base/table.h"
 #include "kvt/trace.h"
+#include "tracer/kvinfo_model.h"
 #include "tracer/kvinfo_schema.h"
 #include "tracer/trace_repair.h"
 
@@ -16,8 +17,9 @@ static const char *const view_names[] = {"all", "run", "branches", "sizes", NULL
 
 struct opts {
     int format, view;
-    const char *prompt;
-    bool schema, repair;
+    const char *prompt, *model;
+    int length;
+    bool schema, repair, length_given;
 };
 
 /* One pair of name and value: a row for programs (t), a line for people (t NULL), who want all of it. */
@@ -267,10 +269,14 @@ int main(int argc, char **argv)
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &o.prompt, .value = "ID", .help = "which prompt of the file; default: the first"},
         {.name = "repair", .type = KVT_OPT_FLAG, .to = &o.repair,
          .help = "make the .part of a killed run an ordinary file: clears its mark of being written, says interrupted"},
+        {.name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o.model, .value = "MODEL",
+         .help = "instead of a trace: what a model is, a GGUF file or a Hugging Face folder"},
+        {.name = "length", .letter = 'n', .type = KVT_OPT_INT, .to = &o.length, .given = &o.length_given, .value = "N", .min = 1, .max = 1 << 30,
+         .help = "with -m, tokens for which the cache's memory is reckoned; default: the model's context"},
         {.name = "schema", .type = KVT_OPT_FLAG, .to = &o.schema, .help = "print the format of traces (docs/trace-format.md)"},
     };
     const struct kvt_cli cli = {.tool = "kvinfo", .operands = "run.h5", .min_operands = 0, .max_operands = 1,
-                                .about = "Shows what a trace holds, how it was made, whether it is whole, and where its bytes are.",
+                                .about = "Shows what a trace holds, how it was made, whether it is whole, and where its bytes are; or what a model is.",
                                 .example = "kvinfo run.h5", .opt = opt, .n_opts = sizeof opt / sizeof *opt};
     struct kvt_args args;
     struct kvt_err err;
@@ -280,6 +286,14 @@ int main(int argc, char **argv)
     if (o.schema) {
         kvt_schema_print(stdout);
         return 0;
+    }
+    if (o.model && (args.n || o.repair || o.prompt || o.view != VIEW_ALL))
+        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "-m shows a model, not a trace; leave out what belongs to a trace"), &err);
+    if (o.length_given && !o.model)
+        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "--length goes with -m MODEL"), &err);
+    if (o.model) {
+        rc = kvinfo_model(o.model, o.length, (enum kvt_format)o.format, &err);
+        return rc ? kvt_args_end(&cli, rc, &err) : 0;
     }
     if (!args.n)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "which trace? kvinfo run.h5"), &err);

@@ -110,6 +110,8 @@ int kvt_model_files(const struct kvt_model *m);
 const char *kvt_model_file(const struct kvt_model *m, int i);
 /* The other files of a folder that decide what comes out, for config_sha256; NULL after the last, and for a GGUF. */
 const char *kvt_model_config_file(const struct kvt_model *m, int i);
+/* Bytes of the tensors of each type, (KVT_N_DTYPE). */
+const size_t *kvt_model_type_bytes(const struct kvt_model *m);
 /* "Q4_1" ... : the type most matrix bytes have; for tables. */
 const char *kvt_model_main_type(const struct kvt_model *m);
 

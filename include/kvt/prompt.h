@@ -99,6 +99,17 @@ struct kvt_prompt_opts {
  * sentences are found in the text. */
 int kvt_prompt_build(struct kvt_prompt *out, const struct kvt_tokenizer *tok, const struct kvt_prompt_opts *o, struct kvt_err *err);
 
+/* What `chat` would do with a model. */
+struct kvt_chat_info {
+    const char *form;          /* "Llama 3", static */
+    bool takes_system;         /* there is a place for a system text */
+    bool needs_system;         /* without one the template makes one of its own, which isn't known here */
+    bool can_switch, thinks;   /* thinking: can be switched; begins in any case */
+    char system[256];          /* the text that is used when none is given, or its beginning; "" if none */
+};
+/* EUNSUP where `chat` would be refused, with the reason. */
+int kvt_chat_describe(struct kvt_chat_info *out, const struct kvt_tokenizer *tok, struct kvt_err *err);
+
 /* Token ranges of the SHOT spans that end at or before token n_context; returns how many (capacity cap pairs). */
 int kvt_prompt_shots(const struct kvt_prompt *p, int n_context, int32_t *range, int cap);
 
