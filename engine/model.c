@@ -17,7 +17,8 @@
 #define MAX_CONFIG_BYTES (1 << 20)
 
 /* Beside the weights, in the order of a trace's config_sha256. */
-static const char *const config_names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"};
+static const char *const config_names[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                                           "chat_template.jinja"};
 enum { N_CONFIG = sizeof config_names / sizeof *config_names };
 
 struct kvt_model {
@@ -180,6 +181,39 @@ void kvt_model_close(struct kvt_model **mp)
     free(m->path);
     free(m);
     *mp = NULL;
+}
+
+static size_t bytes_of(struct kvt_mat m) { return m.data ? kvt_row_bytes(m.type, (size_t)m.k) * (size_t)m.n : 0; }
+
+/* Rows of the embedding, in the pieces of 64 KB that Linux maps around a page that is asked for. */
+static size_t embed_bytes(struct kvt_mat embed, const int32_t *token, int n)
+{
+    enum { AROUND = 64 << 10 };
+    size_t row = kvt_row_bytes(embed.type, (size_t)embed.k), start = (size_t)((uintptr_t)embed.data % AROUND);
+    size_t pieces = (start + bytes_of(embed)) / AROUND + 1, count = 0;
+    uint8_t *seen = kvt_calloc(pieces, 1);
+    for (int t = 0; seen && t < n; t++) {
+        if (token[t] < 0 || token[t] >= embed.n)
+            continue;
+        size_t at = start + row * (size_t)token[t];
+        for (size_t i = at / AROUND; i <= (at + row - 1) / AROUND; i++) {
+            count += !seen[i];
+            seen[i] = 1;
+        }
+    }
+    free(seen);
+    return count * AROUND < bytes_of(embed) ? count * AROUND : bytes_of(embed);
+}
+
+size_t kvt_model_touched_bytes(const struct kvt_model *m, const int32_t *token, int n)
+{
+    const struct kvt_weights *w = &m->weights;
+    size_t sum = bytes_of(w->output) + (m->shape.tied ? 0 : embed_bytes(w->embed, token, n));
+    for (int l = 0; l < m->shape.L; l++) {
+        const struct kvt_layer_weights *y = &w->layer[l];
+        sum += bytes_of(y->q) + bytes_of(y->k) + bytes_of(y->v) + bytes_of(y->o) + bytes_of(y->gate) + bytes_of(y->up) + bytes_of(y->down);
+    }
+    return sum;
 }
 
 const struct kvt_shape *kvt_model_shape(const struct kvt_model *m) { return &m->shape; }

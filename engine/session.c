@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "engine/run.h"
@@ -68,6 +69,10 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
     if (o->n_prompt + o->n_new > shape->context_tok)
         return kvt_fail(err, KVT_EINPUT, "prompt of %d tokens + %d new = %d, %d more than the model's context of %d; shorten the prompt or -n",
                         o->n_prompt, o->n_new, o->n_prompt + o->n_new, o->n_prompt + o->n_new - shape->context_tok, shape->context_tok);
+    for (int t = 0; t < o->n_prompt; t++) /* a folder's vocabulary may have tokens that the model has no row for */
+        if (o->token[t] < 0 || o->token[t] >= shape->V)
+            return kvt_fail(err, KVT_EINPUT, "token %d of the prompt is %d, but the model's embedding has %d rows; leave that text out",
+                            t, o->token[t], shape->V);
     if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
         return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
     if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
@@ -148,7 +153,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
         return rc;
     needs_of(o, wants, &needs);
     memset(out, 0, sizeof *out);
-    out->weights_bytes = kvt_model_bytes(m);
+    out->weights_bytes = kvt_model_touched_bytes(m, o->token, o->n_prompt);
     out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
     int copies = streams_of(o);
     for (int b = 0; b < o->n_branches; b++) {
@@ -160,6 +165,10 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     out->work_bytes = kvt_forward_work_bytes(s, run_of(o), o->n_prompt + o->n_new)
         + ((size_t)prefill_of(o) * s->E + (size_t)rows_of_call(o) * s->E + (size_t)copies * s->V
            + (size_t)(copies + (o->lost_mass || o->output_error)) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
+    /* a backend's own: rows packed for a product, and in each thread a panel of weights and a tile of scores */
+    int threads = o->threads > 0 ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN), widest = s->E > s->F ? s->E : s->F;
+    widest = widest > s->H * s->D ? widest : s->H * s->D;
+    out->work_bytes += (size_t)widest * (2 * (size_t)run_of(o) + 128 * (size_t)threads) + (size_t)threads * (512 << 10);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "tracer/kvtrace.h"
@@ -68,6 +69,18 @@ int kvtrace_print_methods(int format, struct kvt_err *err)
     return rc;
 }
 
+/* What this process holds now: the program and its libraries, the model's metadata, the tokenizer, the prompt. */
+static size_t resident(void)
+{
+    long size = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r"); /* elsewhere it isn't known: 0 */
+    if (f && fscanf(f, "%ld %ld", &size, &pages) != 2)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err)
 {
     static const struct kvt_col col[] = { { "what", NULL, NULL, KVT_COL_TEXT, 0, false }, { "where", NULL, NULL, KVT_COL_TEXT, 0, false },
@@ -78,10 +91,14 @@ int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err)
     if (rc)
         return rc;
     kvtrace_estimate(run, &f);
+    size_t held = resident(), writer = run->o.out ? f.writer : 0;
+    size_t peak = held + writer + m.weights_bytes + m.kv_prefill_bytes + m.kv_decode_bytes + m.scores_bytes + m.maps_bytes + m.work_bytes;
     const struct { const char *what, *where; size_t bytes; } row[] = {
         { "weights, mapped", "memory", m.weights_bytes }, { "KV, shared prefill", "memory", m.kv_prefill_bytes },
         { "KV, all branches' own", "memory", m.kv_decode_bytes }, { "scores", "memory", m.scores_bytes },
         { "maps and rows", "memory", m.maps_bytes }, { "work", "memory", m.work_bytes },
+        { "program, tokenizer, prompt", "memory", held }, { "the trace's writer", "memory", writer },
+        { "all of these, the run's peak", "memory", peak },
         { "scores", "trace", run->o.out ? f.scores : 0 }, { "pooled maps", "trace", run->o.out ? f.maps : 0 },
         { "full maps", "trace", run->o.out ? f.full : 0 }, { "decisions", "trace", run->o.out ? f.decisions : 0 },
         { "steps and the rest", "trace", run->o.out ? f.other : 0 } };

@@ -198,8 +198,9 @@ enum kvt_dataset {
     X(PROMPT, model_arch, STR, "architecture, as llama")                                                                 \
     X(PROMPT, model_path, STR, "")                                                                                       \
     X(PROMPT, model_type, STR, "type of most weights, as Q4_1")                                                          \
-    X(PROMPT, config_sha256, STR, "of a folder's config.json, generation_config.json, tokenizer.json and "               \
-      "tokenizer_config.json, those that are there, one after the other; empty for a GGUF, whose own hash says it all")  \
+    X(PROMPT, config_sha256, STR, "of a folder's config.json, generation_config.json, tokenizer.json, "                  \
+      "tokenizer_config.json and chat_template.jinja, those that are there, one after the other; empty for a GGUF, "     \
+      "whose own hash says it all")                                                                                      \
     X(PROMPT, model_bytes, I64, "size of the files with the weights")                                                    \
     X(PROMPT, tokenizer, STR, "kind of tokenizer")                                                                       \
     X(PROMPT, head_dim, I64, "values of a key")                                                                          \

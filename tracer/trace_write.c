@@ -166,6 +166,12 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
     return (longest > other ? longest : other) + 8192;
 }
 
+static size_t ring_bytes(const struct kvt_trace_plan *p, const struct kvt_trace_shape *s)
+{
+    size_t need = 4 * longest_message(p, s);
+    return need > (16u << 20) ? need : 16u << 20;
+}
+
 static char *joined(const char *a, const char *b)
 {
     size_t n = strlen(a) + strlen(b) + 1;
@@ -247,9 +253,8 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     w->shape = (struct kvt_pack_shape){plan->L, plan->H, plan->G};
     w->drop = plan->drop_when_full;
     int rc = w->path && w->part && copy_wants(w, plan) ? check_plan(plan, w->part, err) : kvt_fail(err, KVT_ENOMEM, "no memory for the trace writer");
-    size_t need = 4 * longest_message(plan, &s);
     if (!rc)
-        rc = kvt_ring_open(&w->ring, need > (16u << 20) ? need : 16u << 20, err);
+        rc = kvt_ring_open(&w->ring, ring_bytes(plan, &s), err);
     if (!rc) {
         rc = kvt_trace_make(fresh, plan, &s, err);
         if (!rc)
@@ -364,5 +369,7 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
             out->other += (size_t)(bytes * (d.store == KVT_STORE_PACKED ? 0.3 : 1.0) * (d.per_branch ? plan->n_branches : 1));
         }
     }
+    /* the ring, what is held until a chunk is whole, and HDF5 itself: 6 MB measured, with its chunks in work */
+    out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + (6 << 20);
     out->other += 64 * 1024 + 8192 * (size_t)plan->n_branches; /* objects and their attributes */
 }

@@ -71,7 +71,10 @@ int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
  * is readable); anything else -> "failed", left as .part. Frees w. Returns the first error of the writer thread. */
 int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);
 /* Estimated bytes of the file before it is made, by kind of data. */
-struct kvt_trace_sizes { size_t scores, maps, full, decisions, other; };
+struct kvt_trace_sizes {
+    size_t scores, maps, full, decisions, other; /* on disk */
+    size_t writer;             /* in memory, while it is written */
+};
 void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_sizes *out);
 
 #endif

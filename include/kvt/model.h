@@ -105,6 +105,9 @@ const struct kvt_weights *kvt_model_weights(const struct kvt_model *m);
 const struct kvt_tokenizer *kvt_model_tokenizer(const struct kvt_model *m);
 const char *kvt_model_path(const struct kvt_model *m);
 size_t kvt_model_bytes(const struct kvt_model *m);  /* size of the files with the weights */
+/* Bytes of the weights' maps that a run over these tokens reads: all matrices, but of an embedding that isn't the output
+ * matrix too only the tokens' rows, with what the kernel maps around them. */
+size_t kvt_model_touched_bytes(const struct kvt_model *m, const int32_t *token, int n);
 /* The files with the weights, in the order in which a trace's model_sha256 reads them: parts by number, shards by name. */
 int kvt_model_files(const struct kvt_model *m);
 const char *kvt_model_file(const struct kvt_model *m, int i);

@@ -52,7 +52,7 @@ struct kvt_session_opts {
 
 /* Sizes before anything runs (--dry-run), for what a probe would want. */
 struct kvt_session_sizes {
-    size_t weights_bytes;      /* mapped: counted where touched */
+    size_t weights_bytes;      /* mapped, as far as they are read */
     size_t kv_prefill_bytes;   /* shared by all branches */
     size_t kv_decode_bytes;    /* what branches hold beside it, at most */
     size_t scores_bytes, maps_bytes, work_bytes;

@@ -106,3 +106,153 @@ Test(folder, same_logits_as_gguf)
      * sums of 96 terms at 2^-24 each stay well below this */
     compare(llama, (struct kvt_mkfolder_opts){.type = KVT_F32}, 5e-5, __LINE__);
 }
+
+/* ---- folders that can't be used ---- */
+
+struct files {
+    char *text[4];
+    size_t bytes[4];
+    struct kvt_memory_file file[4];
+    int n;
+};
+
+static void load(struct files *f, const char *dir, const char *name)
+{
+    char path[96];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *in = fopen(path, "rb");
+    cr_assert(in, "%s", path);
+    void *p;
+    cr_assert_eq(posix_memalign(&p, 64, 1 << 21), 0);
+    f->text[f->n] = p;
+    f->bytes[f->n] = fread(p, 1, (1 << 21) - 4096, in);
+    fclose(in);
+    f->file[f->n] = (struct kvt_memory_file){.name = name, .base = p, .bytes = f->bytes[f->n]};
+    f->n++;
+}
+
+/* The config.json and model.safetensors of a tiny folder, in memory. */
+static struct files tiny(void)
+{
+    struct files f = {.n = 0};
+    struct pair p = make((struct kvt_mkmodel_opts){.seed = 2, .L = 2}, (struct kvt_mkfolder_opts){.type = KVT_BF16});
+    load(&f, p.dir, "config.json");
+    load(&f, p.dir, "model.safetensors");
+    clean(&p);
+    return f;
+}
+
+/* Writes `to` over the first `from` of a file; in the safetensors file both must be of one length. */
+static void replace(struct files *f, int i, const char *from, const char *to)
+{
+    size_t n = strlen(from), m = strlen(to), at = 0;
+    while (at + n <= f->bytes[i] && memcmp(f->text[i] + at, from, n) != 0)
+        at++;
+    cr_assert(at + n <= f->bytes[i], "no '%s' in %s", from, f->file[i].name);
+    memmove(f->text[i] + at + m, f->text[i] + at + n, f->bytes[i] - at - n);
+    memcpy(f->text[i] + at, to, m);
+    f->file[i].bytes = f->bytes[i] = f->bytes[i] - n + m;
+}
+
+static void refuses(struct files *f, int code, const char *says, int line)
+{
+    struct kvt_model *m;
+    struct kvt_err err = {0};
+    int rc = kvt_model_from_folder(&m, &(struct kvt_folder){.path = "dir", .file = f->file, .n_files = f->n}, &err);
+    kvt_model_close(&m);
+    cr_assert_eq(rc, code, "line %d: code %d instead of %d: %s", line, rc, code, err.text);
+    cr_assert(!rc || kvt_exit_code(rc) == 3);
+    cr_assert(!rc || strstr(err.text, says), "line %d: '%s' says nothing of '%s'", line, err.text, says);
+    cr_assert(!rc || !strncmp(err.text, "dir", 3), "line %d: '%s' doesn't name the place", line, err.text);
+    cr_assert(!strchr(err.text, '\n'), "line %d: more than one line", line);
+    for (int i = 0; i < f->n; i++)
+        free(f->text[i]);
+}
+
+enum { CONFIG, WEIGHTS };
+#define REFUSED(code, says, file, from, to)      \
+    do {                                         \
+        struct files f = tiny();                 \
+        replace(&f, file, from, to);             \
+        refuses(&f, code, says, __LINE__);       \
+    } while (0)
+
+/* Would catch: a check that was lost. Each line is one entry of the list of bad inputs. */
+Test(folder, damaged)
+{
+    struct files good = tiny(), none = tiny();
+    refuses(&good, 0, "", __LINE__);
+    none.file[CONFIG].name = "confug.json";
+    refuses(&none, KVT_EINPUT, "without config.json", __LINE__);
+    struct files cut = tiny();
+    cut.file[WEIGHTS].bytes = cut.bytes[WEIGHTS] -= 2;
+    refuses(&cut, KVT_EFORMAT, "truncated", __LINE__);
+    struct files empty = tiny();
+    empty.file[CONFIG].bytes = 0;
+    refuses(&empty, KVT_EFORMAT, "not valid JSON", __LINE__);
+    REFUSED(KVT_EFORMAT, "more text after", CONFIG, "{", "");
+    REFUSED(KVT_EFORMAT, "not valid JSON", CONFIG, "}", "");
+    REFUSED(KVT_EFORMAT, "nested more than 64", CONFIG, "{", "{\"x\":"
+            "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]],");
+    REFUSED(KVT_EUNSUP, "model_type 'lllll'", CONFIG, "\"llama\"", "\"lllll\"");
+    /* a vocabulary of 0, of 2^31, of less than the embedding has */
+    REFUSED(KVT_EFORMAT, "'vocab_size'", CONFIG, "\"vocab_size\":\t400", "\"vocab_size\":\t0");
+    REFUSED(KVT_EFORMAT, "'vocab_size'", CONFIG, "\"vocab_size\":\t400", "\"vocab_size\":\t2147483648");
+    REFUSED(KVT_EFORMAT, "400 x 96, expected 399 x 96", CONFIG, "\"vocab_size\":\t400", "\"vocab_size\":\t399");
+    REFUSED(KVT_EFORMAT, "expected 2147483647 x 96", CONFIG, "\"vocab_size\":\t400", "\"vocab_size\":\t2147483647");
+    /* sizes that don't go together, or overflow */
+    REFUSED(KVT_EFORMAT, "'num_hidden_layers'", CONFIG, "\"num_hidden_layers\":\t2", "\"num_hidden_layers\":\t100000");
+    REFUSED(KVT_EFORMAT, "1000 layers, but only 20 tensors", CONFIG, "\"num_hidden_layers\":\t2", "\"num_hidden_layers\":\t1000");
+    REFUSED(KVT_EFORMAT, "'hidden_size'", CONFIG, "\"hidden_size\":\t96", "\"hidden_size\":\t1e99");
+    REFUSED(KVT_EFORMAT, "400 x 96, expected 400 x 16777216", CONFIG, "\"hidden_size\":\t96", "\"hidden_size\":\t16777216");
+    REFUSED(KVT_EFORMAT, "can't share", CONFIG, "\"num_key_value_heads\":\t2", "\"num_key_value_heads\":\t4");
+    REFUSED(KVT_EFORMAT, "'head_dim'", CONFIG, "\"head_dim\":\t16", "\"head_dim\":\t-16");
+    REFUSED(KVT_EFORMAT, "rope rotates", CONFIG, "\"head_dim\":\t16", "\"head_dim\":\t15");
+    REFUSED(KVT_EFORMAT, "'model.layers.0.mlp.gate_proj.weight' is 128 x 96, expected 129 x 96", CONFIG, "\"intermediate_size\":\t128",
+            "\"intermediate_size\":\t129");
+    /* tensors */
+    REFUSED(KVT_EFORMAT, "tensor 'model.norm.weight' is missing", WEIGHTS, "model.norm.weight", "model.nxxx.weight");
+    REFUSED(KVT_EUNSUP, "'model.layers.1.input_layernorm.weight' has no place", CONFIG, "\"num_hidden_layers\":\t2", "\"num_hidden_layers\":\t1");
+    REFUSED(KVT_EFORMAT, "tensor 'lm_head.weight' is missing", CONFIG, "\"tie_word_embeddings\":\ttrue", "\"tie_word_embeddings\":\tfalse");
+    REFUSED(KVT_EFORMAT, "'model.layers.0.self_attn.q_proj.bias' is missing", CONFIG, "{", "{\"attention_bias\": true,");
+}
+
+/* Would catch: --dry-run counting an embedding that nobody reads whole, or twice where it is the output matrix too. */
+Test(folder, bytes_that_a_run_reads)
+{
+    for (int untied = 0; untied < 2; untied++) {
+        struct pair p = make((struct kvt_mkmodel_opts){.seed = 2, .L = 2, .E = 384, .untied = untied},
+                             (struct kvt_mkfolder_opts){.type = KVT_F32});
+        struct kvt_model *m;
+        struct kvt_err err = {0};
+        cr_assert_eq(kvt_model_open(&m, p.dir, &err), 0, "%s", err.text);
+        const size_t layer = 4 * 384 * (2 * 96 + 2 * 32 + 3 * 128), embed = 4 * 384 * (size_t)kvt_model_shape(m)->V;
+        const int32_t token[] = {0, 1, 2, 3};
+        size_t all = kvt_model_touched_bytes(m, token, 4);
+        cr_assert(embed > 4 * 65536);
+        if (untied) /* rows 0 to 3 lie in one piece of 64 KB or across a border */
+            cr_assert(all == 2 * layer + embed + 65536 || all == 2 * layer + embed + 2 * 65536, "%zu", all);
+        else
+            cr_assert_eq(all, 2 * layer + embed);
+        cr_assert_lt(all, kvt_model_bytes(m));
+        kvt_model_close(&m);
+        clean(&p);
+    }
+}
+
+/* Would catch: a token of the vocabulary that the embedding has no row for, read outside it. */
+Test(folder, token_without_a_row)
+{
+    struct pair p = make((struct kvt_mkmodel_opts){.seed = 2, .L = 1}, (struct kvt_mkfolder_opts){.type = KVT_F32});
+    struct kvt_model *m;
+    struct kvt_session *s;
+    struct kvt_err err = {0};
+    cr_assert_eq(kvt_model_open(&m, p.dir, &err), 0, "%s", err.text);
+    const int32_t token[] = {5, 400, 6, 7};
+    struct kvt_session_opts o = {.ops = kvt_ops_find("cpu"), .threads = 1, .kv_type = KVT_F32, .protocol = KVT_PROTOCOL_LITERATURE,
+                                 .token = token, .n_prompt = 4, .window = 2, .n_new = 1};
+    cr_assert_eq(kvt_session_open(&s, m, &o, &err), KVT_EINPUT);
+    cr_assert(strstr(err.text, "token 1 of the prompt is 400") && strstr(err.text, "400 rows"), "%s", err.text);
+    kvt_model_close(&m);
+    clean(&p);
+}
