@@ -218,7 +218,8 @@ bool kvt_evictor_slides(const struct kvt_evictor *e) { return e->sliding; }
 
 bool kvt_evictor_wants_row(const struct kvt_evictor *e)
 {
-    return e->decode_share || (e->sliding && e->spec.policy.score == KVT_SCORE_MASS);
+    enum kvt_score score = e->spec.policy.score;
+    return e->decode_share || (e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS || score == KVT_SCORE_LAST));
 }
 
 /* ---- work memory of a prefill's end ---- */
@@ -227,14 +228,16 @@ static void layout(const struct kvt_evictor *e, struct kvt_evict_work *w, struct
 {
     size_t L = (size_t)e->env->L, H = (size_t)e->env->H, G = (size_t)e->env->G, R = (size_t)w->R;
     size_t ld = (size_t)w->ld, n = (size_t)w->n, S = (size_t)w->S;
-    bool stages = e->spec.policy.critical_ppm > 0;
+    bool stages = e->spec.policy.critical_ppm > 0, contest = e->spec.policy.leaver == KVT_LEAVES_CONTEST;
     for (int i = 0; i < 2; i++) {
         w->head[i] = kvt_carve(dev, H * ld, sizeof(float));
         w->grp[i] = kvt_carve(dev, G * ld, sizeof(float));
     }
     w->sum = kvt_carve(dev, ld, sizeof(float));
     w->score = kvt_carve(dev, L * R * ld, sizeof(float));
-    w->second = stages ? kvt_carve(dev, L * R * ld, sizeof(float)) : NULL;
+    w->second = stages || contest ? kvt_carve(dev, L * R * ld, sizeof(float)) : NULL;
+    w->turn = kvt_carve(dev, contest ? R : 0, sizeof(int32_t));
+    w->safe = kvt_carve(dev, contest ? R * S : 0, 1);
     w->unit = kvt_carve(dev, L * R * S, sizeof(float));
     w->threshold = kvt_carve(dev, L * R, sizeof(float));
     w->kept = kvt_carve(dev, L * R * ld, sizeof(int32_t));
@@ -259,6 +262,7 @@ static void layout(const struct kvt_evictor *e, struct kvt_evict_work *w, struct
     w->h_budget = kvt_carve(host, L * R, sizeof(int32_t));
     w->h_seg = kvt_carve(host, S + 1, sizeof(int32_t));
     w->h_candidate = kvt_carve(host, S, 1);
+    w->h_safe = kvt_carve(host, S, 1);
     w->h_protect = kvt_carve(host, R * ld, 1);
     w->h_reason = kvt_carve(host, G * n, 1);
     w->layer_tok = kvt_carve(host, L, sizeof(int32_t));

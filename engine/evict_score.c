@@ -47,7 +47,7 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static float chance(uint64_t seed, int layer, int g, int pos)
+float kvt_evict_chance(uint64_t seed, int layer, int g, int pos)
 {
     uint64_t x = mix(seed + 0x9e3779b97f4a7c15u);
     x = mix(x + (uint64_t)layer * 0x9e3779b97f4a7c15u + 1);
@@ -68,7 +68,7 @@ static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer,
     for (int r = 0; !rc && r < w->R; r++) {
         float *row = w->h_score + (size_t)r * (size_t)w->n;
         for (int j = 0; j < w->n; j++)
-            row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : chance(p->seed, layer, r, j);
+            row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : kvt_evict_chance(p->seed, layer, r, j);
         for (int s = 0; p->score == KVT_SCORE_RANDOM && s < w->S; s++)
             for (int j = w->h_seg[s] + 1; j < w->h_seg[s + 1]; j++)
                 row[j] = row[j - 1];

@@ -77,6 +77,14 @@ static int select_slots(struct kvt_evictor *e, struct kvt_evict_work *w)
     struct kvt_topk_args a = {.score = w->score, .protect = w->protect, .budget = w->budget, .n = w->n_live, .R = cells,
                               .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason,
                               .threshold = w->threshold};
+    if (p->leaver == KVT_LEAVES_CONTEST) {
+        for (int l = 0; !rc && l < e->env->L; l++)
+            rc = kvt_evict_contest(e, w, l, NULL);
+        a.score = w->second;
+        if (!rc)
+            rc = ops->topk(dev, &a);
+        return rc ? rc : kvt_evict_no_threshold(e, w);
+    }
     if (!w->second)
         return ops->topk(dev, &a);
     rc = ops->read(dev, w->h_budget, w->budget, (size_t)cells * sizeof *w->h_budget);
@@ -120,15 +128,21 @@ static int select_units(struct kvt_evictor *e, struct kvt_evict_work *w)
         w->n_protect = kvt_evict_protect(p, e->env, e->env->n_prompt, w->n, w->layer_tok[l], NULL);
         a.max_units = w->layer_tok[l] >= w->n ? w->S : chunks_of(e, w, w->layer_tok[l]);
         a.score = w->unit + cell * (size_t)w->S;
+        if (p->leaver == KVT_LEAVES_CONTEST) {
+            kvt_evict_protect(p, e->env, e->env->n_prompt, w->n, w->layer_tok[l], w->h_protect);
+            rc = kvt_evict_contest(e, w, l, &a.max_units);
+            a.score = w->second + cell * (size_t)w->S;
+        }
         a.protect = w->protect + at;
         a.budget = w->budget + cell;
         a.kept = w->kept + at;
         a.n_kept = w->n_kept + cell;
         a.reason = w->reason + at;
         a.threshold = w->threshold + cell;
-        rc = ops->pick_units(dev, &a);
+        if (!rc)
+            rc = ops->pick_units(dev, &a);
     }
-    return rc;
+    return rc || p->leaver != KVT_LEAVES_CONTEST ? rc : kvt_evict_no_threshold(e, w);
 }
 
 int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
@@ -145,7 +159,7 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const stru
                  w->fence, p->chunk_tok);
     }
     int rc = 0, R = w->R, G = e->env->G;
-    for (int l = 0; !rc && w->second && l < e->env->L; l++) {
+    for (int l = 0; !rc && p->critical_ppm > 0 && p->leaver != KVT_LEAVES_CONTEST && l < e->env->L; l++) {
         const float *by = raw->wov + (size_t)l * (size_t)G * (size_t)raw->ld;
         struct kvt_combine_args sum = {.in = by, .out = w->sum, .R = G, .ld = w->ld, .n = w->n, .scale = 1.0f / (float)G,
                                        .sum_rows = true};

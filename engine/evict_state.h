@@ -29,6 +29,7 @@ struct kvt_evictor {
     void *block;
     int ld;
     float *state;              /* (L, G, ld) accumulated mass by slot; NULL where the method has none */
+    int32_t *turn;             /* (L, G) TreeKV: where the next contest is; NULL where the worst leaves */
     float *rank;               /* (G, ld) */
     int32_t *pos;              /* (G, ld) */
     int32_t *left;             /* (G, ld) */
@@ -57,7 +58,9 @@ struct kvt_evict_work {
     float *grp[2];             /* (G, ld) */
     float *sum;                /* (1, ld) over heads */
     float *score;              /* (L, R, ld) token scores, as ranked */
-    float *second;             /* (L, R, ld) CriticalKV's second stage; NULL where there is one stage */
+    float *second;             /* (L, R, ld) CriticalKV's second stage; in a contest, who stays: (L, R, S) of units; or NULL */
+    int32_t *turn;             /* (R) contest, of one layer */
+    uint8_t *safe;             /* (R, S) contest: units that are wholly protected */
     float *unit;               /* (L, R, S) */
     float *threshold;          /* (L, R) */
     int32_t *kept;             /* (L, R, ld) */
@@ -78,7 +81,7 @@ struct kvt_evict_work {
     int32_t *h_n_kept;         /* (L, R) */
     int32_t *h_budget;         /* (L, R) */
     int32_t *h_seg;            /* (S + 1) */
-    uint8_t *h_candidate;      /* (S) */
+    uint8_t *h_candidate, *h_safe; /* (S) */
     uint8_t *h_protect;        /* (R, ld) of one layer */
     uint8_t *h_reason;         /* (G, n) */
     int32_t *layer_tok;        /* (L) asked */
@@ -96,6 +99,8 @@ static inline size_t kvt_evict_at(const struct kvt_evict_work *w, int layer, int
 /* The raw reduction that a policy ranks by, of one layer: (H, ld), or (G, ld) where *per_group; NULL where there is none. */
 const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_scores *raw, int H, int G, int layer,
                            bool *per_group);
+/* The worth by chance of a position, from (seed, layer, kv head, position): in [0, 1). */
+float kvt_evict_chance(uint64_t seed, int layer, int g, int pos);
 /* Token scores of all layers, as ranked, into w->score. */
 int kvt_evict_score_all(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
 /* Protected slots of the context under a budget, as enum kvt_reason, into map (n) or nowhere; returns how
@@ -111,6 +116,11 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w);
 int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w);
 /* Selects the kept slots of all layers: fills w->kept, n_kept, reason, threshold and, for units, w->unit. */
 int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
+
+/* Where neighbours compare (TreeKV): who stays of a layer's slots, or units, as 1 and 0 in w->second. max_units: in, units that
+ * stay beside the wholly protected ones; out, with them. Such a choice has no threshold. */
+int kvt_evict_contest(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, int *max_units);
+int kvt_evict_no_threshold(struct kvt_evictor *e, struct kvt_evict_work *w);
 
 /* DECISION of a layer, if the probe wants it; `all`: nothing was chosen, `scored`: w->score is filled. */
 int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, bool scored, bool all,

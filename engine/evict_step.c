@@ -6,12 +6,17 @@
 #include "base/mem.h"
 #include "engine/evict_state.h"
 
-static bool accumulates(const struct kvt_evictor *e) { return e->sliding && e->spec.policy.score == KVT_SCORE_MASS; }
+static bool accumulates(const struct kvt_evictor *e)
+{
+    enum kvt_score score = e->spec.policy.score;
+    return e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS);
+}
 
 static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carve *host)
 {
     size_t G = (size_t)e->env->G, ld = (size_t)e->ld;
     e->state = accumulates(e) ? kvt_carve(dev, (size_t)e->env->L * G * ld, sizeof(float)) : NULL;
+    e->turn = e->sliding && e->spec.policy.leaver == KVT_LEAVES_CONTEST ? kvt_carve(dev, (size_t)e->env->L * G, sizeof(int32_t)) : NULL;
     e->rank = kvt_carve(dev, G * ld, sizeof(float));
     e->pos = kvt_carve(dev, G * ld, sizeof(int32_t));
     e->left = kvt_carve(dev, G * ld, sizeof(int32_t));
@@ -53,8 +58,9 @@ void kvt_evict_step_close(struct kvt_evictor *e)
 
 int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from)
 {
-    size_t count = (size_t)from->env->L * (size_t)from->env->G * (size_t)from->ld;
-    return from->state ? to->env->ops->copy(to->env->dev, to->state, from->state, count * sizeof(float)) : 0;
+    size_t cells = (size_t)from->env->L * (size_t)from->env->G;
+    int rc = from->state ? to->env->ops->copy(to->env->dev, to->state, from->state, cells * (size_t)from->ld * sizeof(float)) : 0;
+    return rc || !from->turn ? rc : to->env->ops->copy(to->env->dev, to->turn, from->turn, cells * sizeof(int32_t));
 }
 
 int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
@@ -97,23 +103,29 @@ static int longest(const int32_t *n, int G)
     return most;
 }
 
-/* Adds the current row to the state: (H, ld) reduced to (G, ld), new slots starting at zero. */
+/* Adds the current row, or its square, to the state. */
 static int accumulate(struct kvt_evictor *e, int layer, const float *row, const int32_t *n)
 {
+    size_t at = (size_t)layer * (size_t)e->env->G;
+    return e->env->ops->accumulate(e->env->dev, &(struct kvt_accumulate_args){
+        .row = row, .state = e->state + at * (size_t)e->ld, .held = e->held + at, .n = n, .H = e->env->H, .G = e->env->G,
+        .row_ld = e->ld, .ld = e->ld, .how = e->spec.policy.group, .square = e->spec.policy.score == KVT_SCORE_SQMASS});
+}
+
+/* Minus the norms of the keys, for those who keep small ones. */
+static int rank_by_norm(struct kvt_evictor *e, int layer, const int32_t *n, int R)
+{
     const struct kvt_ops *ops = e->env->ops;
-    struct kvt_dev *dev = e->env->dev;
-    int G = e->env->G, rc;
-    struct kvt_group_args a = {.in = row, .out = e->rank, .H = e->env->H, .G = G, .n = longest(n, G), .ld = e->ld,
-                               .how = e->spec.policy.group};
-    rc = ops->group(dev, &a);
-    for (int g = 0; !rc && g < G; g++) {
-        size_t at = (size_t)g * (size_t)e->ld, held = (size_t)e->held[layer * G + g];
-        float *state = e->state + (size_t)layer * (size_t)G * (size_t)e->ld + at;
-        rc = ops->add(dev, &(struct kvt_add_args){.x = state, .y = e->rank + at, .count = held, .scale = 1});
-        if (!rc) /* what an earlier tenant of these slots left behind is overwritten */
-            rc = ops->copy(dev, state + held, e->rank + at + held, ((size_t)n[g] - held) * sizeof *state);
+    struct kvt_norms_args norms = {.at = {e->env->cache, e->branch, layer, longest(n, e->env->G)}, .key = e->rank, .ld = e->ld};
+    int rc = ops->norms(e->env->dev, &norms);
+    for (int g = 0; !rc && g < e->env->G; g++) {
+        float *row = e->rank + (size_t)g * (size_t)e->ld;
+        struct kvt_combine_args minus = {.in = row, .out = row, .R = 1, .ld = e->ld, .n = n[g], .scale = -1};
+        rc = ops->combine(e->env->dev, &minus);
     }
-    return rc;
+    struct kvt_combine_args sum = {.in = e->rank, .out = e->rank, .R = e->env->G, .ld = e->ld, .n = longest(n, e->env->G),
+                                   .scale = 1, .sum_rows = true};
+    return rc || R == e->env->G ? rc : ops->combine(e->env->dev, &sum);
 }
 
 /* What slots compete by, (R, ld) in e->rank or the state itself. Host positions are those of this layer. */
@@ -130,8 +142,10 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
                                    .ld = e->ld, .how = p->group};
     struct kvt_combine_args sum = {.in = row, .out = e->rank, .R = e->env->H, .ld = e->ld, .n = longest(n, G),
                                    .scale = 1, .sum_rows = true};
-    if (!e->sliding) /* the current row alone, reduced over groups or summed over heads */
+    if (!e->sliding || p->score == KVT_SCORE_LAST) /* the current row alone, reduced over groups or summed over heads */
         return R > 1 ? ops->group(dev, &group) : ops->combine(dev, &sum);
+    if (p->score == KVT_SCORE_KNORM)
+        return rank_by_norm(e, layer, n, R);
     if (e->state)
         *score = e->state + (size_t)layer * (size_t)G * ld;
     if (e->state && R < G) {
@@ -146,7 +160,8 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
         if (e->state)
             rc = ops->read(dev, e->host_rank, *score + (size_t)r * ld, (size_t)n[r] * sizeof(float));
         for (int i = 0; i < n[r]; i++)
-            e->host_rank[i] = e->state ? e->host_rank[i] / (float)(pos - at[i] + 1) : (float)at[i];
+            e->host_rank[i] = e->state ? e->host_rank[i] / (float)(pos - at[i] + 1)
+                            : p->score == KVT_SCORE_RANDOM ? kvt_evict_chance(p->seed, layer, r, at[i]) : (float)at[i];
         if (!rc)
             rc = ops->write(dev, e->rank + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
     }
@@ -270,7 +285,10 @@ int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_l
         rc = rank(e, layer, row, n, pos, R, &score);
     struct kvt_topk_args worst = {.score = score, .protect = e->protect, .pos = e->pos, .budget = e->budget_tok,
                                   .n = e->n_live, .R = R, .ld = e->ld, .left = e->left, .n_left = e->n_left};
+    struct kvt_contest_args contest = {.score = score, .protect = e->protect, .pos = e->pos, .budget = e->budget_tok,
+                                       .n = e->n_live, .turn = e->turn ? e->turn + layer * G : NULL, .R = R, .ld = e->ld,
+                                       .left = e->left, .n_left = e->n_left};
     if (!rc)
-        rc = ops->topk(dev, &worst);
+        rc = e->turn ? ops->contest(dev, &contest) : ops->topk(dev, &worst);
     return rc ? kvt_evict_device_fail(e, rc, "choosing what leaves", err) : remove_left(e, layer, R, step, err);
 }

@@ -31,7 +31,7 @@ struct kvt_pool_args {
  * (then out is (1, ld)). With accumulate, added to out. */
 struct kvt_combine_args {
     const float *in;         /* (R, ld) */
-    float *out;              /* (R, ld) or (1, ld) */
+    float *out;              /* (R, ld) or (1, ld); may be `in` */
     int R, ld, n;
     float scale;
     bool visible_mean;       /* divide column j by the n - j rows that can see it */

@@ -391,6 +391,8 @@ struct kvt_lost_args {
     float *propagated;       /* (B) error of own[b] */
 };
 
+#include "kernels/step.h"
+
 /* ---- the table -------------------------------------------------------------------------------- */
 
 struct kvt_dev; /* one opened backend: threads or a stream, scratch, error text. One thread at a time. */
@@ -460,6 +462,10 @@ struct kvt_ops {
     int (*query_stats)(struct kvt_dev *dev, const struct kvt_query_stats_args *a);
     int (*expected)(struct kvt_dev *dev, const struct kvt_expected_args *a);
     int (*missing)(struct kvt_dev *dev, const struct kvt_missing_args *a);
+
+    /* step */
+    int (*accumulate)(struct kvt_dev *dev, const struct kvt_accumulate_args *a);
+    int (*contest)(struct kvt_dev *dev, const struct kvt_contest_args *a);
 
     /* attn */
     int (*attn)(struct kvt_dev *dev, const struct kvt_attn_args *a);

@@ -6,6 +6,13 @@ struct rule {
     const char *says;
 };
 
+/* Scores that can be told of every slot while tokens come. */
+static bool goes_on(enum kvt_score score)
+{
+    return score == KVT_SCORE_RANDOM || score == KVT_SCORE_RECENCY || score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS ||
+           score == KVT_SCORE_LAST || score == KVT_SCORE_KNORM;
+}
+
 int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err)
 {
     bool step = p->schedule != KVT_SCHEDULE_PREFILL, units = p->unit != KVT_UNIT_TOKEN && p->unit != KVT_UNIT_PAGE;
@@ -33,9 +40,12 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {p->critical_ppm && p->unit != KVT_UNIT_TOKEN, "the second stage (critical=) chooses single tokens; use unit=token"},
         {p->skip && units && p->alloc == KVT_ALLOC_GLOBAL, "units of all layers compete; with skip= use unit=token or page"},
         {p->keep_window && p->window < 1, "there is no window to keep; set w=, or don't protect it"},
-        {step && p->score != KVT_SCORE_MASS && p->score != KVT_SCORE_RECENCY,
-         "in each step slots are ranked by the mass they received so far or by age; use score=mass or recency, or schedule=prefill"},
-        {step && p->unit != KVT_UNIT_TOKEN, "in each step single tokens leave; use unit=token, or schedule=prefill"},
+        {step && !goes_on(p->score),
+         "in each step slots are ranked by what goes on while tokens come: random, recency, mass, sqmass, last or knorm; use one of them, or "
+         "schedule=prefill"},
+        {p->leaver == KVT_LEAVES_CONTEST && (of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm),
+         "in a contest neighbours of one cell compare; use alloc=uniform and critical=0, or leaves=worst"},
+        {step && p->unit != KVT_UNIT_TOKEN && !(p->unit == KVT_UNIT_CHUNK && p->leaver == KVT_LEAVES_CONTEST), "in each step single tokens leave; use unit=token, or schedule=prefill"},
         {step && (p->alloc != KVT_ALLOC_UNIFORM || p->skip || p->reuse > 1 || p->scope == KVT_SCOPE_ALL_LAYERS),
          "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},
         {step && (pooled || p->spans || p->keep_window || p->critical_ppm),

@@ -13,5 +13,5 @@ const struct kvt_method kvt_method_h2o = {
     .source = "H2O, arXiv 2306.14048 section 4; FMInference/H2O",
     .summary = "accumulated attention mass, and half of the budget recent",
     .defaults = {.score = KVT_SCORE_MASS, .group = KVT_GROUP_MEAN, .schedule = KVT_SCHEDULE_STEP, .recent = -1},
-    .options = "norm group recent sinks heads schedule renumber",
+    .options = "power norm group recent sinks heads schedule renumber",
 };

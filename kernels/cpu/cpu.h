@@ -47,6 +47,10 @@ int kvt_cpu_query_stats(struct kvt_dev *dev, const struct kvt_query_stats_args *
 int kvt_cpu_expected(struct kvt_dev *dev, const struct kvt_expected_args *a);
 int kvt_cpu_missing(struct kvt_dev *dev, const struct kvt_missing_args *a);
 
+/* step.c */
+int kvt_cpu_accumulate(struct kvt_dev *dev, const struct kvt_accumulate_args *a);
+int kvt_cpu_contest(struct kvt_dev *dev, const struct kvt_contest_args *a);
+
 /* attn.c */
 int kvt_cpu_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
 

@@ -93,6 +93,8 @@ const struct kvt_ops kvt_ops_cpu = {
     .expected = kvt_cpu_expected,
     .missing = kvt_cpu_missing,
 
+    .accumulate = kvt_cpu_accumulate,
+    .contest = kvt_cpu_contest,
     .attn = kvt_cpu_attn,
     .lost = kvt_cpu_lost,
 };

@@ -66,6 +66,8 @@ const struct kvt_ops kvt_ops_ref = {
     .expected = kvt_ref_expected,
     .missing = kvt_ref_missing,
 
+    .accumulate = kvt_ref_accumulate,
+    .contest = kvt_ref_contest,
     .attn = kvt_ref_attn,
     .lost = kvt_ref_lost,
 };

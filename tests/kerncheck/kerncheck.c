@@ -45,7 +45,7 @@ struct kc_state {
     bool quiet;             /* sabotage: failures are expected, so they are only counted */
 };
 
-static const struct kc_subject *const subjects[] = {&kc_elem, &kc_linear, &kc_cache, &kc_score, &kc_attn, &kc_lost};
+static const struct kc_subject *const subjects[] = {&kc_elem, &kc_linear, &kc_cache, &kc_score, &kc_step, &kc_attn, &kc_lost};
 enum { N_SUBJECT = sizeof subjects / sizeof *subjects };
 
 static void *need(void *p)

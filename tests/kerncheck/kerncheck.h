@@ -56,7 +56,7 @@ struct kc_subject {
      * the last. Each of them must be caught by check(). */
     const char *(*sabotage)(struct kvt_ops *ops, int i);
 };
-extern const struct kc_subject kc_elem, kc_linear, kc_attn, kc_cache, kc_score, kc_lost;
+extern const struct kc_subject kc_elem, kc_linear, kc_attn, kc_cache, kc_score, kc_step, kc_lost;
 
 /* ---- random numbers and fills ---- */
 

@@ -14,6 +14,12 @@ static const char *const specs[] = {
     "h2o[heads=shared,sinks=2]",
     "h2o[heads=shared,norm=visible]",
     "h2o[schedule=prefill,recent=0]",
+    "tova",
+    "tova[heads=each,recent=2,sinks=1]",
+    "treekv",
+    "treekv[chunk=4,norm=sum,recent=3,sinks=0]",
+    "my[score=mass,schedule=step,leaves=contest]",
+    "my[score=random,schedule=step,protect=recent4]",
     "snapkv[w=8]",
     "snapkv[w=8,pool=avg5,order=group-first,sinks=3]",
     "snapkv[w=8,pool=none,keep_window=0,heads=shared]",
@@ -154,10 +160,10 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                     p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
                 cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what,
                           j);
-                if (reason[j] == KVT_KEPT_SCORE)
+                if (reason[j] == KVT_KEPT_SCORE && p->leaver == KVT_LEAVES_WORST)
                     cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j],
                               (double)threshold);
-                if (reason[j] == KVT_LEFT_SCORE)
+                if (reason[j] == KVT_LEFT_SCORE && p->leaver == KVT_LEAVES_WORST)
                     cr_assert(score[j] <= threshold, "%s: %g is above the threshold %g", what, (double)score[j],
                               (double)threshold);
                 cr_assert(!here || p->heads != KVT_HEADS_SHARED ||
@@ -241,9 +247,12 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
                 row[i] = (float)(rig_next(&x) >> 52) / 4096.0f;
             rig_step(&r, e, 1, l, pos, pos < first_new ? 0 : pos - first_new + 1, row, n_row);
             int32_t *at = calloc((size_t)n_row, sizeof *at);
-            for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && budget.keep_ppm < 1000000; g++)
-                cr_assert_eq(rig_positions(&r, 1, l, g, at), kvt_budget_tokens(&budget, pos + 1), "%s: at position %d",
-                             what, pos);
+            for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && budget.keep_ppm < 1000000; g++) {
+                int held = rig_positions(&r, 1, l, g, at), tok = kvt_budget_tokens(&budget, pos + 1);
+                /* after whole chunks there may be room for some more tokens */
+                cr_assert(held <= tok && (held == tok || spec.policy.unit == KVT_UNIT_CHUNK), "%s: %d of %d at position %d", what,
+                          held, tok, pos);
+            }
             free(at);
         }
     free(row);

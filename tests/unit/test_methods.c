@@ -18,7 +18,7 @@ Test(methods, canonical_defaults)
         "full@1[renumber=0]",
         "random@1[seed=0,heads=each,sinks=0,renumber=0]",
         "streaming@1[sinks=4,schedule=step,renumber=1]",
-        "h2o@1[norm=sum,group=mean,recent=half,sinks=0,heads=each,schedule=step,renumber=0]",
+        "h2o@1[power=1,norm=sum,group=mean,recent=half,sinks=0,heads=each,schedule=step,renumber=0]",
         "snapkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,sinks=0,renumber=0]",
         "pyramidkv@1[w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,beta=20,rule=exact,sinks=0,"
         "renumber=0]",
@@ -30,6 +30,8 @@ Test(methods, canonical_defaults)
         "rule=exact,sinks=0,renumber=0]",
         "randomshot@1[seed=0,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent=1,sinks=0,"
         "renumber=0]",
+        "tova@1[group=mean,heads=shared,recent=0,sinks=0,schedule=step,renumber=0]",
+        "treekv@1[norm=visible,group=mean,chunk=16,recent=half,sinks=4,heads=each,schedule=step,renumber=1]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;
