@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import torch
 from golden import Tensors, Writer, WO, positions, tied, values
-from kvpress import (AdaKVPress, ChunkKVPress, CriticalAdaKVPress, CriticalKVPress, ExpectedAttentionPress, FinchPress,
-                     KeyDiffPress, KeyRerotationPress, KnormPress, LagKVPress, ObservedAttentionPress, PyramidKVPress,
+from kvpress import (AdaKVPress, ChunkKVPress, CriticalAdaKVPress, CriticalKVPress, DecodingPress, ExpectedAttentionPress, FinchPress,
+                     KeyDiffPress, KnormPress, LagKVPress, ObservedAttentionPress, PyramidKVPress,
                      SnapKVPress, StreamingLLMPress, TOVAPress)
 
 RATIOS = (0.5, 0.75, 0.9)
@@ -242,7 +242,42 @@ def finch(w):
             f"my[score=wmass,w={win},pool=none,within={chunk},protect=window]", ppm(r))
 
 
-READY = (snapkv, streaming, observed, pyramid, chunkkv, tova, norms, adakv, critical, expected, lagkv, finch)
+def decoding(w):
+    """DecodingPress: every N tokens the cache is cut to C; before it the prompt is, to the same C."""
+    at = (0, 3, 4, 7, 8, 16, 23, 24)
+    seed = 1300
+    for name, base, score, H, G, n, C, every in (("KnormPress", KnormPress, "knorm", 6, 2, 61, 20, 8), ("KeyDiffPress", KeyDiffPress, "keydiff", 4, 4, 97, 30, 4),
+                                                 ("KnormPress", KnormPress, "knorm", 8, 1, 40, 13, 7), ("TOVAPress", TOVAPress, "tova", 6, 2, 61, 20, 8),
+                                                 ("TOVAPress", TOVAPress, "tova", 4, 4, 50, 16, 1)):
+        seed += 1
+        t = Tensors(seed, 2, H, G, 8, n, at[-1])
+        kept = {s: [] for s in at}
+        for l in range(t.L):
+            m = module(t, l)
+            hidden = lambda a, b: t.q[l][:, a:b].transpose(0, 1).reshape(1, b - a, -1)
+            layer = SimpleNamespace()
+            layer.keys, layer.values = base(1 - C / n - 1e-9).compress(m, hidden(0, n), t.k[l][None, :, :n], t.v[l][None, :, :n], m.given.clone(), {})
+            press = DecodingPress(base(), compression_interval=every, target_size=C)
+            press.reset()
+            cache = SimpleNamespace(layers={l: layer})
+            for s in range(at[-1] + 1):
+                if s:
+                    pos = n + s - 1
+                    layer.keys = torch.cat([layer.keys, t.k[l][None, :, pos:pos + 1]], 2)
+                    layer.values = torch.cat([layer.values, t.v[l][None, :, pos:pos + 1]], 2)
+                    rows = torch.softmax(layer.keys[0].repeat_interleave(H // G, 0) @ t.q[l][:, pos, :, None] / t.D**.5, 1)
+                    with Topk() as seen:
+                        press.forward_hook(m, [], {"hidden_states": hidden(pos, pos + 1), "past_key_values": cache,
+                                                   "cache_position": torch.tensor([pos])}, [None, rows.transpose(1, 2)[None]])
+                    for score_, count in seen.calls:
+                        assert not any(tied(x, count) for x in score_[0]), "a tie; take another seed"
+                if s in kept:
+                    kept[s] += [sorted(positions(layer.keys[0, g], layer.values[0, g], t.k[l][g], t.v[l][g])) for g in range(G)]
+        spec = "score=last,heads=shared,protect=recent1" if score == "tova" else f"score={score}"
+        w.case(f"kvpress DecodingPress: {name} every {every} C {C}", t, f"my[{spec},schedule=every,every={every}]", f"tokens {C}", kept)
+
+
+READY = (snapkv, streaming, observed, pyramid, chunkkv, tova, norms, adakv, critical, expected, lagkv, finch, decoding)
 
 
 def main():
