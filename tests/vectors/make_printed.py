@@ -272,7 +272,7 @@ def shotkv_exact(w):
                f"keep {ppm}", kept, shots=eight)
 
 
-READY = (h2o, chunkkv, shotkv, h2o_squared, treekv, chunkkv_reuse, shotkv_exact)
+READY = (h2o, h2o_squared, chunkkv, chunkkv_reuse, shotkv, shotkv_exact, treekv)
 
 
 def main():
