@@ -94,7 +94,7 @@ static int check(const struct kvt_spec *spec, const struct kvt_budget *budget, c
 {
     const struct kvt_policy *p = &spec->policy;
     const char *name = spec->method->name;
-    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE)
+    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE || budget->kind == KVT_BUDGET_MATCH)
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
     int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
     int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
@@ -165,7 +165,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
         e->decode_ppm = p->decode_share >= 0 ? llround(p->decode_share * 1e6)
                       : budget->kind == KVT_BUDGET_KEEP ? budget->keep_ppm
                       : (int64_t)kvt_budget_tokens(budget, env->n_context) * 1000000 / env->n_context;
-        e->decode_share = e->decode_ppm < 1000000;
+        e->decode_share = e->decode_ppm < 1000000 || (budget->kind == KVT_BUDGET_MATCH && p->decode_share < 0);
     }
     e->keep_all = never;
     if (env->probe && env->probe->wants) {
@@ -175,7 +175,9 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     }
     e->held = kvt_calloc((size_t)env->L * (size_t)env->G, sizeof *e->held);
     e->last_pos = kvt_calloc((size_t)env->L, sizeof *e->last_pos);
-    rc = e->held && e->last_pos ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
+    if (budget->kind == KVT_BUDGET_MATCH)
+        e->match = kvt_calloc((size_t)env->L, sizeof *e->match);
+    rc = e->held && e->last_pos && (e->match || budget->kind != KVT_BUDGET_MATCH) ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
     if (!rc && kvt_evictor_steps(e))
         rc = kvt_evict_step_open(e, err);
     if (rc)
@@ -189,6 +191,7 @@ void kvt_evictor_close(struct kvt_evictor **e)
     if (!e || !*e)
         return;
     kvt_evict_step_close(*e);
+    free((*e)->match);
     free((*e)->held);
     free((*e)->last_pos);
     free(*e);
@@ -202,6 +205,9 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
         return rc;
     struct kvt_evictor *f = *out;
     f->quiet = true;
+    f->decode_ppm = e->decode_ppm;
+    if (e->match)
+        memcpy(f->match, e->match, (size_t)e->env->L * sizeof *f->match);
     memcpy(f->held, e->held, (size_t)e->env->L * (size_t)e->env->G * sizeof *f->held);
     memcpy(f->last_pos, e->last_pos, (size_t)e->env->L * sizeof *f->last_pos);
     rc = kvt_evict_step_copy(f, e);
@@ -210,6 +216,23 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
         kvt_evictor_close(out);
     }
     return rc;
+}
+
+const int32_t *kvt_evictor_held(const struct kvt_evictor *e) { return e->held; }
+
+void kvt_evictor_match(struct kvt_evictor *e, const int32_t *held)
+{
+    int L = e->env->L, G = e->env->G;
+    int64_t sum = 0;
+    assert(e->match);
+    for (int l = 0; l < L; l++) {
+        e->match[l] = 0;
+        for (int g = 0; g < G; g++)
+            e->match[l] += held[l * G + g];
+        sum += e->match[l];
+    }
+    if (e->spec.policy.decode_share < 0)
+        e->decode_ppm = sum * 1000000 / ((int64_t)L * G * e->env->n_context);
 }
 
 bool kvt_evictor_steps(const struct kvt_evictor *e) { return e->sliding || e->decode_share; }
@@ -266,6 +289,7 @@ static void layout(const struct kvt_evictor *e, struct kvt_evict_work *w, struct
     w->h_protect = kvt_carve(host, R * ld, 1);
     w->h_reason = kvt_carve(host, G * n, 1);
     w->layer_tok = kvt_carve(host, L, sizeof(int32_t));
+    w->layer_slots = kvt_carve(host, L, sizeof(int32_t));
     w->budget_tok = kvt_carve(host, L * G, sizeof(int32_t));
     w->kept_tok = kvt_carve(host, L * G, sizeof(int32_t));
 }

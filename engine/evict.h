@@ -82,6 +82,12 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
  * the shared prefill in every cell when called (the question was dropped by the session). */
 int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *raw, struct kvt_err *err);
 
+/* Slots that each cell holds after the last operation, (L, G); host, owned by the evictor. */
+const int32_t *kvt_evictor_held(const struct kvt_evictor *e);
+/* Where the budget is what another branch kept: that branch's (L, G), before kvt_evict_prefill. Each layer gets as many
+ * slots in all; a method that acts in each step holds each layer to them. */
+void kvt_evictor_match(struct kvt_evictor *e, const int32_t *held);
+
 /* Whether `step` must be called, and whether it needs the attention row. */
 bool kvt_evictor_steps(const struct kvt_evictor *e);
 /* Whether it acts on the question's tokens too. Where it doesn't, they may come in one block and without calls: the

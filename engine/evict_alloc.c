@@ -9,10 +9,10 @@ static bool by_layer(const struct kvt_policy *p) { return p->alloc == KVT_ALLOC_
 void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
-    int L = e->env->L, n = w->n, tok = e->keep_all ? n : kvt_budget_tokens(&e->budget, n);
+    int L = e->env->L, G = e->env->G, n = w->n, tok = e->keep_all ? n : kvt_budget_tokens(&e->budget, n);
     for (int l = 0; l < L; l++)
         w->layer_tok[l] = tok;
-    if (!e->keep_all && tok < n && by_layer(p) && e->spec.method->layer_budget) {
+    if (!e->keep_all && !e->match && tok < n && by_layer(p) && e->spec.method->layer_budget) {
         struct kvt_layer_ask ask = {
             .L = L, .n = n, .total_tok = tok,
             .protect_tok = kvt_evict_protect(p, e->env, e->env->n_prompt, n, tok, NULL),
@@ -24,6 +24,20 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
     }
     for (int l = 0; l < p->skip && l < L; l++) /* beside the budget, as in the code that has it */
         w->layer_tok[l] = n;
+    for (int l = 0; l < L; l++) {
+        int64_t spare = e->budget.kind != KVT_BUDGET_TOKENS ? 0 : e->budget.of == KVT_OF_LAYER ? e->budget.spare
+                      : e->budget.spare / L + (l < e->budget.spare % L); /* the earlier layers get what doesn't come out even */
+        int64_t slots = e->match && l >= p->skip ? e->match[l] : (int64_t)w->layer_tok[l] * G + spare;
+        w->layer_slots[l] = (int32_t)(slots > (int64_t)n * G ? (int64_t)n * G : slots < 1 ? 1 : slots);
+        if (e->match)
+            w->layer_tok[l] = w->layer_slots[l] / G > 1 ? w->layer_slots[l] / G : 1;
+    }
+}
+
+int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n)
+{
+    int64_t each = e->match ? e->match[layer] / e->env->G : 0;
+    return !e->match ? kvt_budget_tokens(&e->budget, n) : each < 1 ? 1 : each > n ? n : (int)each;
 }
 
 /* Protects every row of every layer under its layer's budget. */
@@ -54,9 +68,9 @@ static int divide(struct kvt_evictor *e, struct kvt_evict_work *w)
     if (!rows)
         return 0;
     for (int l = first; l < L; l++) {
-        int each = pages ? (w->layer_tok[l] + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS : w->layer_tok[l];
-        total[l - first] = each * R;
-        sum += (int64_t)each * R;
+        int slots = R == e->env->G ? w->layer_slots[l] : w->layer_tok[l], each = (w->layer_tok[l] + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
+        total[l - first] = pages ? each * R : slots;
+        sum += total[l - first];
     }
     assert(sum <= INT32_MAX);
     struct kvt_divide_args a = {.score = w->score + kvt_evict_at(w, first, 0), .protect = w->protect + kvt_evict_at(w, first, 0),
@@ -84,8 +98,10 @@ int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
     const struct kvt_policy *p = &e->spec.policy;
     int rc = protect_all(e, w), cells = e->env->L * w->R;
     bool shared = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_GLOBAL;
-    for (int i = 0; i < cells; i++)
-        w->h_budget[i] = w->layer_tok[i / w->R];
+    for (int i = 0; i < cells; i++) { /* what doesn't come out even goes to the earlier heads */
+        int slots = w->layer_slots[i / w->R], each = slots / e->env->G, r = i % w->R;
+        w->h_budget[i] = w->R == e->env->G ? each + (r < slots % e->env->G) : w->layer_tok[i / w->R];
+    }
     if (!rc)
         rc = e->env->ops->write(e->env->dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);
     if (rc || w->S || !(shared || p->unit == KVT_UNIT_PAGE)) /* units are chosen by tokens, not counted before */

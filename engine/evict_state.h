@@ -22,6 +22,7 @@ struct kvt_evictor {
     bool sliding;              /* each step, the budget of the tokens seen so far holds */
     bool decode_share;         /* each step, generated tokens are held to a share of their own */
     int64_t decode_ppm;        /* that share, in millionths */
+    int64_t *match;            /* (L) slots that each layer gets, where the budget is another branch's; else NULL */
     int32_t *held;             /* (L, G) live slots after the last operation */
     int32_t *last_pos;         /* (L) newest position appended */
 
@@ -84,7 +85,8 @@ struct kvt_evict_work {
     uint8_t *h_candidate, *h_safe; /* (S) */
     uint8_t *h_protect;        /* (R, ld) of one layer */
     uint8_t *h_reason;         /* (G, n) */
-    int32_t *layer_tok;        /* (L) asked */
+    int32_t *layer_tok;        /* (L) asked of each cell */
+    int32_t *layer_slots;      /* (L) asked of a layer's cells together */
     int32_t *budget_tok, *kept_tok; /* (L, G) for the report */
     bool fallback;
     char note[160];
@@ -126,6 +128,9 @@ int kvt_evict_no_threshold(struct kvt_evictor *e, struct kvt_evict_work *w);
 int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, bool scored, bool all,
                               struct kvt_err *err);
 int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err);
+
+/* Tokens that a cell of a layer may hold of n. */
+int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n);
 
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err);
 void kvt_evict_step_close(struct kvt_evictor *e);

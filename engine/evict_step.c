@@ -258,7 +258,7 @@ int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_l
     /* the allowance: of the tokens seen so far, or of the generated ones */
     int64_t tok;
     if (e->sliding) {
-        tok = kvt_budget_tokens(&e->budget, pos + 1);
+        tok = kvt_evict_tokens(e, layer, pos + 1);
     } else {
         tok = step < 1 ? 0 : (int64_t)step * e->decode_ppm / 1000000;
         tok = tok < 1 ? 1 : tok;

@@ -137,6 +137,12 @@ static int run_of(const struct kvt_session_opts *o)
     return most < KVT_ROWS_RUN ? most : KVT_ROWS_RUN;
 }
 
+/* K and V of one slot of one kv head. */
+static int64_t slot_bytes(const struct kvt_shape *s, const struct kvt_session_opts *o)
+{
+    return (int64_t)s->D * 2 * kvt_dtypes[o->kv_type].block_bytes;
+}
+
 static size_t page_bytes(const struct kvt_shape *s, enum kvt_dtype type, int64_t slots)
 {
     int64_t pages = (slots + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
@@ -157,7 +163,12 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
     int copies = streams_of(o);
     for (int b = 0; b < o->n_branches; b++) {
-        size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&o->branch[b].budget, context_of(o)));
+        const struct kvt_budget *asked = &o->branch[b].budget;
+        struct kvt_budget budget = asked->kind == KVT_BUDGET_MATCH ? o->branch[asked->match - 1].budget : *asked;
+        rc = kvt_budget_resolve(&budget, s->L, s->G, slot_bytes(s, o), err);
+        if (rc)
+            return rc;
+        size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&budget, context_of(o)));
         out->kv_decode_bytes += kept < out->kv_prefill_bytes ? kept : 0;
     }
     out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
@@ -238,9 +249,12 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
         const struct kvt_branch_opts *bo = b ? &s->o.branch[b - 1] : NULL;
         if (kvt_branch_open(&s->branch[b], bo ? bo->name : "full", bo && bo->spec.policy.renumber, s->o.n_new))
             return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
-        int rc = bo ? kvt_evict_check(&bo->spec, &bo->budget, s->n_prefill, s->n_context, s->env.n_shots, err) : 0;
+        struct kvt_budget budget = bo ? bo->budget : (struct kvt_budget){ .keep_ppm = 1000000 };
+        int rc = kvt_budget_resolve(&budget, s->shape->L, s->shape->G, slot_bytes(s->shape, &s->o), err);
         if (!rc && bo)
-            rc = kvt_evictor_open(&s->branch[b].forced.evictor, &s->env, b, &bo->spec, &bo->budget, err);
+            rc = kvt_evict_check(&bo->spec, &budget, s->n_prefill, s->n_context, s->env.n_shots, err);
+        if (!rc && bo)
+            rc = kvt_evictor_open(&s->branch[b].forced.evictor, &s->env, b, &bo->spec, &budget, err);
         if (rc)
             return rc;
         if (bo && kvt_evictor_wants_row(s->branch[b].forced.evictor))
@@ -395,22 +409,33 @@ static int drop_question(struct kvt_session *s, struct kvt_err *err)
     return rc;
 }
 
+static int evict_branch(struct kvt_session *s, int b, struct kvt_err *err)
+{
+    struct kvt_stream_state *st = &s->branch[b].forced;
+    const struct kvt_budget *asked = &s->o.branch[b - 1].budget;
+    if (s->o.interrupted && *s->o.interrupted)
+        return kvt_fail(err, KVT_EINTR, "interrupted");
+    int rc = s->ops->cache_fork(s->dev, s->cache, 0, b);
+    if (rc)
+        return kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
+    st->cell = b;
+    if (asked->kind == KVT_BUDGET_MATCH)
+        kvt_evictor_match(st->evictor, kvt_evictor_held(s->branch[asked->match].forced.evictor));
+    return kvt_evict_prefill(st->evictor, &s->observer.raw, err);
+}
+
 static int fork_and_evict(struct kvt_session *s, struct kvt_err *err)
 {
     struct kvt_cache_bytes bytes;
-    int rc = 0;
+    int rc = 0, done = 0;
     s->branch[0].forced.cell = 0;
-    for (int b = 1; b < s->n && !rc; b++) {
-        struct kvt_stream_state *st = &s->branch[b].forced;
-        if (s->o.interrupted && *s->o.interrupted)
-            return kvt_fail(err, KVT_EINTR, "interrupted");
-        rc = s->ops->cache_fork(s->dev, s->cache, 0, b);
-        if (rc)
-            return kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
-        st->cell = b;
-        rc = kvt_evict_prefill(st->evictor, &s->observer.raw, err);
-        kvt_session_progress(s, KVT_PHASE_EVICT, b, s->n - 1);
-    }
+    for (int follow = 0; follow < 2; follow++) /* who gets what another branch kept comes after it */
+        for (int b = 1; b < s->n && !rc; b++) {
+            if ((s->o.branch[b - 1].budget.kind == KVT_BUDGET_MATCH) != (follow == 1))
+                continue;
+            rc = evict_branch(s, b, err);
+            kvt_session_progress(s, KVT_PHASE_EVICT, ++done, s->n - 1);
+        }
     for (int b = 0; b < s->n && !rc; b++) {
         rc = kvt_session_branch_bytes(s, b, &bytes, err);
         s->branch[b].bytes_after = s->branch[b].bytes_last = bytes.alone;

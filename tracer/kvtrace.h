@@ -16,8 +16,8 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *keep, *remove, *tokens, *layers, *heads, *fidelity;
-    bool keep_given, remove_given, tokens_given;
+    const char *methods, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity;
+    bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
     bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods;
@@ -35,6 +35,7 @@ struct kvtrace_run {
     int n_budgets;
     struct kvt_branch_opts *branch;  /* (n_branches) methods x budgets, without full */
     char (*name)[48];                /* (n_branches) */
+    char (*asked)[56];               /* (n_branches) the budget in words */
     int n_branches;
     int32_t *shot;                   /* (n_shots, 2) */
     int32_t *span;             /* (prompt.n_spans, 3) kind, first token, end */
@@ -51,6 +52,8 @@ extern const char *const kvtrace_protocols[], *const kvtrace_decodes[], *const k
 
 /* kvtrace_setup.c: model, prompt, branches, session options. */
 int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err);
+/* "25%", "256 tok", "4000000 B": a budget as asked. */
+const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24]);
 void kvtrace_teardown(struct kvtrace_run *run);
 
 /* kvtrace_record.c: the trace's plan from a run; sizes. */

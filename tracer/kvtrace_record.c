@@ -24,17 +24,22 @@ static void free_parts(struct plan_parts *p)
     free(p->span);
 }
 
-static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, int n_context)
+static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, const struct kvt_shape *s, int n_context)
 {
     p->branch[0] = (struct kvt_plan_branch){ .name = "full", .method = "full", .canonical = "full", .asked_keep = 1,
-                                             .asked_tok = n_context, .schedule = "prefill" };
+                                             .asked_tok = n_context, .schedule = "prefill", .asked = "100%" };
     for (int b = 0; b < run->n_branches; b++) {
         const struct kvt_branch_opts *o = &run->branch[b];
-        bool tokens = o->budget.kind == KVT_BUDGET_TOKENS;
+        /* who follows another branch is compared beside it: the same budget was asked */
+        struct kvt_budget asked = o->budget.kind == KVT_BUDGET_MATCH ? run->branch[o->budget.match - 1].budget : o->budget;
+        bool keep = asked.kind == KVT_BUDGET_KEEP;
+        if (kvt_budget_resolve(&asked, s->L, s->G, (int64_t)s->D * 2 * kvt_dtypes[run->session.kv_type].block_bytes, NULL))
+            asked.tokens = 0; /* the session says why */
         p->branch[b + 1] = (struct kvt_plan_branch){
             .name = o->name, .method = o->spec.method->name, .canonical = o->spec.canonical,
-            .asked_keep = tokens ? NAN : (double)o->budget.keep_ppm / 1e6, .asked_tok = kvt_budget_tokens(&o->budget, n_context),
-            .schedule = o->spec.policy.schedule == KVT_SCHEDULE_STEP ? "step" : "prefill", .renumber = o->spec.policy.renumber };
+            .asked_keep = keep ? (double)asked.keep_ppm / 1e6 : NAN, .asked_tok = kvt_budget_tokens(&asked, n_context),
+            .schedule = o->spec.policy.schedule == KVT_SCHEDULE_STEP ? "step" : "prefill", .renumber = o->spec.policy.renumber,
+            .asked = run->asked[b] };
     }
 }
 
@@ -59,7 +64,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
         p->span[i] = (struct kvt_plan_span){ .name = f->name, .kind = kvt_span_kind_name(f->kind), .parent = f->parent, .start = f->start,
                                              .end = f->end, .byte_start = f->byte_start, .byte_end = f->byte_end };
     }
-    plan_branches(p, run, n_context);
+    plan_branches(p, run, s, n_context);
     struct kvt_trace_plan *plan = &p->plan;
     plan->path = run->o.out, plan->force = run->o.force, plan->prompt_id = "0";
     plan->L = s->L, plan->H = s->H, plan->G = s->G, plan->D = s->D, plan->V = s->V;

@@ -154,14 +154,15 @@ static int print_texts(const struct kvtrace_run *run, struct kvt_session *s, str
     return 0;
 }
 
-enum { MOST_COLS = 16 };
+enum { MOST_COLS = 20 };
 
 /* The table's columns: those of every run, and of the fidelity that was asked for. */
 static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
 {
     static const struct kvt_col first[] = {
         { "branch", NULL, NULL, KVT_COL_TEXT, 0, false }, { "effective_keep", "kept", NULL, KVT_COL_SHARE, 0, false },
-        { "kv_bytes_after", "KV after", "bytes", KVT_COL_BYTES, 0, false }, { "kv_bytes_mean", "KV mean", "bytes", KVT_COL_BYTES, 0, false },
+        { "kept_tok", "tokens", "mean of kv heads", KVT_COL_REAL, 1, false }, { "kv_bytes_after", "KV after", "bytes", KVT_COL_BYTES, 0, false },
+        { "kv_bytes_last", "KV last", "bytes", KVT_COL_BYTES, 0, false }, { "kv_bytes_mean", "KV mean", "bytes", KVT_COL_BYTES, 0, false },
         { "mean_kl", "KL", "nats", KVT_COL_REAL, 4, false }, { "top1_agree", "top-1", NULL, KVT_COL_SHARE, 0, false },
         { "diverged_step", "differs at", "step", KVT_COL_INT, 0, false } };
     static const struct kvt_col lost[] = {
@@ -169,7 +170,7 @@ static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
     static const struct kvt_col output[] = {
         { "output_local", "local", NULL, KVT_COL_REAL, 4, false }, { "output_propagated", "output", NULL, KVT_COL_REAL, 4, false } };
     static const struct kvt_col last[] = {
-        { "method", NULL, NULL, KVT_COL_TEXT, 0, true }, { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true },
+        { "asked", NULL, NULL, KVT_COL_TEXT, 0, true }, { "method", NULL, NULL, KVT_COL_TEXT, 0, true }, { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true },
         { "text", NULL, NULL, KVT_COL_TEXT, 0, true } };
     int n = 0;
 #define ADD(part) do { memcpy(col + n, part, sizeof part); n += (int)(sizeof part / sizeof *part); } while (0)
@@ -204,7 +205,9 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
         char *text = rc ? NULL : kvtrace_text(tok, r.free, r.n_free);
         kvt_put_text(t, r.name);
         kvt_put_real(t, r.effective_keep);
+        kvt_put_real(t, r.effective_keep * kvt_session_n_context(s));
         kvt_put_int(t, (int64_t)r.bytes_after);
+        kvt_put_int(t, (int64_t)r.bytes_last);
         kvt_put_int(t, (int64_t)r.bytes_mean);
         kvt_put_real(t, r.mean_kl);
         kvt_put_real(t, r.top1_agree);
@@ -220,6 +223,7 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
             put_known(t, r.output_local);
             put_known(t, r.output_propagated);
         }
+        kvt_put_text(t, b ? run->asked[b - 1] : "100%");
         kvt_put_text(t, b ? run->branch[b - 1].spec.canonical : "full");
         kvt_put_text(t, kvtrace_protocols[run->o.protocol]);
         kvt_put_text(t, text);

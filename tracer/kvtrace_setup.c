@@ -21,9 +21,8 @@ static int add_budgets(struct kvtrace_run *run, const char *list, const char *wh
     run->budget = all;
     for (int i = 0; i < count && !rc; i++) {
         struct kvt_budget *b = &all[run->n_budgets];
-        *b = (struct kvt_budget){ .kind = KVT_BUDGET_TOKENS };
-        if (!strcmp(what, "--tokens"))
-            rc = kvt_parse_int(item[i], 1, 1 << 30, &b->tokens, what, err);
+        if (!strcmp(what, "--tokens") || !strcmp(what, "--bytes"))
+            rc = kvt_budget_parse_amount(b, item[i], !strcmp(what, "--bytes"), err);
         else
             rc = kvt_budget_parse(b, item[i], !strcmp(what, "--remove"), err);
         run->n_budgets++;
@@ -32,26 +31,55 @@ static int add_budgets(struct kvtrace_run *run, const char *list, const char *wh
     return rc;
 }
 
-static void branch_name(char name[48], const struct kvt_spec *spec, int same, const struct kvt_budget *b)
+static void method_name(char name[24], const struct kvtrace_run *run, int i)
 {
-    char method[24];
+    int same = 0;
+    for (int j = 0; j < i; j++)
+        same += run->spec[j].method == run->spec[i].method;
     if (same)
-        snprintf(method, sizeof method, "%s#%d", spec->method->name, same + 1);
+        snprintf(name, 24, "%.16s#%d", run->spec[i].method->name, (same + 1) % 100000);
     else
-        snprintf(method, sizeof method, "%s", spec->method->name);
-    if (b->kind == KVT_BUDGET_TOKENS)
-        snprintf(name, 48, "%s %d tok", method, b->tokens);
-    else
-        snprintf(name, 48, "%s %g%%", method, (double)b->keep_ppm / 10000);
+        snprintf(name, 24, "%s", run->spec[i].method->name);
 }
 
-/* Every method at every budget. `full` in the list is the branch that is always there. */
+const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24])
+{
+    static const char *const whose[] = { "", "/layer", "/all" }, *const bytes_of[] = { "/head", "/layer", "" };
+    if (b->kind == KVT_BUDGET_BYTES)
+        snprintf(text, 24, "%lld B%s", (long long)b->amount, bytes_of[b->of]);
+    else if (b->kind == KVT_BUDGET_TOKENS)
+        snprintf(text, 24, "%lld tok%s", (long long)b->amount, whose[b->of]);
+    else
+        snprintf(text, 24, "%g%%", (double)b->keep_ppm / 10000);
+    return text;
+}
+
+/* The method that --match names: it must be one of the list, by its name or as name#2. -1: none was asked for. */
+static int match_of(const struct kvtrace_run *run, int *spec, struct kvt_err *err)
+{
+    char name[24];
+    *spec = -1;
+    if (!run->o.match)
+        return 0;
+    for (int i = 0; i < run->n_specs; i++) {
+        method_name(name, run, i);
+        if (!strcmp(name, run->o.match) && strcmp(name, "full")) {
+            *spec = i;
+            return 0;
+        }
+    }
+    return kvt_fail(err, KVT_EUSAGE, "--match '%.40s' is none of the methods that run; name one of --method (a second one of the same name is name#2)", run->o.match);
+}
+
+/* Every method at every budget; with --match the others at what that method keeps. `full` in the list is the branch that
+ * is always there. */
 static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
 {
     const struct kvtrace_options *o = &run->o;
-    int rc = 0;
+    char method[24], budget[24];
+    int rc = 0, match = -1;
     if (!o->methods)
-        return 0;
+        return o->match ? kvt_fail(err, KVT_EUSAGE, "--match without --method: name the methods that follow it") : 0;
     rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, err);
     if (!rc && o->keep_given)
         rc = add_budgets(run, o->keep, "--keep", err);
@@ -59,34 +87,48 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
         rc = add_budgets(run, o->remove, "--remove", err);
     if (!rc && o->tokens_given)
         rc = add_budgets(run, o->tokens, "--tokens", err);
+    if (!rc && o->bytes_given)
+        rc = add_budgets(run, o->bytes, "--bytes", err);
     if (!rc && !run->n_budgets)
         rc = add_budgets(run, "25%", "--keep", err);
+    if (!rc)
+        rc = match_of(run, &match, err);
     if (rc)
         return rc;
+    int before = 0; /* methods with branches in front of the one to match */
+    for (int i = 0; i < match; i++)
+        before += strcmp(run->spec[i].method->name, "full") != 0;
     size_t n = (size_t)run->n_specs * (size_t)run->n_budgets;
     run->branch = kvt_calloc(n, sizeof *run->branch);
     run->name = kvt_calloc(n, sizeof *run->name);
-    if (!run->branch || !run->name)
+    run->asked = kvt_calloc(n, sizeof *run->asked);
+    if (!run->branch || !run->name || !run->asked)
         return kvt_fail(err, KVT_ENOMEM, "no memory for %zu branches", n);
     for (int i = 0; i < run->n_specs; i++) {
-        int same = 0;
         if (!strcmp(run->spec[i].method->name, "full"))
             continue;
-        for (int j = 0; j < i; j++)
-            same += run->spec[j].method == run->spec[i].method;
         if (run->spec[i].policy.score == KVT_SCORE_RANDOM) {
             run->spec[i].policy.seed += o->seed;
             kvt_spec_canonical(&run->spec[i]);
         }
+        method_name(method, run, i);
         for (int j = 0; j < run->n_budgets; j++) {
             int b = run->n_branches++;
-            branch_name(run->name[b], &run->spec[i], same, &run->budget[j]);
+            struct kvt_branch_opts *to = &run->branch[b];
+            snprintf(run->name[b], sizeof run->name[b], "%.22s %s%.22s", method, match >= 0 && i != match ? "~ " : "",
+                     kvtrace_budget_text(&run->budget[j], budget));
             for (int k = 0; k < b; k++)
                 if (!strcmp(run->name[k], run->name[b]))
                     return kvt_fail(err, KVT_EUSAGE, "--keep: '%s' is asked for twice", run->name[b]);
-            run->branch[b] = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = run->budget[j] };
+            snprintf(run->asked[b], sizeof run->asked[b], "%s", budget);
+            *to = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = run->budget[j] };
+            if (match >= 0 && i != match)
+                to->budget = (struct kvt_budget){ .kind = KVT_BUDGET_MATCH, .match = 1 + before * run->n_budgets + j };
         }
     }
+    for (int b = 0; b < run->n_branches; b++)
+        if (run->branch[b].budget.kind == KVT_BUDGET_MATCH)
+            snprintf(run->asked[b], sizeof run->asked[b], "as %s", run->name[run->branch[b].budget.match - 1]);
     return 0;
 }
 
@@ -170,7 +212,7 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     const struct kvtrace_options *o = &run->o;
     if (!o->model)
         return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
-    if (o->keep_given + o->remove_given + o->tokens_given && !o->methods)
+    if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods)
         return kvt_fail(err, KVT_EUSAGE, "a budget without --method: name the methods that it is for");
     int rc = make_branches(run, err);
     if (!rc)
@@ -214,6 +256,7 @@ void kvtrace_teardown(struct kvtrace_run *run)
     free(run->budget);
     free(run->branch);
     free(run->name);
+    free(run->asked);
     free(run->shot);
     free(run->span);
     free(run->layer_mask);

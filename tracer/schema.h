@@ -221,7 +221,8 @@ enum kvt_dataset {
     X(BRANCH, asked_keep, F64, "share to keep; NaN: asked in tokens")                                                    \
     X(BRANCH, asked_tok, I64, "tokens of the context to keep")                                                           \
     X(BRANCH, schedule, STR, "prefill: evicts at prefill's end; step: after each token")                                 \
-    X(BRANCH, renumbered, I64, "1: positions are counted inside the cache")
+    X(BRANCH, renumbered, I64, "1: positions are counted inside the cache")                                              \
+    X(BRANCH, asked, STR, "the budget as asked: \"25%\", \"256 tok\", \"768 tok/layer\", \"4000000 B\" or \"as \" and a branch")
 
 /* Every dataset and dimension also carries `units` and `long_name`; full/attention also `scale_factor`. */
 

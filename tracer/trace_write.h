@@ -21,6 +21,7 @@ struct kvt_plan_branch {
     int asked_tok;             /* tokens of the context asked for */
     const char *schedule;      /* "prefill" or "step" */
     bool renumber;
+    const char *asked;         /* the budget in words: "25%", "256 tok", "as shotkv 10%" */
 };
 
 /* Everything known before the run. Strings are copied; arrays too. */

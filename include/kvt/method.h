@@ -134,12 +134,18 @@ struct kvt_spec {
     char canonical[KVT_CANONICAL]; /* "snapkv@1[w=32,pool=max7,group=mean]" */
 };
 
-/* A budget as asked. */
-enum kvt_budget_kind { KVT_BUDGET_KEEP, KVT_BUDGET_TOKENS };
+/* A budget as asked: a share of the context, tokens or bytes of each kv head, of each layer or in all, or what another
+ * branch really kept in each layer. */
+enum kvt_budget_kind { KVT_BUDGET_KEEP, KVT_BUDGET_TOKENS, KVT_BUDGET_BYTES, KVT_BUDGET_MATCH };
+enum kvt_budget_of { KVT_OF_HEAD, KVT_OF_LAYER, KVT_OF_ALL };
 struct kvt_budget {
     enum kvt_budget_kind kind;
-    int64_t keep_ppm;          /* share kept in millionths: exact for what people type (12.5% = 125000) */
-    int tokens;
+    int64_t keep_ppm;          /* KEEP: share kept in millionths: exact for what people type (12.5% = 125000) */
+    int tokens;                /* TOKENS: of each kv head */
+    enum kvt_budget_of of;     /* whose `amount` it is */
+    int64_t amount;            /* TOKENS of a layer or in all, BYTES: as asked */
+    int spare;                 /* slots of each layer, or in all, that kvt_budget_resolve couldn't give to all heads alike */
+    int match;                 /* MATCH: the branch, 1 for the first beside full */
 };
 
 /* The registry: methods in the order of the documentation. */
@@ -155,11 +161,32 @@ int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, str
 
 /* "25%", "0.25", "12.5%" (share kept; remove: share removed) -> ppm. EUSAGE outside (0, 100 %]. */
 int kvt_budget_parse(struct kvt_budget *out, const char *text, bool remove, struct kvt_err *err);
-/* Tokens of n under a budget: floor of the share in integer arithmetic, at least 1, at most n. Inline: the engine
- * doesn't link the methods. */
+/* "256", "768/layer", "46080/all" (tokens of each kv head, of a layer, in all); with bytes "4MB", "100kB/layer", "2MiB/all",
+ * K and V together, in all where nothing is said. EUSAGE. */
+int kvt_budget_parse_amount(struct kvt_budget *out, const char *text, bool bytes, struct kvt_err *err);
+
+/* Tokens and bytes of layers or in all become tokens of each kv head and a few spare slots: EUSAGE below one each.
+ * slot_bytes: K and V of a slot. Inline, as the next one: the engine doesn't link the methods. */
+static inline int kvt_budget_resolve(struct kvt_budget *b, int L, int G, int64_t slot_bytes, struct kvt_err *err)
+{
+    if ((b->kind != KVT_BUDGET_TOKENS && b->kind != KVT_BUDGET_BYTES) || (b->kind == KVT_BUDGET_TOKENS && b->of == KVT_OF_HEAD))
+        return 0;
+    int64_t cells = b->of == KVT_OF_HEAD ? 1 : b->of == KVT_OF_LAYER ? G : (int64_t)L * G;
+    int64_t unit = b->kind == KVT_BUDGET_BYTES ? slot_bytes : 1, slots = b->amount / unit;
+    if (slots < cells)
+        return kvt_fail(err, KVT_EUSAGE, "a budget of %lld %s is below one token of each kv head; ask for %lld or more", (long long)b->amount,
+                        b->kind == KVT_BUDGET_BYTES ? "bytes" : "tokens", (long long)(cells * unit));
+    b->kind = KVT_BUDGET_TOKENS;
+    b->tokens = slots / cells > 1 << 30 ? 1 << 30 : (int)(slots / cells);
+    b->spare = (int)(slots % cells);
+    return 0;
+}
+
+/* Tokens of n under a budget: floor of the share in integer arithmetic, at least 1, at most n. Of one that follows
+ * another branch nothing is known but that. */
 static inline int kvt_budget_tokens(const struct kvt_budget *b, int n)
 {
-    int64_t tok = b->kind == KVT_BUDGET_TOKENS ? b->tokens : (int64_t)n * b->keep_ppm / 1000000;
+    int64_t tok = b->kind == KVT_BUDGET_TOKENS ? b->tokens : b->kind == KVT_BUDGET_KEEP ? (int64_t)n * b->keep_ppm / 1000000 : n;
     return tok < 1 ? 1 : tok > n ? n : (int)tok;
 }
 

@@ -125,7 +125,8 @@ static int run(const struct kvt_model *m, const struct kvt_ops *ops, const struc
     int rc = d.score && d.threshold ? 0 : KVT_ENOMEM;
     for (int i = 0; i < v->n_sets && !rc; i++) {
         branch[i].name = v->set[i].name;
-        branch[i].budget = (struct kvt_budget){ v->set[i].tokens < 0 ? KVT_BUDGET_KEEP : KVT_BUDGET_TOKENS, v->set[i].keep_ppm, v->set[i].tokens };
+        branch[i].budget = (struct kvt_budget){ .kind = v->set[i].tokens < 0 ? KVT_BUDGET_KEEP : KVT_BUDGET_TOKENS,
+                                                   .keep_ppm = v->set[i].keep_ppm, .tokens = v->set[i].tokens };
         rc = kvt_spec_parse(&branch[i].spec, v->set[i].spec, strlen(v->set[i].spec), &err);
     }
     struct kvt_session_opts o = { .ops = ops, .compute = KVT_COMPUTE_F32, .kv_type = KVT_F32, .protocol = KVT_PROTOCOL_LITERATURE,

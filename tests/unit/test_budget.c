@@ -29,6 +29,41 @@ Test(budget, shares_are_exact)
     cr_assert_eq(ppm(" 10% ", false), 100000);
 }
 
+/* Tokens and bytes of heads, layers or in all. Would catch: a remainder lost, bytes of K without V. */
+Test(budget, amounts)
+{
+    static const struct {
+        const char *text;
+        bool bytes;
+        int tokens, spare; /* of 30 layers of 3 kv heads, 256 bytes a slot */
+    } c[] = {
+        {"256", false, 256, 0}, {"768/layer", false, 256, 0}, {"770/layer", false, 256, 2}, {"23040/all", false, 256, 0},
+        {"23129/all", false, 256, 89}, {"4MB", true, 173, 55}, {"256kB/layer", true, 333, 1}, {"1KiB/head", true, 4, 0},
+        {"2.5kB/head", true, 9, 0}, {" 1000 /head", true, 3, 0},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct kvt_budget b;
+        struct kvt_err err = {0};
+        cr_assert_eq(kvt_budget_parse_amount(&b, c[i].text, c[i].bytes, &err), 0, "%s", err.text);
+        cr_assert_eq(kvt_budget_resolve(&b, 30, 3, 256, &err), 0, "%s", err.text);
+        cr_assert(b.kind == KVT_BUDGET_TOKENS && b.tokens == c[i].tokens && b.spare == c[i].spare, "%s: %d and %d", c[i].text,
+                  b.tokens, b.spare);
+    }
+    static const char *const bad[] = {"", "0", "-3", "x", "2.5", "5/head s", "5/", "5/cell", "5MB", "5e3", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct kvt_budget b;
+        struct kvt_err err = {0};
+        cr_assert_eq(kvt_budget_parse_amount(&b, bad[i], false, &err), KVT_EUSAGE, "'%s' was accepted", bad[i]);
+        cr_assert(strstr(err.text, "768/layer"), "%s", err.text);
+    }
+    struct kvt_budget b;
+    struct kvt_err err = {0};
+    cr_assert_eq(kvt_budget_parse_amount(&b, "20kB", true, &err), 0);
+    cr_assert_eq(kvt_budget_resolve(&b, 30, 3, 256, &err), KVT_EUSAGE); /* 23,040 bytes are one slot each */
+    cr_assert(strstr(err.text, "23040"), "%s", err.text);
+    cr_assert_eq(kvt_budget_parse_amount(&b, "5mb", true, &err), KVT_EUSAGE);
+}
+
 Test(budget, bad_shares)
 {
     static const char *const keep[] = {"0", "0%", "101%", "1.01", "25",  "-5%",      "",
