@@ -13,7 +13,8 @@ int kvt_shape_from_gguf(struct kvt_shape *s, const struct kvt_gguf *g, struct kv
  * vocab_size here, which the embedding's rows must equal. */
 int kvt_shape_from_config(struct kvt_shape *s, const cJSON *config, const char *path, struct kvt_err *err);
 
-/* Both end here: dimensions that don't go together are refused; D, G and the scale of attention get their defaults. */
-int kvt_shape_check(struct kvt_shape *s, const char *path, struct kvt_err *err);
+/* Both end here: dimensions that don't go together and numbers out of range are refused; what the file left open gets its
+ * default. */
+int kvt_shape_check(struct kvt_shape *s, const struct kvt_family *f, const char *path, struct kvt_err *err);
 
 #endif

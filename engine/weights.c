@@ -247,9 +247,6 @@ static int check_all_used(const struct binder *b, const struct kvt_shape *s)
         struct kvt_bytes name = b->ts->tensor[i].name;
         if (b->used[i] || may_be_left(b, s, name))
             continue;
-        if (kvt_bytes_equal(name, "rope_freqs.weight"))
-            return kvt_fail(b->err, KVT_EUNSUP, "%s: the model scales its rope frequencies (tensor 'rope_freqs.weight', as "
-                            "Llama 3.1 does), which this version doesn't support", b->path);
         return kvt_fail(b->err, KVT_EUNSUP, "%s: tensor '%.*s' has no place in the architecture %s with %d layers as this version "
                         "knows it", b->path, kvt_bytes_shown(name), name.p, s->arch, s->L);
     }

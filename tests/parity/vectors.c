@@ -90,6 +90,23 @@ bool logits_vector_read(struct logits_vector *v, const char *path)
     return c.ok ? true : broken(path, &v->file);
 }
 
+bool family_vector_read(struct family_vector *v, const char *path)
+{
+    memset(v, 0, sizeof *v);
+    struct cursor c = start(&v->file, path, "KVTFAM1\n");
+    v->n = take_i32(&c), v->V = take_i32(&c), v->L = take_i32(&c), v->H = take_i32(&c), v->n_greedy = take_i32(&c);
+    if (!c.ok || v->n < 2 || v->n > 4096 || v->V < 1 || v->V > 4096 || v->L < 1 || v->L > 64 || v->H < 1 || v->H > 64 || v->n_greedy < 1 ||
+        v->n_greedy > 4096)
+        return broken(path, &v->file);
+    size_t n = (size_t)v->n, g = (size_t)v->n_greedy;
+    v->id = take(&c, n * 4);
+    v->greedy = take(&c, g * 4);
+    v->margin = take(&c, g * 4);
+    v->logprob = take(&c, n * (size_t)v->V * 4);
+    v->mass = take(&c, n * (size_t)(v->L * v->H) * 4);
+    return c.ok ? true : broken(path, &v->file);
+}
+
 bool kept_vector_read(struct kept_vector *v, const char *path)
 {
     memset(v, 0, sizeof *v);

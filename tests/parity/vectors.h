@@ -46,7 +46,17 @@ struct kept_vector {
     struct kept_set set[32];
 };
 
+struct family_vector {       /* a tiny model of a family: every token at every position */
+    void *file;
+    int n, V, L, H, n_greedy;
+    const int32_t *id, *greedy;
+    const float *margin;     /* (n_greedy) */
+    const float *logprob;    /* (n, V) natural logarithms */
+    const float *mass;       /* (L, H, n) sums over rows */
+};
+
 /* false: not such a file (a line about it on stderr). */
+bool family_vector_read(struct family_vector *v, const char *path);
 bool logits_vector_read(struct logits_vector *v, const char *path);
 bool kept_vector_read(struct kept_vector *v, const char *path);
 

@@ -190,11 +190,14 @@ Test(gguf, damaged_tensors)
 Test(gguf, unknown_arithmetic)
 {
     const struct { struct kvt_mkmodel_opts o; const char *says; } cases[] = {
-        {{.rope_scaling = "yarn", .rope_factor = 1}, "rope scaling 'yarn'"},
-        {{.rope_scaling = "linear", .rope_factor = 4}, "rope scaling 'linear' with factor 4"},
-        {{.rope_freqs = true}, "rope_freqs.weight"},
+        {{.rope_scaling = "mrope", .rope_factor = 1}, "rope scaling 'mrope' is not supported"},
+        {{.rope_scaling = "linear", .rope_factor = 4, .rope_freqs = true}, "rope scaling beside the tensor 'rope_freqs.weight'"},
         {{.experts = 8}, "a mixture of 8 experts"},
-        {{.sliding_window = 512}, "a sliding window of 512 tokens"},
+        {{.qwen2 = true, .sliding_window = 512}, "a sliding window of 512 tokens without a word on which layers have it"},
+        {{.rope_scaling = "yarn", .rope_factor = 4}, NULL},
+        {{.rope_scaling = "linear", .rope_factor = 4}, NULL},
+        {{.rope_freqs = true}, NULL},
+        {{.sliding_window = 512}, NULL},
         {{.rope_scaling = "linear", .rope_factor = 1}, NULL},
         {{.rope_scaling = "none", .rope_factor = 8}, NULL},
         {{.sliding_window = 2048}, NULL}, /* the whole context */
