@@ -255,6 +255,31 @@ Test(evict, shotkv_decode_after_a_block)
     }
 }
 
+/* Ada-KV's numbers of methods.md 0.6: 100 slots a head beside the window, 250, 100, 40 and 10 of the layer's best 400 in its four
+ * heads, a fifth of each budget its own: 220, 100, 52 and 28. Would catch: the share on the wrong part, the window counted in. */
+Test(evict, adakv_head_budgets)
+{
+    static const int won[4] = {250, 100, 40, 10}, want[4] = {220, 100, 52, 28}, w = 1;
+    static const char *const rule[] = {"adakv[w=1,pool=none,alpha=20%]", "adakv[w=1,pool=none,alpha=20%,head_rule=official]"};
+    enum { N = 301 };
+    static float score[4][N];
+    for (int h = 0; h < 4; h++)
+        for (int j = 0; j < N; j++)
+            score[h][j] = (float)(j < won[h] ? 2 : 1) - (float)j / (2 * N);
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 1, 4, 4, N, N, 0, 3, &w, 1);
+        rig_scores(&r, 1, score[0]);
+        for (int i = 0; i < 2; i++) {
+            struct kvt_evictor *e = rig_evict(&r, 1 + i, rule[i], rig_tokens(101));
+            for (int h = 0; h < 4; h++)
+                cr_assert_eq(r.kept_tok[h], want[h] + 1, "%s: head %d keeps %d", rule[i], h, r.kept_tok[h]);
+            kvt_evictor_close(&e);
+        }
+        rig_close(&r);
+    }
+}
+
 /* Equal scores: the earlier position stays. Would catch: an unstable selection. */
 Test(evict, ties_go_to_the_earlier_position)
 {

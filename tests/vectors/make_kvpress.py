@@ -168,7 +168,7 @@ def tova(w):
     for L, H, G, D, n in SHAPES:
         for r in RATIOS:
             seed += 1
-            put(w, f"TOVAPress: r {r}", TOVAPress(r), Tensors(seed, L, H, G, D, n), "my[score=last,heads=shared,protect=recent1]")
+            put(w, f"TOVAPress: r {r}", TOVAPress(r), Tensors(seed, L, H, G, D, n), "tova[schedule=prefill,recent=1]")
 
 
 def norms(w):
@@ -193,7 +193,7 @@ def adakv(w):
                 win = (16, 8, 5)[i]
                 t = Tensors(seed, L, H, G, D, n)
                 put(w, f"AdaKVPress: SnapKVPress w {win} alpha {alpha:g} r {r}", AdaKVPress(SnapKVPress(r, win, 5), alpha), t,
-                    f"my[score=wmass,w={win},pool=avg5,alloc=head,head_rule=safeguard,alpha={alpha:g},protect=window]",
+                    f"adakv[w={win},pool=avg5,order=pool-first,head_rule=safeguard,alpha={alpha:g}]",
                     f"tokens {max(1, int(n * (1 - r)))}")
 
 

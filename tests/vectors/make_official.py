@@ -248,7 +248,7 @@ def tova(w, root):
             c.value_cache[0] = torch.cat([c.value_cache[0], t.v[l][None, :, pos:pos + 1]], 2)
             c.reduce(0, torch.stack(rows)[None, :, None])
             return cells(c.key_cache[0], c.value_cache[0], t, l)
-        decode(w, f"TOVA: C {C}", t, "my[score=last,heads=shared,schedule=step]", f"tokens {C}", start, step)
+        decode(w, f"TOVA: C {C}", t, "tova", f"tokens {C}", start, step)
 
 
 def adaptive(t, make, base, alpha, win):
@@ -288,8 +288,7 @@ def adakv_heads(w, root):
             for alpha in (0.0, 0.2, 0.5, 1.0):
                 seed += 1
                 win, base = 4, C - 4
-                spec = (f"my[score=wmass,w={win},pool=max7,group={agg or 'mean'},order=group-first,alloc=head,head_rule={{}},alpha={alpha:g},"
-                        "protect=window]")
+                spec = f"adakv[w={win},pool=max7,group={agg or 'mean'},head_rule={{}},alpha={alpha:g}]"
                 t = Tensors(seed, 2, H, G, 8, n)
                 for name, make in (("AdaKV", lambda l: ada.AdaptiveSnapKVCluster(
                         win, 7, "maxpool", C, alpha, 0, False, layer_idx=l, num_hidden_layers=2, gqa_support=agg is not None,

@@ -218,7 +218,37 @@ def treekv(w):
                 if s in kept:
                     kept[s] += [list(h) for h in d.held]
         w.case(f"TreeKV paper: c {c} sinks {sinks} recent {newest}", t,
-               f"my[score=mass,norm=visible,leaves=contest,schedule=step,protect=sink{sinks}+recent{newest}]", f"tokens {c + sinks + newest}", kept)
+               f"treekv[sinks={sinks},recent={newest}]", f"tokens {c + sinks + newest}", kept)
+
+
+def treekv_prefill(w):
+    """TreeKV's prompt: blocks of b come one after the other, a block is worth the mean of its tokens' scores, and the same
+    cycle over them in one pass. In the paper the last block is the observation window: its rows score the others, and it
+    stays; `treekv` scores by the mean over all rows that see a token, as in its steps, and has no window."""
+    for seed, H, G, n, b, blocks, window in ((311, 4, 4, 96, 8, 5, True), (312, 6, 2, 133, 7, 6, True), (313, 8, 1, 208, 16, 4, True),
+                                             (314, 4, 2, 99, 8, 5, False), (315, 9, 3, 64, 16, 2, False), (316, 2, 1, 61, 1, 20, False)):
+        t = Tensors(seed, 2, H, G, 8, n)
+        kept = []
+        for l in range(2):
+            m = mass(t, l, b if window else None)
+            for s in group_of(t, m if window else [[x / (n - j) for j, x in enumerate(r)] for r in m], "mean"):
+                end = n - b if window else n
+                cut = [(a, min(a + b, end)) for a in range(0, end, b)]
+                score = [sum(s[x:y]) / (y - x) for x, y in cut]
+                held, idx = [], 1
+                for i in range(len(cut)):
+                    held.append(i)
+                    if len(held) > blocks:
+                        x, y = held[idx - 1], held[idx]
+                        assert abs(score[x] - score[y]) > TIE * score[x], (seed, "too close to call")
+                        held.remove(x if score[x] < score[y] else y)
+                        idx = idx % blocks + 1
+                kept.append([j for i in held for j in range(*cut[i])] + list(range(end, n)))
+        if window:
+            spec, name = f"my[score=wmass,w={b},unit=chunk,chunk={b},leaves=contest,protect=window]", "window of the last"
+        else:
+            spec, name = f"treekv[chunk={b},sinks=0,recent=0,schedule=prefill]", "all rows"
+        w.case(f"TreeKV paper, prompt: blocks of {b}, {blocks} stay, {name}", t, spec, f"tokens {blocks * b + (b if window else 0)}", kept)
 
 
 def chunkkv_reuse(w):
@@ -272,7 +302,7 @@ def shotkv_exact(w):
                f"keep {ppm}", kept, shots=eight)
 
 
-READY = (h2o, h2o_squared, chunkkv, chunkkv_reuse, shotkv, shotkv_exact, treekv)
+READY = (h2o, h2o_squared, chunkkv, chunkkv_reuse, shotkv, shotkv_exact, treekv, treekv_prefill)
 
 
 def main():
