@@ -35,7 +35,6 @@ static void need_square(const struct kvt_policy *p, int window, struct kvt_needs
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
 {
     const struct kvt_policy *p = &spec->policy;
-    needs->wov |= p->critical_ppm > 0;
     switch (p->score) {
     case KVT_SCORE_MASS: needs->mass = true; break;
     case KVT_SCORE_LAST: needs->last = true; break;
@@ -404,7 +403,7 @@ static int choose(struct kvt_evictor *e, struct kvt_evict_work *w, const struct 
     if (!rc)
         rc = kvt_evict_allocate(e, w);
     if (!rc)
-        rc = kvt_evict_select(e, w, raw);
+        rc = kvt_evict_select(e, w);
     if (!rc)
         rc = e->env->ops->read(e->env->dev, w->h_n_kept, w->n_kept, cells * sizeof(int32_t));
     if (!rc)

@@ -27,6 +27,7 @@ struct kvt_evict_env {
     /* kinds of text inside the context: kind (enum kvt_span_kind), first token, end; host, (n_spans, 3) */
     const int32_t *span;
     int n_spans;
+    const struct kvt_mat *wo;  /* (L) output projections, (E, H D) in backend memory; NULL where no spec has a second stage */
 };
 
 /* One squared reduction: rows of the last `window` (0: all) at least `distance` after the slot. */
@@ -52,7 +53,6 @@ struct kvt_prefill_scores {
     const float *keydiff;      /* (L, G, ld) minus the cosine with the mean of the unit keys */
     const float *lagkv;        /* (L, G, ld) by partitions of policy.lag */
     const float *expected;     /* (L, G, ld) */
-    const float *wov;          /* (L, G, ld) ||W_O v||_1, mean over the group */
     const float *given;        /* (L, G, ld) KVT_SCORE_KVZIP, FILE, ORACLE: this branch's own, set by who made it */
 };
 
@@ -63,7 +63,7 @@ struct kvt_needs {
     int window[KVT_MAX_WINDOWS];
     int n_squares;
     struct kvt_square square[KVT_MAX_WINDOWS];
-    bool max, later, knorm, keydiff, lagkv, expected, wov, given;
+    bool max, later, knorm, keydiff, lagkv, expected, given;
 };
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);
 

@@ -145,7 +145,28 @@ static int select_units(struct kvt_evictor *e, struct kvt_evict_work *w)
     return rc || p->leaver != KVT_LEAVES_CONTEST ? rc : kvt_evict_no_threshold(e, w);
 }
 
-int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
+/* The second stage's scores of a layer: by the norms of what the slots add to the layer's output. The 1e-4 is added to a mean
+ * over rows; where ours is their sum, it counts as often. */
+static int weigh_layer(struct kvt_evictor *e, struct kvt_evict_work *w, int layer)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    const struct kvt_policy *p = &e->spec.policy;
+    int R = w->R, G = e->env->G;
+    float rows = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS ? (float)p->window
+               : (p->score == KVT_SCORE_MASS && !p->visible_mean) || p->score == KVT_SCORE_SQMASS ? (float)e->env->n_prompt : 1;
+    struct kvt_out_norms_args norms = {.at = {e->env->cache, e->branch, layer, w->n}, .w = e->env->wo[layer], .H = e->env->H,
+                                       .out = w->grp[0], .ld = w->ld};
+    struct kvt_combine_args mean = {.in = w->grp[0], .out = w->sum, .R = G, .ld = w->ld, .n = w->n,
+                                    .scale = 1.0f / (float)G, .sum_rows = true};
+    struct kvt_weigh_args a = {.in = w->score + kvt_evict_at(w, layer, 0), .by = R < G ? w->sum : w->grp[0],
+                               .out = w->second + kvt_evict_at(w, layer, 0), .R = R, .ld = w->ld, .n = w->n, .eps = 1e-4f * rows};
+    int rc = ops->out_norms(e->env->dev, &norms);
+    if (!rc && R < G)
+        rc = ops->combine(e->env->dev, &mean);
+    return rc ? rc : ops->weigh(e->env->dev, &a);
+}
+
+int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
     if (w->S)
@@ -158,17 +179,8 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const stru
         snprintf(w->note, sizeof w->note, "%d tokens are fewer than one chunk of %d: single tokens were chosen",
                  w->fence, p->chunk_tok);
     }
-    int rc = 0, R = w->R, G = e->env->G;
-    for (int l = 0; !rc && p->critical_ppm > 0 && p->leaver != KVT_LEAVES_CONTEST && l < e->env->L; l++) {
-        const float *by = raw->wov + (size_t)l * (size_t)G * (size_t)raw->ld;
-        struct kvt_combine_args sum = {.in = by, .out = w->sum, .R = G, .ld = w->ld, .n = w->n, .scale = 1.0f / (float)G,
-                                       .sum_rows = true};
-        if (R < G)
-            rc = e->env->ops->combine(e->env->dev, &sum);
-        struct kvt_weigh_args a = {.in = w->score + kvt_evict_at(w, l, 0), .by = R < G ? w->sum : by,
-                                   .out = w->second + kvt_evict_at(w, l, 0), .R = R, .ld = w->ld, .n = w->n, .eps = 1e-4f};
-        if (!rc)
-            rc = e->env->ops->weigh(e->env->dev, &a);
-    }
+    int rc = 0;
+    for (int l = 0; !rc && p->critical_ppm > 0 && l < e->env->L; l++)
+        rc = weigh_layer(e, w, l);
     return rc ? rc : select_slots(e, w);
 }

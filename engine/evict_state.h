@@ -117,7 +117,7 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w);
 /* From the layers' tokens and the scores to the budget of every cell, w->budget; protects on the way. */
 int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w);
 /* Selects the kept slots of all layers: fills w->kept, n_kept, reason, threshold and, for units, w->unit. */
-int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
+int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w);
 
 /* Where neighbours compare (TreeKV): who stays of a layer's slots, or units, as 1 and 0 in w->second. max_units: in, units that
  * stay beside the wholly protected ones; out, with them. Such a choice has no threshold. */

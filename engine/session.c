@@ -206,7 +206,8 @@ static int copy_inputs(struct kvt_session *s)
     s->token = kvt_calloc((size_t)o->n_prompt, sizeof *s->token);
     s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
     s->span = kvt_calloc((size_t)o->n_spans * 3, sizeof *s->span);
-    if (!s->token || !s->shot || !s->span)
+    s->wo = kvt_calloc((size_t)s->shape->L, sizeof *s->wo);
+    if (!s->token || !s->shot || !s->span || !s->wo)
         return KVT_ENOMEM;
     memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
     s->o.token = s->token;
@@ -293,6 +294,9 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G;
     s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
+    for (int l = 0; l < shape->L; l++)
+        s->wo[l] = s->forward.layer[l].o;
+    s->env.wo = s->wo;
     rc = open_branches(s, err);
     if (rc)
         return rc;
@@ -353,7 +357,7 @@ void kvt_session_close(struct kvt_session **session)
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->token, s->shot, s->span, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->token, s->shot, s->span, s->wo, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

@@ -52,7 +52,7 @@ static const struct kvt_option options[] = {
     SOON("ahead", KIND_INT, ahead, 1, MOST_TOK, "future positions, 1 or more"),
     SOON("vnorm", KIND_BOOL, vnorm, 0, 0, "0 or 1"),
     SOON("repeat", KIND_INT, repeat, 1, MOST_TOK, "tokens repeated at a time, 1 or more"),
-    SOON("critical", KIND_PPM, critical_ppm, 0, 0, "share of the budget chosen by the score alone, 0 for no second stage"),
+    ODD("critical", KIND_PPM, critical_ppm, "share of the budget chosen by the score alone, 0 for no second stage"),
     SOON("path", KIND_PATH, path, 0, 0, "a file"),
     CHOICE("heads", heads, "each or shared", {"each", KVT_HEADS_EACH, false}, {"shared", KVT_HEADS_SHARED, false}),
     CHOICE("unit", unit, "token, chunk, page, shot or sentence",

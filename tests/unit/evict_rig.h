@@ -27,6 +27,8 @@ struct rig {
     float *row;                /* (H, max_slots) backend */
     int32_t *pos;              /* (G, max_slots) backend */
     float *kv;                 /* (max_slots, G, D) backend */
+    float *wo;                 /* (H D, H D) backend, one for all layers */
+    struct kvt_mat *mat;       /* (L) */
     /* what the probe saw, of the last prefill */
     int decision_R, n_decisions;
     float *decided;            /* (L, G, n_context) */
@@ -128,6 +130,16 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
     r->budget_tok = calloc(cells, sizeof(int32_t));
     r->kept_tok = calloc(cells, sizeof(int32_t));
     r->lost = calloc(RIG_EVENTS, sizeof *r->lost);
+    size_t wide = (size_t)H * RIG_D;
+    float *w = calloc(wide * wide, sizeof *w);
+    r->wo = ops->alloc(r->dev, wide * wide * sizeof *w);
+    r->mat = calloc((size_t)L, sizeof *r->mat);
+    for (size_t i = 0; i < wide * wide; i++)
+        w[i] = (float)(i * 7 % 13) - 6;
+    cr_assert_eq(ops->write(r->dev, r->wo, w, wide * wide * sizeof *w), 0);
+    free(w);
+    for (int l = 0; l < L; l++)
+        r->mat[l] = (struct kvt_mat){.data = r->wo, .type = KVT_F32, .n = (int)wide, .k = (int)wide};
     r->probe = (struct kvt_probe){r, rig_wants, rig_see};
     r->env = (struct kvt_evict_env){.ops = ops,
                                     .dev = r->dev,
@@ -138,7 +150,8 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
                                     .max_slots = slots,
                                     .probe = &r->probe,
                                     .n_prompt = n_prompt,
-                                    .n_context = n_context};
+                                    .n_context = n_context,
+                                    .wo = r->mat};
     r->raw = (struct kvt_prefill_scores){.ld = n_prompt, .mass = r->score, .n_windows = n_windows};
     for (int i = 0; i < n_windows; i++) {
         r->raw.window[i] = window[i];
@@ -156,6 +169,8 @@ static inline void rig_close(struct rig *r)
     r->ops->free(r->dev, r->row);
     r->ops->free(r->dev, r->pos);
     r->ops->free(r->dev, r->kv);
+    r->ops->free(r->dev, r->wo);
+    free(r->mat);
     r->ops->close(&r->dev);
     free(r->decided);
     free(r->threshold);

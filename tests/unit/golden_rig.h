@@ -14,7 +14,7 @@
 #include "engine/evict.h"
 #include "engine/observe.h"
 
-enum { GOLDEN_LINE = 4096, GOLDEN_SHOTS = 16, GOLDEN_Q = 0, GOLDEN_K, GOLDEN_V };
+enum { GOLDEN_LINE = 4096, GOLDEN_SHOTS = 16, GOLDEN_LAYERS = 40, GOLDEN_Q = 0, GOLDEN_K, GOLDEN_V, GOLDEN_WO };
 
 struct golden {
     char name[128], spec[160], kind[16];
@@ -123,6 +123,7 @@ struct golden_rig {
     int32_t *pos;              /* (G, slots) backend */
     float *host;
     int32_t *at;               /* branch and position of each row, host */
+    struct kvt_mat wo[GOLDEN_LAYERS]; /* (H D, H D), where a second stage asks */
 };
 
 static inline void golden_fill(struct golden_rig *r, float *to, int tensor, int layer, int from, int T)
@@ -175,6 +176,21 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
     r->at = calloc(2 * n, sizeof *r->at);
     r->env = (struct kvt_evict_env){.ops = ops, .dev = r->dev, .cache = r->cache, .L = c->L, .H = c->H, .G = c->G,
                                     .max_slots = slots, .n_prompt = c->n, .n_context = c->n, .shot = c->shot, .n_shots = c->n_shots};
+    cr_assert_leq(c->L, GOLDEN_LAYERS);
+    for (int l = 0; spec->policy.critical_ppm && l < c->L; l++) {
+        float *w = ops->alloc(r->dev, H * D * H * D * sizeof *w), *x = calloc(H * D * H * D, sizeof *x);
+        for (uint64_t i = 0; i < H * D * H * D; i++) {
+            uint64_t word = golden_word(c, GOLDEN_WO, l, i);
+            int sum = -131070;
+            for (int p = 0; p < 64; p += 16)
+                sum += (int)(word >> p & 0xffff);
+            x[i] = (float)sum * 0x1p-15f;
+        }
+        cr_assert_eq(ops->write(r->dev, w, x, H * D * H * D * sizeof *w), 0);
+        free(x);
+        r->wo[l] = (struct kvt_mat){.data = w, .type = KVT_F32, .n = (int)(H * D), .k = (int)(H * D)};
+    }
+    r->env.wo = r->wo;
     struct kvt_needs needs = {0};
     kvt_spec_needs(spec, &needs);
     cr_assert_eq(kvt_evict_check(spec, &c->budget, c->n, c->n, c->n_shots, &err), 0, "%s: %s", c->name, err.text);
@@ -194,6 +210,8 @@ static inline void golden_close(struct golden_rig *r)
     void *own[] = {r->k, r->v, r->q, r->out, r->row, r->pos};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         r->ops->free(r->dev, own[i]);
+    for (int l = 0; l < r->c->L; l++)
+        r->ops->free(r->dev, (void *)r->wo[l].data);
     r->ops->close(&r->dev);
     free(r->host);
     free(r->at);

@@ -42,6 +42,9 @@ static const char *const specs[] = {
     "adakv[w=8,head_rule=official,alpha=0.5]",
     "adakv[w=8,head_rule=safeguard,pool=avg5]",
     "adakv[w=8,alloc=pyramid+head,alpha=0]",
+    "criticalkv[w=8]",
+    "criticalkv[w=8,critical=20%,heads=shared]",
+    "criticalkv[w=8,alloc=head]",
     "randomshot",
     "randomshot[seed=7,scope=all_layers,overflow=skip,force=1]",
     "shotkv[overflow=knapsack]",
@@ -160,7 +163,7 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                     p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
                 cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what,
                           j);
-                if (reason[j] == KVT_KEPT_SCORE && p->leaver == KVT_LEAVES_WORST)
+                if (reason[j] == KVT_KEPT_SCORE && !(p->critical_ppm && isnan(score[j])) && p->leaver == KVT_LEAVES_WORST)
                     cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j],
                               (double)threshold);
                 if (reason[j] == KVT_LEFT_SCORE && p->leaver == KVT_LEAVES_WORST)
