@@ -7,14 +7,13 @@
 
 #include "engine/tokenizer.h"
 
+static int digit(char c) { return c >= '0' && c <= '9' ? c - '0' : ((c | 0x20) - 'a' + 10) & 15; }
+
 /* In place; the digits' number is even. */
 static size_t from_hex(char *s, size_t n)
 {
-    for (size_t i = 0; i + 1 < n; i += 2) {
-        unsigned v = 0;
-        sscanf(s + i, "%2x", &v);
-        s[i / 2] = (char)v;
-    }
+    for (size_t i = 0; i + 1 < n; i += 2)
+        s[i / 2] = (char)(digit(s[i]) << 4 | digit(s[i + 1]));
     return n / 2;
 }
 

@@ -90,12 +90,18 @@ static size_t make_line(struct kvt_rng *rng, const struct fragments *f, char *ou
     return replace_invalid(raw, n, out);
 }
 
+static uint32_t hash(uint32_t h, int32_t v)
+{
+    for (int k = 0; k < 4; k++)
+        h = (h ^ ((uint32_t)v >> 8 * k & 255)) * 0x01000193u;
+    return h;
+}
+
 static uint32_t hash_ids(const struct kvt_tokens *t)
 {
     uint32_t h = 0x811c9dc5u;
     for (int i = 0; i < t->n; i++)
-        for (int k = 0; k < 4; k++)
-            h = (h ^ ((uint32_t)t->id[i] >> 8 * k & 255)) * 0x01000193u;
+        h = hash(h, t->id[i]);
     return h;
 }
 
@@ -115,12 +121,12 @@ static void check_ranges(const struct kvt_tokens *t, size_t bytes, const char *n
 static void compare(const struct kvt_tokens *t, char *want, const char *name, int line)
 {
     char *s;
-    unsigned long hash = strtoul(want, &s, 16);
+    unsigned long expected = strtoul(want, &s, 16);
     for (int i = 0; *s == ' ' && i < t->n; i++) {
         long id = strtol(s, &s, 10);
         cr_assert_eq(t->id[i], id, "%s line %d: token %d is %d, the library says %ld", name, line, i, t->id[i], id);
     }
-    cr_assert_eq(hash_ids(t) & 0xffffff, hash, "%s line %d: other ids than the library's", name, line);
+    cr_assert_eq(hash_ids(t) & 0xffffff, expected, "%s line %d: other ids than the library's", name, line);
 }
 
 static void compare_lines(const struct kvt_tokenizer *tok, const char *name)
@@ -198,4 +204,48 @@ ParameterizedTest(const struct name *p, vectors, gguf_scores)
     compare_lines(tok, p->text);
     kvt_tokenizer_close(&tok);
     kvt_gguf_close(&g);
+}
+
+static int hash_piece(void *arg, struct kvt_view v, struct kvt_err *err)
+{
+    uint32_t *h = arg;
+    (void)err;
+    *h = hash(*h, v.end);
+    return 0;
+}
+
+/* Every pre-tokenizer that GGUF files name, on blocks of 32 lines. Would catch: a wrong expression, or one that PCRE2 reads
+ * otherwise than Oniguruma. For a line: make.py --cuts NAME LINE */
+Test(vectors, cuts_of_gguf_names)
+{
+    struct fragments f;
+    char *want = malloc(4096), *text = malloc(MAX_LINE);
+    FILE *in = fopen(KVT_TEST_VECTORS "/tokenizers/cuts.txt", "rb");
+    int names_seen = 0;
+    read_fragments(&f);
+    cr_assert(in && want && text);
+    for (; fgets(want, 4096, in); names_seen++) {
+        struct kvt_pretokenizer *pre;
+        struct kvt_err err;
+        struct kvt_rng rng;
+        size_t name = strcspn(want, " ");
+        char *s = want + name;
+        cr_assert_eq(kvt_pretokenizer_open(&pre, want, name, "test", &err), 0, "%s", err.text);
+        kvt_rng_seed(&rng, 20);
+        for (int block = 0; block < N_LINES; block += 32) {
+            uint32_t h = 0x811c9dc5u;
+            for (int i = 0; i < 32; i++) {
+                size_t n = make_line(&rng, &f, text);
+                struct kvt_view v = {.p = text, .n = n, .end = (int32_t)n};
+                cr_assert_eq(kvt_pretokenize(pre, v, hash_piece, &h, &err), 0, "%s", err.text);
+            }
+            cr_assert_eq(h & 0xffffff, strtoul(s, &s, 16), "%.*s, lines %d to %d: cut otherwise", (int)name, want, block, block + 31);
+        }
+        kvt_pretokenizer_close(&pre);
+    }
+    cr_assert_eq(names_seen, 15);
+    fclose(in);
+    free(f.text);
+    free(want);
+    free(text);
 }

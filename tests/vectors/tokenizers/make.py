@@ -5,6 +5,7 @@
     make.py --ids NAME   writes NAME.ids anew from what is there
     make.py --line I     line I as hexadecimal digits, for bin/tokens
     make.py --show NAME I  the ids of line I by the library
+    make.py --cuts PRE I   where the pieces of line I end with a pre-tokenizer of GGUF files
 
 needs tokenizers 0.22, sentencepiece 0.2 and gguf. The vocabularies are of 500 to 1,000 tokens, trained on fragments.txt, the
 standard library's sources and this repository's prompts; normalizer, pre-tokenizer, post-processor, decoder and added tokens
@@ -12,7 +13,7 @@ are those of the published families, as far as a text of that size can tell them
 
 Lines are put together from fragments.txt by the generator of base/rng.c, so that the test makes the same ones in C; bytes
 that aren't UTF-8 become U+FFFD on both sides. NAME.ids: per line six hexadecimal digits, the low 24 bits of FNV-1a over the ids as 32-bit little
-endian; after every 128th a blank and the ids themselves."""
+endian; after every 128th a blank and the ids themselves. cuts.txt: per pre-tokenizer one such hash for every 32 lines."""
 import glob
 import json
 import os
@@ -289,7 +290,53 @@ def sentencepiece_gguf(name, prefix):
 GGUFS = {"spm-llama": True, "spm-gemma": False}
 
 
+# ---- cuts of GGUF's pre-tokenizers ----
+
+GPT2 = ENGLISH + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+HAN = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+CUTS = {  # llama.cpp's expressions, or those of the models' own tokenizer.json where it quotes them beside its own
+    "smollm": [r"\p{N}", GPT2], "gpt-2": [GPT2], "qwen2": [NEWER % r"\p{N}"], "llama-bpe": [NEWER % r"\p{N}{1,3}"],
+    "dbrx": [NEWER % r"\p{N}{1,3}"], "tekken": [CASED % ("", "", r"\p{N}")],
+    "qwen35": [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
+               r"|\s+(?!\S)|\s+"],
+    "gpt-4o": [CASED % (f"(?i:{ENGLISH})?", f"(?i:{ENGLISH})?", r"\p{N}{1,3}")],
+    "deepseek-llm": ["[\r\n]", rf"\s?[{LETTERS}]+", "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", HAN,
+                     r"\p{N}+"],
+    "deepseek-coder": ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN, r"\p{N}"],
+    "deepseek-v3": [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK],
+    "falcon": [r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
+    "bailingmoe": [r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"],
+    "seed-coder": [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"],
+    "default": [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+}
+
+
+def ends(name, text):
+    """The bytes at which the pieces of a text end."""
+    at = [0]
+    for c in text:
+        at.append(at[-1] + len(c.encode()))
+    return [at[end] for _, (_, end) in pre.Sequence([split(r) for r in CUTS[name]]).pre_tokenize_str(text)] if text else []
+
+
+def write_cuts():
+    with open(os.path.join(HERE, "cuts.txt"), "w") as out:
+        all_lines = lines()
+        for name in CUTS:
+            hashes = []
+            for i in range(0, N_LINES, 32):
+                hashes.append(f"{fnv([e for text in all_lines[i:i + 32] for e in ends(name, text)]):06x}")
+            out.write(name + " " + " ".join(hashes) + "\n")
+
+
 # ---- writing ----
+
+def fnv(numbers):
+    h = 0x811C9DC5
+    for byte in b"".join(t.to_bytes(4, "little") for t in numbers):
+        h = (h ^ byte) * 0x01000193 % 2**32
+    return h % 2**24
+
 
 def library(name):
     """text -> ids"""
@@ -315,10 +362,8 @@ def write_ids(name):
     encode = library(name)
     with open(os.path.join(HERE, name + ".ids"), "w") as out:
         for i, text in enumerate(lines()):
-            ids, h = encode(text), 0x811C9DC5
-            for byte in b"".join(t.to_bytes(4, "little") for t in ids):
-                h = (h ^ byte) * 0x01000193 % 2**32
-            out.write(f"{h % 2**24:06x}" + (" " + " ".join(map(str, ids)) if i % 128 == 0 else "") + "\n")
+            ids = encode(text)
+            out.write(f"{fnv(ids):06x}" + (" " + " ".join(map(str, ids)) if i % 128 == 0 else "") + "\n")
 
 
 def write(name):
@@ -339,11 +384,14 @@ def main():
         print(lines()[int(a[1])].encode().hex())
     elif a and a[0] == "--show":
         print(*library(a[1])(lines()[int(a[2])]))
+    elif a and a[0] == "--cuts":
+        print(*ends(a[1], lines()[int(a[2])]))
     elif a and a[0] == "--ids":
         write_ids(a[1])
     else:
         for name in a or [*FOLDERS, *GGUFS]:
             write(name)
+        write_cuts()
 
 
 if __name__ == "__main__":
