@@ -1,9 +1,10 @@
-/* tokens FOLDER|FILE.gguf: reads lines of hexadecimal digits, the bytes of a text each, and prints the text's ids; with -r
+/* tokens FOLDER|FILE: reads lines of hexadecimal digits, the bytes of a text each, and prints the text's ids; with -r
  * also the range of every token. For whoever looks into a difference: tests/vectors/tokenizers/make.py prints the same from
  * the field's own library. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "engine/tokenizer.h"
 
@@ -39,12 +40,13 @@ int main(int argc, char **argv)
     struct kvt_gguf g = {0};
     struct kvt_err err;
     if (argc != 2 + ranges) {
-        fprintf(stderr, "usage: tokens [-r] FOLDER|FILE.gguf < LINES\n");
+        fprintf(stderr, "usage: tokens [-r] FOLDER|FILE < LINES\n");
         return 2;
     }
-    const char *path = argv[argc - 1], *dot = strrchr(path, '.');
+    const char *path = argv[argc - 1];
+    struct stat st;
     int rc;
-    if (dot && strcmp(dot, ".gguf") == 0) {
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
         rc = kvt_gguf_open(&g, &(struct kvt_folder){.path = ""}, path, &err);
         if (!rc)
             rc = kvt_tokenizer_open(&t, &g, &err);

@@ -198,7 +198,7 @@ ParameterizedTest(const struct name *p, vectors, gguf_scores)
     struct kvt_gguf g;
     struct kvt_tokenizer *tok;
     struct kvt_err err;
-    snprintf(file, sizeof file, "%s.gguf", p->text);
+    snprintf(file, sizeof file, "%s.bin", p->text);
     cr_assert_eq(kvt_gguf_open(&g, &(struct kvt_folder){.path = KVT_TEST_VECTORS "/tokenizers"}, file, &err), 0, "%s", err.text);
     cr_assert_eq(kvt_tokenizer_open(&tok, &g, &err), 0, "%s", err.text);
     compare_lines(tok, p->text);

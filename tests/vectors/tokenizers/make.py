@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Small tokenizers of every kind and what the field's own libraries make of 2,048 lines with them.
 
-    make.py              trains all (a minute), writes NAME/ (as a Hugging Face folder) or NAME.gguf, and NAME.ids, beside itself
+    make.py              trains all (a minute), writes NAME/ (as a Hugging Face folder) or NAME.bin (a GGUF file), and NAME.ids, beside itself
     make.py --ids NAME   writes NAME.ids anew from what is there
     make.py --line I     line I as hexadecimal digits, for bin/tokens
     make.py --show NAME I  the ids of line I by the library
@@ -270,7 +270,7 @@ def sentencepiece_gguf(name, prefix):
         user_defined_symbols=[] if prefix else ["<start_of_turn>", "<end_of_turn>", "<div>"])
     model = pb.ModelProto()
     model.ParseFromString(open(prefix_of + ".model", "rb").read())
-    w = gguf.GGUFWriter(os.path.join(HERE, name + ".gguf"), "llama")
+    w = gguf.GGUFWriter(os.path.join(HERE, name + ".bin"), "llama")
     w.add_tokenizer_model("llama")
     w.add_tokenizer_pre("default")
     w.add_token_list([p.piece for p in model.pieces])
