@@ -13,6 +13,9 @@ int kvt_fail(struct kvt_err *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
+    for (char *c = err->text; *c; c++) /* names out of files may hold anything, and it is one line on a terminal */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
     return code;
 }
 

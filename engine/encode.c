@@ -107,8 +107,10 @@ int kvt_tokenize(const struct kvt_tokenizer *tok, const char *text, size_t bytes
             out->id[i] = out->id[i - 1];
             out->start[i] = out->start[i - 1];
         }
-        if (!rc)
+        if (!rc) {
             out->id[0] = tok->bos;
+            out->start[0] = 0;
+        }
     } else {
         bos = false;
     }

@@ -117,7 +117,13 @@ static int open_folder(struct kvt_model *m, struct kvt_err *err)
 {
     const struct kvt_folder f = {.path = m->path};
     int rc = build_folder(m, &f, err);
-    return rc ? rc : kvt_tokenizer_open_hf(&m->tokenizer, &f, err);
+    if (!rc)
+        rc = kvt_tokenizer_open_hf(&m->tokenizer, &f, err);
+    if (rc)
+        return rc;
+    int n_tok = kvt_tokenizer_size(m->tokenizer); /* rows beyond the vocabulary only fill up: folders have them */
+    return n_tok <= m->shape.V ? 0 : kvt_fail(err, KVT_EFORMAT, "%s: the tokenizer has %d tokens, but the embedding has %d rows",
+                                              m->path, n_tok, m->shape.V);
 }
 
 /* ---- all of them ---- */
