@@ -32,18 +32,32 @@ static void need_square(const struct kvt_policy *p, int window, struct kvt_needs
         needs->square[needs->n_squares++] = (struct kvt_square){window, p->distance};
 }
 
+bool kvt_spec_looks(const struct kvt_spec *spec)
+{
+    return spec->policy.score == KVT_SCORE_WMASS || (spec->policy.score == KVT_SCORE_HOST && spec->method->host_needs & KVT_HOST_WMASS);
+}
+
+static void need_window(const struct kvt_policy *p, struct kvt_needs *needs)
+{
+    for (int i = 0; i < needs->n_windows; i++)
+        if (needs->window[i] == p->window)
+            return;
+    if (needs->n_windows < KVT_MAX_WINDOWS) /* one too many: the session says so before it runs */
+        needs->window[needs->n_windows++] = p->window;
+}
+
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
 {
     const struct kvt_policy *p = &spec->policy;
     switch (p->score) {
     case KVT_SCORE_MASS: needs->mass = true; break;
     case KVT_SCORE_LAST: needs->last = true; break;
-    case KVT_SCORE_WMASS:
-        for (int i = 0; i < needs->n_windows; i++)
-            if (needs->window[i] == p->window)
-                return;
-        if (needs->n_windows < KVT_MAX_WINDOWS) /* one too many: the session says so before it runs */
-            needs->window[needs->n_windows++] = p->window;
+    case KVT_SCORE_WMASS: need_window(p, needs); break;
+    case KVT_SCORE_HOST:
+        needs->mass |= (spec->method->host_needs & KVT_HOST_MASS) != 0;
+        needs->last |= (spec->method->host_needs & KVT_HOST_LAST) != 0;
+        if (kvt_spec_looks(spec))
+            need_window(p, needs);
         break;
     case KVT_SCORE_SQMASS: need_square(p, 0, needs); break;
     case KVT_SCORE_SQWMASS: need_square(p, p->window, needs); break;
@@ -386,6 +400,8 @@ static int check_raw(const struct kvt_evictor *e, const struct kvt_prefill_score
 {
     const struct kvt_policy *p = &e->spec.policy;
     bool per_group, needs = p->score != KVT_SCORE_NONE && p->score != KVT_SCORE_RANDOM && p->score != KVT_SCORE_RECENCY;
+    if (p->score == KVT_SCORE_HOST) /* the session has checked the windows */
+        return 0;
     if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, e->env->G, 0, &per_group)))
         return 0;
     assert((p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQMASS || p->score == KVT_SCORE_SQWMASS) &&

@@ -16,7 +16,7 @@ struct kvt_evict_env {
     const struct kvt_ops *ops;
     struct kvt_dev *dev;
     struct kvt_cache *cache;
-    int L, H, G;
+    int L, H, G, D;
     int max_slots;             /* of a cell */
     const struct kvt_probe *probe; /* or NULL */
     int n_prompt;              /* tokens prefilled, question included */
@@ -65,6 +65,8 @@ struct kvt_needs {
     struct kvt_square square[KVT_MAX_WINDOWS];
     bool max, later, knorm, keydiff, lagkv, expected, given;
 };
+/* Whether it ranks by the mass of a window of its own. */
+bool kvt_spec_looks(const struct kvt_spec *spec);
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);
 
 /* EINPUT where the spec can't work on this prompt (shotkv without shots, a window longer than the prompt, a budget

@@ -82,7 +82,8 @@ int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, str
                    .budget_tok = w->budget_tok,
                    .kept_tok = w->kept_tok,
                    .fallback = w->fallback,
-                   .note = w->note}};
+                   .note = w->note,
+                   .host_ns = e->host_ns}};
     int rc = see(e, &ev);
     return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
 }

@@ -31,6 +31,7 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
     case KVT_SCORE_KVZIP:
     case KVT_SCORE_FILE:
     case KVT_SCORE_ORACLE: group = raw->given; break;
+    case KVT_SCORE_HOST: /* its own loop asks for what it needs */
     case KVT_SCORE_NONE:
     case KVT_SCORE_RANDOM:
     case KVT_SCORE_RECENCY: break;
@@ -110,11 +111,14 @@ static int score_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
     bool per_group = false, pools = p->pool != KVT_POOL_NONE && p->pool_width > 1;
     if (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY)
         return made_here(e, w, layer, out);
-    const float *in = kvt_evict_raw(p, raw, H, G, layer, &per_group);
+    bool host = p->score == KVT_SCORE_HOST;
+    const float *in = host ? NULL : kvt_evict_raw(p, raw, H, G, layer, &per_group);
     float *score = w->grp[0];
-    assert(in && raw->ld == ld);
+    assert(host || (in && raw->ld == ld));
     struct kvt_pool_args pool = {.ld = ld, .from = 0, .to = w->fence, .width = p->pool_width, .how = p->pool};
-    if (per_group) { /* from keys and values, or from outside: nothing to reduce; the smallest norms stay */
+    if (host) {
+        rc = kvt_evict_host_score(e, w, raw, layer, score);
+    } else if (per_group) { /* from keys and values, or from outside: nothing to reduce; the smallest norms stay */
         struct kvt_combine_args a = {.in = in, .out = score, .R = G, .ld = ld, .n = w->n,
                                      .scale = p->score == KVT_SCORE_KNORM ? -1 : 1};
         rc = ops->combine(dev, &a);
@@ -134,7 +138,7 @@ static int score_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
         if (!rc)
             rc = ops->group(dev, &group);
     }
-    if (!rc && pools && (p->group_first || per_group)) {
+    if (!rc && pools && (p->group_first || per_group || host)) {
         pool.R = G, pool.in = score, pool.out = w->grp[1];
         rc = ops->pool(dev, &pool);
         score = w->grp[1];

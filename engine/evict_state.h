@@ -23,6 +23,7 @@ struct kvt_evictor {
     bool decode_share;         /* each step, generated tokens are held to a share of their own */
     int64_t decode_ppm;        /* that share, in millionths */
     int64_t *match;            /* (L) slots that each layer gets, where the budget is another branch's; else NULL */
+    int64_t host_ns;           /* what a score on the host took, its copies included */
     int32_t *held;             /* (L, G) live slots after the last operation */
     int32_t *last_pos;         /* (L) newest position appended */
 
@@ -105,6 +106,9 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
 float kvt_evict_chance(uint64_t seed, int layer, int g, int pos);
 /* Token scores of all layers, as ranked, into w->score. */
 int kvt_evict_score_all(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
+/* Scores of a layer by the method's own loop into out (G, w->ld). */
+int kvt_evict_host_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer,
+                         float *out);
 /* Protected slots of the context under a budget, as enum kvt_reason, into map (n) or nowhere; returns how
  * many. env may be NULL: then spans aren't known. */
 int kvt_evict_protect(const struct kvt_policy *p, const struct kvt_evict_env *env, int n_prompt, int n, int budget,

@@ -51,7 +51,7 @@ static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
     struct kvt_needs needs = { 0 };
     for (int b = 0; b < o->n_branches; b++) {
         const struct kvt_spec *spec = &o->branch[b].spec;
-        bool found = spec->policy.score != KVT_SCORE_WMASS;
+        bool found = !kvt_spec_looks(spec);
         kvt_spec_needs(spec, &needs);
         for (int i = 0; i < needs.n_windows; i++)
             found |= needs.window[i] == spec->policy.window;
@@ -291,7 +291,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->forward.interrupted = s->o.interrupted;
     s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
-    s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G;
+    s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G, s->env.D = shape->D;
     s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
     for (int l = 0; l < shape->L; l++)

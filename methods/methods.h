@@ -15,4 +15,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
 int kvt_pyramid_layers(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note,
                        size_t note_len);
 
+/* The first word of a method's option list that no option has, into word; false if there is none. */
+bool kvt_options_foreign(const struct kvt_method *m, char *word, size_t cap);
+
 #endif

@@ -206,19 +206,21 @@ static int unknown_option(const struct kvt_method *m, const char *name, struct k
                     near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "", list);
 }
 
-static int unknown_method(const char *name, struct kvt_err *err)
+static int unknown_method(const char *name, const struct kvt_method_list *more, struct kvt_err *err)
 {
-    char list[256];
-    const char *known[32];
-    int count;
+    char list[512];
+    const char *known[64];
+    int count, most = (int)(sizeof known / sizeof *known);
     const struct kvt_method *const *all = kvt_methods(&count);
+    int total = count + (more ? more->n : 0);
     size_t n = 0;
     list[0] = 0;
-    for (int i = 0; i < count && n < sizeof list; i++) {
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", all[i]->name);
-        known[i] = all[i]->name;
+    total = total < most ? total : most;
+    for (int i = 0; i < total && n < sizeof list; i++) {
+        known[i] = i < count ? all[i]->name : more->method[i - count]->name;
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", known[i]);
     }
-    const char *near = kvt_nearest(name, known, count);
+    const char *near = kvt_nearest(name, known, total);
     return kvt_fail(err, KVT_EUSAGE, "unknown method '%.40s'%s%s%s; methods: %s", name, near ? ": did you mean '" : "",
                     near ? near : "", near ? "'?" : "", list);
 }
@@ -286,7 +288,36 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
     return kvt_fail(err, KVT_EUSAGE, "%s: %s='%s' can't be used; it takes %s", s->method->name, name, value, o->values);
 }
 
+/* The first word of a method's option list that no option has, into word; false if there is none. */
+bool kvt_options_foreign(const struct kvt_method *m, char *word, size_t cap)
+{
+    if (takes_all(m))
+        return false;
+    for (const char *p = m->options + strspn(m->options, " "); *p; p += strspn(p, " ")) {
+        size_t len = strcspn(p, " ");
+        snprintf(word, cap, "%.*s", (int)len, p);
+        if (len >= cap || !find(word))
+            return true;
+        p += len;
+    }
+    return false;
+}
+
+static const struct kvt_method *find_among(const char *name, const struct kvt_method_list *more)
+{
+    for (int i = 0; more && i < more->n; i++)
+        if (!strcmp(more->method[i]->name, name))
+            return more->method[i];
+    return kvt_method_find(name);
+}
+
 int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct kvt_err *err)
+{
+    return kvt_spec_parse_among(out, text, bytes, NULL, err);
+}
+
+int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, const struct kvt_method_list *more,
+                         struct kvt_err *err)
 {
     char name[TEXT];
     const char *open = memchr(text, '[', bytes), *end = text + bytes;
@@ -296,9 +327,9 @@ int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct 
         return kvt_fail(err, KVT_EUSAGE, "method name '%.40s...' is longer than any that exists", text);
     if (!*name)
         return kvt_fail(err, KVT_EUSAGE, "a method has no name");
-    struct kvt_spec s = {.method = kvt_method_find(name)};
+    struct kvt_spec s = {.method = find_among(name, more)};
     if (!s.method)
-        return unknown_method(name, err);
+        return unknown_method(name, more, err);
     s.policy = s.method->defaults;
     if (open) {
         const char *p = open + 1;
@@ -326,7 +357,8 @@ int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct 
     return 0;
 }
 
-int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, struct kvt_err *err)
+int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, const struct kvt_method_list *more,
+                        struct kvt_err *err)
 {
     size_t len = strlen(text), parts = 1;
     for (size_t i = 0; i < len; i++)
@@ -339,7 +371,7 @@ int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, str
         depth += i < len ? (text[i] == '[') - (text[i] == ']') : 0;
         if (i < len && (text[i] != ',' || depth > 0))
             continue;
-        int rc = kvt_spec_parse(&spec[n], text + start, i - start, err);
+        int rc = kvt_spec_parse_among(&spec[n], text + start, i - start, more, err);
         if (rc) {
             free(spec);
             return rc;

@@ -172,8 +172,10 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &sa, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a write that fails, and says so */
+    if (!rc)
+        rc = kvtrace_open_plugins(&run, &err);
     if (!rc && run.o.list_methods)
-        rc = kvtrace_print_methods(run.o.format, &err);
+        rc = kvtrace_print_methods(&run.plugins.list, run.o.format, &err);
     else if (!rc) {
         rc = kvtrace_setup(&run, &err);
         if (!rc && run.prompt.given_bos && !run.o.quiet)

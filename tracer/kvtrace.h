@@ -5,6 +5,7 @@
 #include "base/args.h"
 #include "base/hash.h"
 #include "base/table.h"
+#include "kvt/plugin.h"
 #include "kvt/prompt.h"
 #include "kvt/session.h"
 #include "tracer/trace_write.h"
@@ -16,7 +17,7 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity;
+    const char *methods, *plugins, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity;
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
@@ -29,6 +30,7 @@ struct kvtrace_run {
     const char *command_line;
     struct kvt_model *model;
     struct kvt_prompt prompt;
+    struct kvt_plugins plugins;
     struct kvt_spec *spec;           /* methods as parsed */
     int n_specs;
     struct kvt_budget *budget;
@@ -50,7 +52,8 @@ struct kvtrace_run {
 int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_err *err);
 extern const char *const kvtrace_protocols[], *const kvtrace_decodes[], *const kvtrace_kv_types[], *const kvtrace_backends[];
 
-/* kvtrace_setup.c: model, prompt, branches, session options. */
+/* kvtrace_setup.c: plugins, then model, prompt, branches, session options. */
+int kvtrace_open_plugins(struct kvtrace_run *run, struct kvt_err *err);
 int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err);
 /* "25%", "256 tok", "4000000 B": a budget as asked. */
 const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24]);
@@ -65,7 +68,7 @@ int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, st
 void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes);
 
 /* kvtrace_report.c: what is printed. */
-int kvtrace_print_methods(int format, struct kvt_err *err);
+int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct kvt_err *err);
 int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err);
 int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 /* The text of n tokens as valid UTF-8, malloc'ed; NULL without memory. */

@@ -33,6 +33,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "no-bos", .type = KVT_OPT_FLAG, .to = &p->no_bos, .help = "don't put a BOS token in front, even where the model has one" },
         { .help = "methods" },
         { .name = "method", .type = KVT_OPT_STRING, .to = &o->methods, .value = "LIST", .help = "methods, as 'snapkv[w=32,pool=max7],chunkkv'; none: only trace the full cache" },
+        { .name = "method-plugin", .type = KVT_OPT_STRING, .to = &o->plugins, .value = "LIST", .help = "shared objects with methods of your own (docs/add-a-method.md)" },
         { .name = "keep", .type = KVT_OPT_STRING, .to = &o->keep, .given = &o->keep_given, .value = "LIST", .help = "shares kept, as 10%,25%,50%; default 25%" },
         { .name = "remove", .type = KVT_OPT_STRING, .to = &o->remove, .given = &o->remove_given, .value = "LIST", .help = "shares removed, as 75%" },
         { .name = "tokens", .type = KVT_OPT_STRING, .to = &o->tokens, .given = &o->tokens_given, .value = "LIST", .help = "tokens kept in each kv head, as 128,256; of a layer 768/layer, in all 46080/all" },

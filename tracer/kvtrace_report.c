@@ -36,7 +36,13 @@ static const char *options_of(const struct kvt_method *m)
     return !strcmp(m->options, "*") ? "all of them" : *m->options ? m->options : "none";
 }
 
-int kvtrace_print_methods(int format, struct kvt_err *err)
+/* Method i of the registry's `count` and then of the plugins'. */
+static const struct kvt_method *nth(const struct kvt_method *const *all, int count, const struct kvt_method_list *more, int i)
+{
+    return i < count ? all[i] : more->method[i - count];
+}
+
+int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {
         { "method", NULL, NULL, KVT_COL_TEXT, 0, false }, { "acts", NULL, NULL, KVT_COL_TEXT, 0, false },
@@ -45,24 +51,26 @@ int kvtrace_print_methods(int format, struct kvt_err *err)
     int count;
     const struct kvt_method *const *all = kvt_methods(&count);
     if (format == KVT_FORMAT_TABLE) {
-        for (int i = 0; i < count; i++) {
-            struct kvt_spec spec = { .method = all[i], .policy = all[i]->defaults };
+        for (int i = 0; i < count + more->n; i++) {
+            const struct kvt_method *m = nth(all, count, more, i);
+            struct kvt_spec spec = { .method = m, .policy = m->defaults };
             kvt_spec_canonical(&spec);
-            printf("%s  %s\n  acts      %s\n  written   %s\n  options   %s\n  source    %s\n", all[i]->name, all[i]->summary,
-                   when(&all[i]->defaults), spec.canonical, options_of(all[i]), all[i]->source);
+            printf("%s  %s\n  acts      %s\n  written   %s\n  options   %s\n  source    %s\n", m->name, m->summary,
+                   when(&m->defaults), spec.canonical, options_of(m), m->source);
         }
         return 0;
     }
     struct kvt_table *t = kvt_table_new(col, 6);
-    for (int i = 0; i < count; i++) {
-        struct kvt_spec spec = { .method = all[i], .policy = all[i]->defaults };
+    for (int i = 0; i < count + more->n; i++) {
+        const struct kvt_method *m = nth(all, count, more, i);
+        struct kvt_spec spec = { .method = m, .policy = m->defaults };
         kvt_spec_canonical(&spec);
-        kvt_put_text(t, all[i]->name);
-        kvt_put_text(t, when(&all[i]->defaults));
+        kvt_put_text(t, m->name);
+        kvt_put_text(t, when(&m->defaults));
         kvt_put_text(t, spec.canonical);
-        kvt_put_text(t, all[i]->summary);
-        kvt_put_text(t, options_of(all[i]));
-        kvt_put_text(t, all[i]->source);
+        kvt_put_text(t, m->summary);
+        kvt_put_text(t, options_of(m));
+        kvt_put_text(t, m->source);
     }
     int rc = kvt_table_write(t, stdout, (enum kvt_format)format, err);
     kvt_table_free(&t);

@@ -42,6 +42,18 @@ static void method_name(char name[24], const struct kvtrace_run *run, int i)
         snprintf(name, 24, "%s", run->spec[i].method->name);
 }
 
+int kvtrace_open_plugins(struct kvtrace_run *run, struct kvt_err *err)
+{
+    if (!run->o.plugins)
+        return 0;
+    char **path = NULL;
+    int count = 0, rc = kvt_split(run->o.plugins, &path, &count, "--method-plugin", err);
+    for (int i = 0; i < count && !rc; i++)
+        rc = kvt_plugin_open(&run->plugins, path[i], err);
+    free(path);
+    return rc;
+}
+
 const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24])
 {
     static const char *const whose[] = { "", "/layer", "/all" }, *const bytes_of[] = { "/head", "/layer", "" };
@@ -80,7 +92,7 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     int rc = 0, match = -1;
     if (!o->methods)
         return o->match ? kvt_fail(err, KVT_EUSAGE, "--match without --method: name the methods that follow it") : 0;
-    rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, err);
+    rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, &run->plugins.list, err);
     if (!rc && o->keep_given)
         rc = add_budgets(run, o->keep, "--keep", err);
     if (!rc && o->remove_given)
@@ -253,6 +265,7 @@ void kvtrace_teardown(struct kvtrace_run *run)
     kvt_prompt_free(&run->prompt);
     kvt_model_close(&run->model);
     free(run->spec);
+    kvt_plugins_close(&run->plugins);
     free(run->budget);
     free(run->branch);
     free(run->name);

@@ -145,6 +145,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(RES_FALLBACK, "result/fallback", U8, 0, "branch", "", INPLACE, ALWAYS, ZERO, "1",                                  \
       "1: the method's own allocation was impossible and its fallback was used")                                         \
     X(RES_NOTE, "result/note", STR, 192, "branch", "", INPLACE, ALWAYS, ZERO, "", "why, in words")                       \
+    X(RES_HOST, "result/host_ns", I64, 0, "branch", "", INPLACE, ALWAYS, ZERO, "ns",                                     \
+      "waited at prefill's end for a score that is a C loop on the host; 0: the backend made it")                        \
     X(RES_ROWS, "result/score_rows", I32, 0, "branch", "", INPLACE, ALWAYS, ZERO, "1",                                   \
       "different rows in a layer of `score`: kv heads, or 1 where all heads share one set; 0: it ranks nothing")         \
     X(RES_AFTER, "result/bytes_after", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "byte",                            \

@@ -201,7 +201,7 @@ static bool put_budget(struct kvt_trace_store *st, const struct kvt_ev_budget *e
     history_start(st, e->branch);
     return put_at(st, KVT_DS_RES_KEEP, b, &e->effective_keep) && put_at(st, KVT_DS_RES_KEPT, b, &e->kept_slots) &&
            put_at(st, KVT_DS_RES_SLOTS, b, &e->context_slots) && put_at(st, KVT_DS_RES_FALLBACK, b, &fallback) &&
-           put_text(st, KVT_DS_RES_NOTE, &b, 1, e->note) &&
+           put_text(st, KVT_DS_RES_NOTE, &b, 1, e->note) && put_at(st, KVT_DS_RES_HOST, b, &e->host_ns) &&
            put(st, KVT_DS_BUDGET, e->branch, at, count, 2, e->budget_tok) &&
            put(st, KVT_DS_KEPT, e->branch, at, count, 2, e->kept_tok) && history_write(st, e->branch);
 }

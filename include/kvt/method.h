@@ -27,6 +27,7 @@ enum kvt_score {
     KVT_SCORE_KVZIP,     /* largest attention while the context is repeated */
     KVT_SCORE_FILE,      /* read from `path`, (L, G, T) */
     KVT_SCORE_ORACLE,    /* mass from the rows that the full branch really generates */
+    KVT_SCORE_HOST,      /* the method's own host_score */
 };
 /* What competes: slots, `chunk_tok` slots, the 16-slot block of one head's cache, shots, sentences. */
 enum kvt_unit { KVT_UNIT_TOKEN, KVT_UNIT_CHUNK, KVT_UNIT_PAGE, KVT_UNIT_SHOT, KVT_UNIT_SENTENCE };
@@ -111,6 +112,20 @@ struct kvt_layer_ask {
     int protect_tok;           /* protected slots of a layer: never given away */
 };
 
+/* What a method written as a C loop is shown of one layer at prefill's end: host copies, borrowed for the call. */
+struct kvt_host_layer {
+    int layer, H, G, D;
+    int n;                     /* slots of the context; slot j holds position j */
+    int n_rows;                /* rows that looked at them: the whole prefill */
+    int ld;                    /* leading dimension of the three arrays below, >= n */
+    const float *mass;         /* (H, ld) attention received over all rows; each array is NULL unless host_needs asks */
+    const float *wmass;        /* (H, ld) ... in the last policy->window rows */
+    const float *last;         /* (H, ld) ... in the last row */
+    const float *k, *v;        /* (G, n, D) as cached, keys rotated */
+    const struct kvt_policy *policy;
+};
+enum { KVT_HOST_MASS = 1, KVT_HOST_WMASS = 2, KVT_HOST_LAST = 4, KVT_HOST_KV = 8 };
+
 struct kvt_method {
     const char *name;          /* "snapkv" */
     int version;               /* of our definition; part of the canonical form: snapkv@1[...] */
@@ -123,6 +138,10 @@ struct kvt_method {
      * total_tok x L where the rule is exact. NULL: uniform. Returns 1 where it fell back to uniform (note, of
      * note_len, says why), else 0. */
     int (*layer_budget)(const struct kvt_policy *p, const struct kvt_layer_ask *ask, int32_t *layer_tok, char *note, size_t note_len);
+    /* score = KVT_SCORE_HOST: what each slot is worth to each kv head, out (G, n); the larger stays. 0, or KVT_E* to stop
+     * the run. Acts at prefill's end. It gets copies, so on a GPU each layer waits for it; the wait is recorded. */
+    int (*host_score)(const struct kvt_host_layer *at, float *out);
+    unsigned host_needs;       /* KVT_HOST_* */
 };
 
 enum { KVT_CANONICAL = 1024 };
@@ -152,12 +171,19 @@ struct kvt_budget {
 const struct kvt_method *const *kvt_methods(int *count);
 const struct kvt_method *kvt_method_find(const char *name);
 
+/* Methods beside the registry's, from plugins. NULL where a function takes one: none. */
+struct kvt_method_list {
+    const struct kvt_method **method;
+    int n;
+};
+
 /* Parses one "name" or "name[opt=value,...]"; EUSAGE with the nearest name when unknown. */
 int kvt_spec_parse(struct kvt_spec *out, const char *text, size_t bytes, struct kvt_err *err);
+int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, const struct kvt_method_list *more, struct kvt_err *err);
 /* Writes the canonical form again, after a change of the policy. */
 void kvt_spec_canonical(struct kvt_spec *spec);
 /* Splits a list at commas outside brackets and parses each; *out is malloc'ed, the caller frees it. */
-int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, struct kvt_err *err);
+int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, const struct kvt_method_list *more, struct kvt_err *err);
 
 /* "25%", "0.25", "12.5%" (share kept; remove: share removed) -> ppm. EUSAGE outside (0, 100 %]. */
 int kvt_budget_parse(struct kvt_budget *out, const char *text, bool remove, struct kvt_err *err);

@@ -64,6 +64,7 @@ struct kvt_ev_budget {
     const int32_t *kept_tok;   /* (L, G) got */
     bool fallback;          /* PyramidKV's uniform fallback, ChunkKV below one chunk ... */
     const char *note;       /* why, or "" */
+    int64_t host_ns;        /* waited for a score made on the host; 0 where the backend makes it */
 };
 
 struct kvt_ev_decision {

@@ -147,6 +147,7 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
                                     .L = L,
                                     .H = H,
                                     .G = G,
+                                    .D = RIG_D,
                                     .max_slots = slots,
                                     .probe = &r->probe,
                                     .n_prompt = n_prompt,

@@ -119,7 +119,7 @@ Test(methods, lists_and_options)
     cr_assert_eq(kvt_spec_parse_list(
                      &s, &n,
                      " snapkv[w=16, pool=avg5,group=max] ,chunkkv,shotkv[scope=all_layers,decode=12.5%],h2o[recent=7]",
-                     &err),
+                     NULL, &err),
                  0, "%s", err.text);
     cr_assert_eq(n, 4);
     cr_assert(s[0].policy.window == 16 && s[0].policy.pool == KVT_POOL_AVG && s[0].policy.pool_width == 5 &&
@@ -196,7 +196,7 @@ Test(methods, bad_text)
         struct kvt_spec *s = NULL;
         struct kvt_err err = {0};
         int n;
-        cr_assert_eq(kvt_spec_parse_list(&s, &n, c[i].text, &err), KVT_EUSAGE, "'%s' was accepted", c[i].text);
+        cr_assert_eq(kvt_spec_parse_list(&s, &n, c[i].text, NULL, &err), KVT_EUSAGE, "'%s' was accepted", c[i].text);
         cr_assert(strstr(err.text, c[i].says), "'%s' says: %s", c[i].text, err.text);
         cr_assert(!strchr(err.text, '\n'));
     }
