@@ -23,7 +23,7 @@ struct kvt_branch {
     bool ended;                  /* the free text has reached an end token */
     int diverged;                /* 1-based step, 0 = not yet */
     double kl_sum, bytes_sum;
-    int n_agree;
+    int n_agree, n_fed;          /* steps at which both said the same; steps whose bytes are in bytes_sum */
     uint64_t bytes_after, bytes_last;
     double effective_keep;
 };

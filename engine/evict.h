@@ -28,6 +28,9 @@ struct kvt_evict_env {
     const int32_t *span;
     int n_spans;
     const struct kvt_mat *wo;  /* (L) output projections, (E, H D) in backend memory; NULL where no spec has a second stage */
+    /* KVT_SCORE_ORACLE in a step: what positions are worth from the next step on, host (G, max_slots) */
+    const float *(*future)(void *self, int branch, int layer);
+    void *future_self;
 };
 
 /* One squared reduction: rows of the last `window` (0: all) at least `distance` after the slot. */

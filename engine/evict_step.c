@@ -128,6 +128,25 @@ static int rank_by_norm(struct kvt_evictor *e, int layer, const int32_t *n, int 
     return rc || R == e->env->G ? rc : ops->combine(e->env->dev, &sum);
 }
 
+/* The oracle's worth of slots is one of positions. */
+static int rank_future(struct kvt_evictor *e, int layer, const int32_t *n, int R)
+{
+    const struct kvt_evict_env *env = e->env;
+    const float *worth = env->future(env->future_self, e->branch, layer);
+    size_t ld = (size_t)e->ld;
+    int rc = 0;
+    for (int r = 0; !rc && r < R; r++) {
+        const int32_t *at = e->host_pos + (size_t)r * ld;
+        for (int i = 0; i < n[r]; i++) {
+            e->host_rank[i] = 0;
+            for (int g = r; g < (R < env->G ? env->G : r + 1); g++)
+                e->host_rank[i] += worth[(size_t)g * (size_t)env->max_slots + (size_t)at[i]];
+        }
+        rc = env->ops->write(env->dev, e->rank + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
+    }
+    return rc;
+}
+
 /* What slots compete by, (R, ld) in e->rank or the state itself. Host positions are those of this layer. */
 static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_t *n, int pos, int R,
                 const float **score)
@@ -142,6 +161,8 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
                                    .ld = e->ld, .how = p->group};
     struct kvt_combine_args sum = {.in = row, .out = e->rank, .R = e->env->H, .ld = e->ld, .n = longest(n, G),
                                    .scale = 1, .sum_rows = true};
+    if (p->score == KVT_SCORE_ORACLE)
+        return rank_future(e, layer, n, R);
     if (!e->sliding || p->score == KVT_SCORE_LAST) /* the current row alone, reduced over groups or summed over heads */
         return R > 1 ? ops->group(dev, &group) : ops->combine(dev, &sum);
     if (p->score == KVT_SCORE_KNORM)

@@ -58,11 +58,13 @@ int kvt_fidelity_look(struct kvt_session *s, int layer, int row0, int n, struct 
 {
     struct kvt_fidelity *f = &s->fidelity;
     size_t HD = (size_t)s->shape->H * (size_t)s->shape->D;
-    int full = s->branch[0].forced.row, B = 0, rc = 0;
+    int full = s->branch[0].forced.row - s->row0, B = 0, rc = 0;
+    if (!f->lost && !f->output)
+        return 0;
     if (full >= row0 && full < row0 + n) /* the first row of a call, so it comes before all others */
         rc = s->ops->copy(s->dev, f->out, s->forward.att + (size_t)(full - row0) * HD, HD * sizeof *f->out);
-    for (int b = 1; b < s->n; b++) {
-        int t = s->branch[b].forced.row;
+    for (int b = s->lo; b < s->hi; b++) {
+        int t = s->branch[b].forced.row - s->row0;
         if (t < row0 || t >= row0 + n)
             continue;
         f->branch[B] = s->branch[b].forced.cell, f->at[B] = b;
@@ -102,15 +104,17 @@ static double mean(const float *x, size_t n)
 int kvt_fidelity_step(struct kvt_session *s, int step, struct kvt_err *err)
 {
     struct kvt_fidelity *f = &s->fidelity;
-    f->steps++;
+    int from = s->lo > 1 ? s->lo : 0;
+    f->steps = step > f->steps ? step : f->steps;
     size_t L = (size_t)s->shape->L, cells = L * (size_t)s->shape->G;
-    for (size_t b = 1; b < (size_t)s->n; b++) {
+    for (size_t b = (size_t)s->lo; b < (size_t)s->hi; b++) {
         f->sum[4 * b] += mean(f->lost_mass + b * cells, cells);
         f->sum[4 * b + 1] += mean(f->lost_rest + b * cells, cells);
         f->sum[4 * b + 2] += mean(f->local + b * L, L);
         f->sum[4 * b + 3] += mean(f->propagated + b * L, L);
     }
     return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_FIDELITY, .fidelity = {
-        .step = step, .n_branch = s->n, .lost_mass = f->lost ? f->lost_mass : NULL, .lost_rest = f->lost ? f->lost_rest : NULL,
-        .local = f->output ? f->local : NULL, .propagated = f->output ? f->propagated : NULL } }, err);
+        .step = step, .first = from, .n_branch = s->hi - from,
+        .lost_mass = f->lost ? f->lost_mass + (size_t)from * cells : NULL, .lost_rest = f->lost ? f->lost_rest + (size_t)from * cells : NULL,
+        .local = f->output ? f->local + (size_t)from * L : NULL, .propagated = f->output ? f->propagated + (size_t)from * L : NULL } }, err);
 }

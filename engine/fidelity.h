@@ -21,7 +21,6 @@ struct kvt_fidelity {
     float *local, *propagated;     /* (n, L) of the step */
     double *sum;               /* (n, 4) of the steps' means */
     int steps;                 /* steps measured */
-    bool on;                   /* the call's rows hold the full branch's and those to compare with it */
 };
 
 int kvt_fidelity_open(struct kvt_session *s, struct kvt_err *err);

@@ -3,6 +3,7 @@
  * Each method's branch is teacher-forced on the full branch's tokens, so that every step compares the same text. At the
  * first token that it would have said differently it forks a free-running stream, which goes on with its own words;
  * until then the two are the same stream, bit for bit, and nothing is computed twice. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -27,11 +28,11 @@ static const struct kvt_see *look_before(void *self, int layer, int row0, int n)
 static int look_after(void *self, int layer, int row0, int n, struct kvt_err *err)
 {
     struct kvt_session *s = self;
-    if (s->fidelity.on) {
-        int rc = kvt_fidelity_look(s, layer, row0, n, err);
-        if (rc)
-            return rc;
-    }
+    int done = s->full_fed ? kvt_fidelity_look(s, layer, row0, n, err) : 0;
+    if (!done && s->full_fed && row0 == 0)
+        done = kvt_oracle_look(s, layer, err);
+    if (done)
+        return done;
     for (int t = row0; t < row0 + n; t++) {
         if (!s->r_stream[t])
             continue;
@@ -95,36 +96,36 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
     int first = s->n_context, n = s->o.n_prompt - first, blocked = 0, row = 0, rc = 0;
     size_t E = (size_t)s->shape->E;
     s->step = 0;
-    for (int b = 0; b < s->n; b++) {
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
         struct kvt_branch *br = &s->branch[b];
         int none = 0;
         if (slides(br))
             continue;
         for (int i = 0; i < n; i++)
             put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &none);
-        br->forced.row = blocked++;
+        br->forced.row = s->row0 + blocked++;
     }
     rc = kvt_lockstep_feed(s, row, err);
     for (int i = 0; i < blocked && !rc; i++)
         rc = op(s, s->ops->copy(s->dev, s->x + (size_t)i * E, s->x + ((size_t)(i + 1) * (size_t)n - 1) * E, E * sizeof(float)), err);
     if (!rc)
-        rc = head(s, blocked, 0, err);
-    if (blocked == s->n)
+        rc = head(s, blocked, s->row0, err);
+    if (blocked == 1 + s->hi - s->lo)
         return rc;
     for (int i = 0; i < n && !rc; i++) {
         int blocks = 0;
         row = 0;
-        for (int b = 0; b < s->n; b++) {
+        for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
             struct kvt_branch *br = &s->branch[b];
             if (!slides(br))
                 continue;
-            br->forced.row = blocked + row;
+            br->forced.row = s->row0 + blocked + row;
             put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &blocks);
         }
         rc = kvt_lockstep_feed(s, row, err);
         kvt_session_progress(s, KVT_PHASE_QUESTION, i + 1, n);
     }
-    return rc ? rc : head(s, row, blocked, err);
+    return rc ? rc : head(s, row, s->row0 + blocked, err);
 }
 
 /* ---- decode ---- */
@@ -139,20 +140,21 @@ struct step_state {
 /* Statistics of every row of logits against the full branch's. */
 static int look_at_logits(struct kvt_session *s, struct step_state *st, struct kvt_err *err)
 {
-    int full = s->branch[0].forced.row;
+    int full = s->branch[0].forced.row, r0 = s->row0;
     const float *row = s->logits + (size_t)full * s->shape->V;
     int rc = 0;
     if (st->forced_on) {
         rc = op(s, s->ops->logit_stats(s->dev, &(struct kvt_logit_stats_args){ .logits = row, .T = 1, .V = s->shape->V,
                                                                                 .argmax = &st->full_token }), err);
     }
-    for (int i = 0; i < st->n_rows; i++) {
-        s->base[i] = st->forced_on ? full : -1;
+    for (int i = r0; i < r0 + st->n_rows; i++) {
+        s->base[i] = st->forced_on ? full - r0 : -1;
         s->target[i] = st->forced_on ? st->full_token : -1;
     }
     return rc ? rc : op(s, s->ops->logit_stats(s->dev, &(struct kvt_logit_stats_args){
-        .logits = s->logits, .T = st->n_rows, .V = s->shape->V, .base = s->base, .token = s->target, .argmax = s->argmax,
-        .logprob = s->logprob, .top_logprob = s->top_logprob, .kl = s->kl, .entropy = s->entropy }), err);
+        .logits = s->logits + (size_t)r0 * s->shape->V, .T = st->n_rows, .V = s->shape->V, .base = s->base + r0, .token = s->target + r0,
+        .argmax = s->argmax + r0, .logprob = s->logprob + r0, .top_logprob = s->top_logprob + r0, .kl = s->kl + r0,
+        .entropy = s->entropy + r0 }), err);
 }
 
 /* A branch that would say something else than the full one goes on by itself, on a copy of its cells. */
@@ -189,7 +191,7 @@ static bool same_text(const struct kvt_session *s, const struct kvt_branch *br)
 static int choose(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
 {
     int rc = 0;
-    for (int b = 0; b < s->n && !rc; b++) {
+    for (int b = 0; b < s->hi && !rc; b = kvt_next_branch(s, b)) {
         struct kvt_branch *br = &s->branch[b];
         int row = br->forced.row, own = s->argmax[row];
         bool differs = st->forced_on && own != st->full_token;
@@ -222,31 +224,31 @@ static int advance(struct kvt_session *s, struct step_state *st, int k, struct k
     s->step = k;
     bool own = s->o.decode == KVT_DECODE_FREE;
     /* A branch's two streams are neighbours: they share most of their pages, which attention then finds in cache. */
-    for (int b = 0; b < s->n; b++) {
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
         struct kvt_branch *br = &s->branch[b];
         if (own ? br->n_free >= k : st->forced_on) {
             put_row(s, T, &br->forced, br->renumber, own ? br->free_token[br->n_free - 1] : st->full_token, pos, &blocks);
-            br->forced.row = T++;
+            br->forced.row = s->row0 + T++;
         }
         if (br->free.cell >= 0 && !br->ended) {
             put_row(s, T, &br->free, br->renumber, br->free_token[br->n_free - 1], pos, &blocks);
-            br->free.row = T++;
+            br->free.row = s->row0 + T++;
         }
     }
     st->n_rows = T;
-    s->fidelity.on = st->forced_on && s->full_row;
+    s->full_fed = s->full_row && (own ? s->branch[0].n_free >= k : st->forced_on);
     if (!T) /* the last free-running text has just ended */
         return 0;
     int rc = kvt_lockstep_feed(s, T, err);
-    s->fidelity.on = false;
-    return rc ? rc : head(s, T, 0, err);
+    s->full_fed = false;
+    return rc ? rc : head(s, T, s->row0, err);
 }
 
 /* The step's event: what everybody would have said, what it cost. Rows are those that chose step k's token. */
 static void note_choice(struct kvt_session *s, const struct step_state *st, int k)
 {
     bool own = s->o.decode == KVT_DECODE_FREE;
-    for (int b = 0; b < s->n; b++) {
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
         const struct kvt_branch *br = &s->branch[b];
         int row = br->forced.row;
         if (own && br->n_free < k) { /* ended before: nothing is appended, and its row is another's by now */
@@ -266,7 +268,7 @@ static void note_choice(struct kvt_session *s, const struct step_state *st, int 
 static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_err *err)
 {
     struct kvt_cache_bytes bytes = { 0 };
-    for (int b = 0; b < s->n; b++) {
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
         struct kvt_branch *br = &s->branch[b];
         int rc = kvt_session_branch_bytes(s, br->forced.cell, &bytes, err);
         if (rc)
@@ -274,11 +276,13 @@ static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_
         s->ev_alone[b] = br->bytes_last = bytes.alone;
         s->ev_own[b] = bytes.own;
         br->bytes_sum += (double)bytes.alone;
+        br->n_fed++;
     }
+    int from = s->lo > 1 ? s->lo : 0; /* the full branch beside the oracles was reported before */
     return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_STEP, .step = {
-        .step = k, .n_branch = s->n, .token = s->ev_token, .argmax = s->ev_argmax, .logprob = s->ev_logprob, .kl = s->ev_kl,
-        .entropy = s->ev_entropy, .alone_bytes = s->ev_alone, .own_bytes = s->ev_own, .held_bytes = bytes.held,
-        .step_ns = kvt_now_ns() - start_ns } }, err);
+        .step = k, .first = from, .n_branch = s->hi - from, .token = s->ev_token + from, .argmax = s->ev_argmax + from,
+        .logprob = s->ev_logprob + from, .kl = s->ev_kl + from, .entropy = s->ev_entropy + from, .alone_bytes = s->ev_alone + from,
+        .own_bytes = s->ev_own + from, .held_bytes = bytes.held, .step_ns = kvt_now_ns() - start_ns } }, err);
 }
 
 static int hash_logits(struct kvt_session *s, struct kvt_err *err)
@@ -295,6 +299,7 @@ static int hash_logits(struct kvt_session *s, struct kvt_err *err)
         for (size_t i = 0; i < n; i++)
             h = (h ^ buf[i]) * 0x100000001b3u;
     }
+    assert((!s->row0 || h == s->logits_hash) && "the full branch beside the oracles isn't what it was");
     s->logits_hash = h;
     return 0;
 }
@@ -302,9 +307,9 @@ static int hash_logits(struct kvt_session *s, struct kvt_err *err)
 static int first_rows(const struct kvt_session *s)
 {
     int rows = 0;
-    for (int b = 0; b < s->n; b++)
-        if (s->branch[b].forced.row >= rows)
-            rows = s->branch[b].forced.row + 1;
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b))
+        if (s->branch[b].forced.row - s->row0 >= rows)
+            rows = s->branch[b].forced.row - s->row0 + 1;
     return rows;
 }
 
@@ -312,17 +317,17 @@ static int first_rows(const struct kvt_session *s)
 static bool finished(const struct kvt_session *s)
 {
     bool all = s->branch[0].ended;
-    for (int b = 1; all && b < s->n; b++) {
+    for (int b = s->lo; all && b < s->hi; b++) {
         const struct kvt_branch *br = &s->branch[b];
         all = br->ended || (s->o.decode != KVT_DECODE_FREE && br->free.cell < 0);
     }
     return all;
 }
 
-int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
+/* The pass's branches, to the last token. */
+static int decode_pass(struct kvt_session *s, enum kvt_phase phase, struct kvt_err *err)
 {
     struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = true, .n_rows = first_rows(s) };
-    int64_t t0 = kvt_now_ns();
     int rc = 0;
     for (int k = 1; k <= s->o.n_new && !rc && !finished(s); k++) {
         int64_t step0 = kvt_now_ns();
@@ -339,17 +344,51 @@ int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
             note_choice(s, &st, k);
         if (!rc)
             rc = advance(s, &st, k, err);
-        if (!rc && forced && s->full_row)
+        if (!rc && forced && (s->fidelity.lost || s->fidelity.output))
             rc = kvt_fidelity_step(s, k, err);
         if (!rc && lockstep) {
-            s->steps = k;
+            s->steps = k > s->steps ? k : s->steps;
             rc = note_step(s, k, step0, err);
         }
         if (!rc && forced && (k == s->o.n_new || s->branch[0].ended))
             rc = hash_logits(s, err); /* now: later steps of free streams write over the row */
         st.forced_on = !s->branch[0].ended;
-        kvt_session_progress(s, KVT_PHASE_DECODE, k, s->o.n_new);
+        kvt_session_progress(s, phase, k, s->o.n_new);
     }
+    return rc;
+}
+
+/* The oracles: from the same context as everybody, with what the first pass has seen, beside the full branch once more. */
+static int oracle_pass(struct kvt_session *s, struct kvt_err *err)
+{
+    struct kvt_branch *full = &s->branch[0];
+    int rc = 0;
+    kvt_oracle_begin(s);
+    s->lo = s->n_early, s->hi = s->n, s->row0 = s->early_rows;
+    full->n_said = full->n_free = full->n_agree = full->n_fed = full->diverged = 0;
+    full->kl_sum = full->bytes_sum = 0;
+    full->ended = false;
+    if (!rc)
+        rc = op(s, s->ops->cache_drop(s->dev, s->cache, full->forced.cell), err);
+    if (!rc)
+        rc = op(s, s->ops->cache_fork(s->dev, s->cache, s->snapshot, full->forced.cell), err);
+    if (!rc)
+        rc = kvt_session_fork(s, s->snapshot, err);
+    if (!rc)
+        rc = kvt_session_first_logits(s, err);
+    return rc ? rc : decode_pass(s, KVT_PHASE_ORACLE, err);
+}
+
+int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
+{
+    int64_t t0 = kvt_now_ns();
+    int rc = decode_pass(s, KVT_PHASE_DECODE, err);
     int done = kvt_session_phase(s, KVT_PHASE_DECODE, t0, s->steps, rc ? NULL : err);
+    rc = rc ? rc : done;
+    if (rc || s->n_early == s->n)
+        return rc;
+    t0 = kvt_now_ns();
+    rc = oracle_pass(s, err);
+    done = kvt_session_phase(s, KVT_PHASE_ORACLE, t0, s->steps, rc ? NULL : err);
     return rc ? rc : done;
 }

@@ -24,15 +24,18 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
         return KVT_EUSAGE;
     const struct kvt_branch *b = &s->branch[branch];
     const struct kvt_fidelity *f = &s->fidelity;
+    int oracle = branch ? s->o.branch[branch - 1].oracle : 0;
+    double lost = mean_of(f, f->lost, branch, 0);
     *out = (struct kvt_branch_result){
         .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
         .diverged = b->diverged, .mean_kl = b->n_said ? b->kl_sum / b->n_said : 0,
         .top1_agree = b->n_said ? (double)b->n_agree / b->n_said : 1,
-        .lost_mass = mean_of(f, f->lost, branch, 0), .lost_rest = mean_of(f, f->lost, branch, 1),
+        .regret = oracle ? lost - mean_of(f, f->lost, oracle, 0) : NAN,
+        .lost_mass = lost, .lost_rest = mean_of(f, f->lost, branch, 1),
         .output_local = mean_of(f, f->output, branch, 2), .output_propagated = mean_of(f, f->output, branch, 3),
         .effective_keep = b->effective_keep,
         .bytes_after = b->bytes_after, .bytes_last = b->bytes_last,
-        .bytes_mean = s->steps ? b->bytes_sum / s->steps : (double)b->bytes_after };
+        .bytes_mean = b->n_fed ? b->bytes_sum / b->n_fed : (double)b->bytes_after };
     return 0;
 }
 

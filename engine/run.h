@@ -6,9 +6,12 @@
 #include "engine/fidelity.h"
 #include "engine/forward.h"
 #include "engine/observe.h"
+#include "engine/oracle.h"
 #include "kvt/session.h"
 
 struct kvt_session {
+    int32_t *kept;                 /* (n, L, G) slots held after prefill-end eviction, for those who are to keep as many */
+    struct kvt_branch_opts *branch_opts; /* (n - 1) copy */
     struct kvt_session_opts o;     /* arrays copied; probe and callbacks borrowed */
     const struct kvt_model *model;
     const struct kvt_shape *shape;
@@ -21,6 +24,11 @@ struct kvt_session {
     struct kvt_probe evict_probe;  /* passes events on, and notes budgets */
     struct kvt_branch *branch;     /* (n) */
     int n;                         /* branches, the full one included */
+    int n_early;                   /* those before the oracles, which need what the others' pass has seen */
+    int lo, hi;                    /* branches of the running pass: 0 and [lo, hi) */
+    int row0;                      /* its first row of logits */
+    int snapshot;                  /* cell that holds the context as prefilled; -1: nobody needs it */
+    struct kvt_oracle oracle;
     int n_context, n_prefill;      /* evictable tokens; tokens of the shared prefill */
     int max_rows;                  /* streams that may run at once */
     int max_slots;
@@ -34,6 +42,8 @@ struct kvt_session {
     float *row;                    /* (blocks, H, max_slots) decode rows of those who ask */
     int n_blocks;
     bool full_row;                 /* the full branch's row of each step is wanted: block n_blocks of `row` */
+    bool full_fed;                 /* the running call begins with it */
+    int early_rows;                /* rows of logits of the first pass */
     int n_sink;                    /* positions below it are sinks */
     struct kvt_fidelity fidelity;
     int steps;                     /* lockstep steps done */
@@ -54,6 +64,9 @@ struct kvt_session {
     uint64_t *ev_alone, *ev_own;
 };
 
+/* The branch after b in the running pass; the last is s->hi - 1. */
+static inline int kvt_next_branch(const struct kvt_session *s, int b) { return b ? b + 1 : s->lo; }
+
 int64_t kvt_now_ns(void);
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);
 /* Adds to the phase's time and reports it. */
@@ -62,6 +75,10 @@ int kvt_session_see(struct kvt_session *s, const struct kvt_event *ev, struct kv
 /* Feeds the rows r_token[0..T) ... (exact), evicting after each layer where a row's stream steps; the hidden states
  * are in s->x. Row t belongs to r_stream[t] where that stream evicts step by step (then it is its only row). */
 int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err);
+/* Eviction at prefill's end of the pass's branches, on copies of `cell`. */
+int kvt_session_fork(struct kvt_session *s, int cell, struct kvt_err *err);
+/* The question, or where it belongs to the context the prefill's last row: what the first token is chosen from. */
+int kvt_session_first_logits(struct kvt_session *s, struct kvt_err *err);
 /* The question (tokens n_context .. n_prompt) over every branch's cache; leaves each stream's logits. */
 int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err);
 /* K and V bytes of a branch's cells. */

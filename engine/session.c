@@ -45,6 +45,15 @@ int kvt_session_branch_bytes(struct kvt_session *s, int cell, struct kvt_cache_b
 
 /* ---- what a run will need ---- */
 
+/* Branches without the oracles, which come last; and the full one. */
+static int early_of(const struct kvt_session_opts *o)
+{
+    int n = o->n_branches;
+    while (n && o->branch[n - 1].spec.policy.score == KVT_SCORE_ORACLE)
+        n--;
+    return 1 + n;
+}
+
 /* One pass observes so many windows and no more. */
 static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
 {
@@ -75,6 +84,9 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
                             t, o->token[t], shape->V);
     if (o->protocol != KVT_PROTOCOL_LITERATURE && o->question_start == 0)
         return kvt_fail(err, KVT_EINPUT, "the question is the whole prompt: there is no context to compress; use --protocol literature");
+    for (int b = 0; b < early_of(o) - 1; b++)
+        if (o->branch[b].spec.policy.score == KVT_SCORE_ORACLE)
+            return kvt_fail(err, KVT_EUSAGE, "%s: oracles come after all other branches, because they need what those have seen", o->branch[b].name);
     if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
         return kvt_fail(err, KVT_EUSAGE, "fidelity compares branches on the full branch's text; decode forced or both");
     return check_windows(o, err);
@@ -95,9 +107,17 @@ static int prefill_of(const struct kvt_session_opts *o)
     return o->protocol == KVT_PROTOCOL_HIDDEN ? context_of(o) : o->n_prompt;
 }
 
-static int streams_of(const struct kvt_session_opts *o)
+/* Streams that may run at once beside the full branch's, of so many branches. */
+static int streams_of(const struct kvt_session_opts *o, int branches)
 {
-    return 1 + o->n_branches * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
+    return 1 + branches * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
+}
+
+/* Streams of the larger pass. */
+static int streams_at_once(const struct kvt_session_opts *o)
+{
+    int early = early_of(o) - 1, late = o->n_branches - early;
+    return streams_of(o, early > late ? early : late);
 }
 
 static void needs_of(const struct kvt_session_opts *o, const struct kvt_wants *w, struct kvt_needs *needs)
@@ -127,8 +147,8 @@ static struct kvt_wants wants_of(const struct kvt_session_opts *o)
 
 static int rows_of_call(const struct kvt_session_opts *o)
 {
-    int question = o->n_prompt - context_of(o), rows = streams_of(o) * (question > 0 ? question : 1);
-    return rows > streams_of(o) ? rows : streams_of(o);
+    int question = o->n_prompt - context_of(o);
+    return streams_at_once(o) * (question > 0 ? question : 1);
 }
 
 static int run_of(const struct kvt_session_opts *o)
@@ -161,7 +181,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     memset(out, 0, sizeof *out);
     out->weights_bytes = kvt_model_touched_bytes(m, o->token, o->n_prompt);
     out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
-    int copies = streams_of(o);
+    int copies = streams_of(o, o->n_branches);
     for (int b = 0; b < o->n_branches; b++) {
         const struct kvt_budget *asked = &o->branch[b].budget;
         struct kvt_budget budget = asked->kind == KVT_BUDGET_MATCH ? o->branch[asked->match - 1].budget : *asked;
@@ -207,9 +227,14 @@ static int copy_inputs(struct kvt_session *s)
     s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
     s->span = kvt_calloc((size_t)o->n_spans * 3, sizeof *s->span);
     s->wo = kvt_calloc((size_t)s->shape->L, sizeof *s->wo);
-    if (!s->token || !s->shot || !s->span || !s->wo)
+    s->branch_opts = kvt_calloc((size_t)o->n_branches, sizeof *s->branch_opts);
+    s->kept = kvt_calloc((size_t)s->n * (size_t)s->shape->L * (size_t)s->shape->G, sizeof *s->kept);
+    if (!s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->wo)
         return KVT_ENOMEM;
     memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
+    if (o->n_branches)
+        memcpy(s->branch_opts, o->branch, (size_t)o->n_branches * sizeof *s->branch_opts);
+    s->o.branch = s->branch_opts;
     s->o.token = s->token;
     for (int i = 0; i < o->n_shots; i++)
         if (o->shot[2 * i + 1] <= s->n_context)
@@ -276,7 +301,10 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     struct kvt_wants w = wants_of(&s->o);
     struct kvt_needs needs;
     needs_of(&s->o, &w, &needs);
-    struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = s->max_rows,
+    /* a cell for each branch, one for its free-running text, one that keeps the context as prefilled */
+    int cells = s->n + (s->o.decode == KVT_DECODE_BOTH ? s->n - 1 : 0);
+    s->snapshot = s->n_early < s->n ? cells++ : -1;
+    struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = cells,
                                  .max_slots = s->max_slots, .type = s->o.kv_type };
     int rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
     if (!rc)
@@ -293,6 +321,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
     s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G, s->env.D = shape->D;
     s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
+    s->env.future = kvt_oracle_left, s->env.future_self = s;
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
     for (int l = 0; l < shape->L; l++)
         s->wo[l] = s->forward.layer[l].o;
@@ -303,10 +332,12 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->x_prefill = device_floats(s, (size_t)s->n_prefill, (size_t)shape->E);
     s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
-    s->full_row = s->o.lost_mass || s->o.output_error;
+    s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n;
     s->n_sink = w.n_sink;
     s->row = device_floats(s, (size_t)(s->n_blocks + s->full_row) * (size_t)shape->H, (size_t)s->max_slots);
     rc = kvt_fidelity_open(s, err);
+    if (!rc)
+        rc = kvt_oracle_open(s, err);
     if (rc)
         return rc;
     if (!s->x_prefill || !s->x || !s->logits || !s->row || host_arrays(s))
@@ -327,7 +358,10 @@ int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const 
     s->o = *o, s->model = m, s->shape = kvt_model_shape(m), s->ops = o->ops;
     s->n = 1 + o->n_branches;
     s->n_context = context_of(o), s->n_prefill = prefill_of(o);
-    s->max_rows = streams_of(o), s->rows_cap = rows_of_call(o);
+    s->n_early = s->hi = early_of(o), s->lo = 1;
+    s->early_rows = streams_of(o, s->n_early - 1);
+    s->max_rows = s->early_rows + (s->n_early < s->n ? streams_of(o, s->n - s->n_early) : 0);
+    s->rows_cap = rows_of_call(o);
     s->max_slots = o->n_prompt + o->n_new;
     rc = copy_inputs(s);
     if (rc)
@@ -352,12 +386,13 @@ void kvt_session_close(struct kvt_session **session)
         for (size_t i = 0; i < sizeof own / sizeof *own; i++)
             s->ops->free(s->dev, own[i]);
         kvt_fidelity_close(s);
+        kvt_oracle_close(s);
         kvt_observer_close(&s->observer);
         kvt_forward_close(&s->forward);
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->token, s->shot, s->span, s->wo, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->branch_opts, s->kept, s->token, s->shot, s->span, s->wo, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -413,38 +448,66 @@ static int drop_question(struct kvt_session *s, struct kvt_err *err)
     return rc;
 }
 
-static int evict_branch(struct kvt_session *s, int b, struct kvt_err *err)
+/* What branch b ranks by: the shared reductions, and where its score is its own, that. */
+static int scores_of(struct kvt_session *s, int b, struct kvt_prefill_scores *raw, struct kvt_err *err)
+{
+    *raw = s->observer.raw;
+    if (b < s->n_early)
+        return 0;
+    raw->given = s->oracle.given;
+    return kvt_oracle_given(s, b, err);
+}
+
+static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *err)
 {
     struct kvt_stream_state *st = &s->branch[b].forced;
     const struct kvt_budget *asked = &s->o.branch[b - 1].budget;
+    struct kvt_prefill_scores raw;
+    size_t cells = (size_t)s->shape->L * (size_t)s->shape->G;
     if (s->o.interrupted && *s->o.interrupted)
         return kvt_fail(err, KVT_EINTR, "interrupted");
-    int rc = s->ops->cache_fork(s->dev, s->cache, 0, b);
+    int rc = s->ops->cache_fork(s->dev, s->cache, cell, b);
     if (rc)
         return kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
     st->cell = b;
     if (asked->kind == KVT_BUDGET_MATCH)
-        kvt_evictor_match(st->evictor, kvt_evictor_held(s->branch[asked->match].forced.evictor));
-    return kvt_evict_prefill(st->evictor, &s->observer.raw, err);
+        kvt_evictor_match(st->evictor, s->kept + (size_t)asked->match * cells);
+    rc = scores_of(s, b, &raw, err);
+    if (!rc)
+        rc = kvt_evict_prefill(st->evictor, &raw, err);
+    memcpy(s->kept + (size_t)b * cells, kvt_evictor_held(st->evictor), cells * sizeof *s->kept);
+    return rc;
 }
 
-static int fork_and_evict(struct kvt_session *s, struct kvt_err *err)
+int kvt_session_fork(struct kvt_session *s, int cell, struct kvt_err *err)
 {
     struct kvt_cache_bytes bytes;
+    enum kvt_phase phase = s->lo > 1 ? KVT_PHASE_ORACLE : KVT_PHASE_EVICT;
     int rc = 0, done = 0;
     s->branch[0].forced.cell = 0;
     for (int follow = 0; follow < 2; follow++) /* who gets what another branch kept comes after it */
-        for (int b = 1; b < s->n && !rc; b++) {
+        for (int b = s->lo; b < s->hi && !rc; b++) {
             if ((s->o.branch[b - 1].budget.kind == KVT_BUDGET_MATCH) != (follow == 1))
                 continue;
-            rc = evict_branch(s, b, err);
-            kvt_session_progress(s, KVT_PHASE_EVICT, ++done, s->n - 1);
+            rc = evict_branch(s, cell, b, err);
+            kvt_session_progress(s, phase, ++done, s->hi - s->lo);
         }
-    for (int b = 0; b < s->n && !rc; b++) {
+    for (int b = 0; b < s->hi && !rc; b = kvt_next_branch(s, b)) {
         rc = kvt_session_branch_bytes(s, b, &bytes, err);
         s->branch[b].bytes_after = s->branch[b].bytes_last = bytes.alone;
     }
     return rc;
+}
+
+int kvt_session_first_logits(struct kvt_session *s, struct kvt_err *err)
+{
+    if (s->n_context < s->o.n_prompt)
+        return kvt_lockstep_question(s, err);
+    /* literature: everybody's first token comes from the full prefill */
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b))
+        s->branch[b].forced.row = s->row0;
+    return kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true,
+                            s->logits + (size_t)s->row0 * s->shape->V, err);
 }
 
 int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
@@ -456,19 +519,15 @@ int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
     t0 = kvt_now_ns();
     if (!rc && s->n_context < s->n_prefill)
         rc = drop_question(s, err);
+    if (!rc && s->snapshot >= 0 && (rc = s->ops->cache_fork(s->dev, s->cache, 0, s->snapshot)))
+        rc = kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
     if (!rc)
-        rc = fork_and_evict(s, err);
+        rc = kvt_session_fork(s, 0, err);
     if (!rc)
         rc = kvt_session_phase(s, KVT_PHASE_EVICT, t0, s->n_context, err);
     if (rc)
         return rc;
     t0 = kvt_now_ns();
-    if (s->n_context < s->o.n_prompt) {
-        rc = kvt_lockstep_question(s, err);
-    } else { /* literature: everybody's first token comes from the full prefill */
-        rc = kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true, s->logits, err);
-        for (int b = 0; b < s->n; b++)
-            s->branch[b].forced.row = 0;
-    }
+    rc = kvt_session_first_logits(s, err);
     return rc ? rc : kvt_session_phase(s, KVT_PHASE_QUESTION, t0, s->o.n_prompt - s->n_context, err);
 }

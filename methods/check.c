@@ -10,7 +10,7 @@ struct rule {
 static bool goes_on(enum kvt_score score)
 {
     return score == KVT_SCORE_RANDOM || score == KVT_SCORE_RECENCY || score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS ||
-           score == KVT_SCORE_LAST || score == KVT_SCORE_KNORM;
+           score == KVT_SCORE_LAST || score == KVT_SCORE_KNORM || score == KVT_SCORE_ORACLE;
 }
 
 int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err)

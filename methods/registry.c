@@ -8,6 +8,7 @@ static const struct kvt_method *const all[] = {
     &kvt_method_snapkv, &kvt_method_pyramidkv, &kvt_method_chunkkv,   &kvt_method_shotkv,
     &kvt_method_adakv,  &kvt_method_criticalkv,  &kvt_method_randomshot,
     &kvt_method_tova,   &kvt_method_treekv,
+    &kvt_method_oracle,
     &kvt_method_my, /* last: rows first, then what makes one */
 };
 

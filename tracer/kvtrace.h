@@ -43,6 +43,7 @@ struct kvtrace_run {
     int32_t *span;             /* (prompt.n_spans, 3) kind, first token, end */
     int n_shots;
     uint8_t *layer_mask, *head_mask; /* for full maps */
+    bool lost_mass, output_error, regret; /* --fidelity */
     struct kvt_wants wants;
     struct kvt_session_opts session;
     struct kvt_hasher *hasher;       /* of the weights, beside the run; NULL once the trace knows */
@@ -58,6 +59,11 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err);
 /* "25%", "256 tok", "4000000 B": a budget as asked. */
 const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24]);
 void kvtrace_teardown(struct kvtrace_run *run);
+
+/* kvtrace_fidelity.c: --fidelity; oracles behind all other methods; one for every branch, for its regret. */
+int kvtrace_fidelity(struct kvtrace_run *run, struct kvt_err *err);
+void kvtrace_oracles_last(struct kvtrace_run *run);
+int kvtrace_add_oracles(struct kvtrace_run *run, struct kvt_err *err);
 
 /* kvtrace_record.c: the trace's plan from a run; sizes. */
 int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);

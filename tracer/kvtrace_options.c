@@ -49,7 +49,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "decode", .type = KVT_OPT_CHOICE, .to = &o->decode, .choices = kvtrace_decodes, .def = "both",
           .help = "branches follow the full branch's tokens (forced), their own (free), or both" },
         { .name = "fidelity", .type = KVT_OPT_STRING, .to = &o->fidelity, .value = "LIST",
-          .help = "measure at every step, as lost,output: attention lost with what was evicted, errors of the layers' outputs" },
+          .help = "measure at every step, as lost,output,regret: attention lost with what was evicted; errors of the layers' outputs; what was lost beyond an oracle" },
         { .name = "ignore-end", .type = KVT_OPT_FLAG, .to = &o->ignore_end, .help = "go on after an end token" },
         { .name = "compute", .type = KVT_OPT_CHOICE, .to = &o->compute, .choices = computes, .def = "auto",
           .help = "arithmetic of matrix products; auto: bf16 where the CPU has it" },

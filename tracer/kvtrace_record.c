@@ -162,7 +162,7 @@ int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, con
         if (step->token[b] < 0)
             continue;
         char *text = kvtrace_text(tok, &step->token[b], 1);
-        rc = text ? kvt_trace_token(w, b, step->step, false, step->token[b], text) : KVT_ENOMEM;
+        rc = text ? kvt_trace_token(w, step->first + b, step->step, false, step->token[b], text) : KVT_ENOMEM;
         free(text);
     }
     return rc;
@@ -183,8 +183,10 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
     if (!rc)
         rc = text ? kvt_trace_result(w, b, text, r.diverged, r.mean_kl, r.top1_agree) : KVT_ENOMEM;
     free(text);
+    if (!rc) /* an oracle's is known only now */
+        rc = kvt_trace_bytes_after(w, b, r.bytes_after);
     if (!rc)
-        rc = kvt_trace_fidelity(w, b, (double[]){ r.lost_mass, r.lost_rest, r.output_local, r.output_propagated });
+        rc = kvt_trace_fidelity(w, b, (double[]){ r.lost_mass, r.lost_rest, r.output_local, r.output_propagated, r.regret });
     return rc;
 }
 

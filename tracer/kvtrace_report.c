@@ -175,6 +175,7 @@ static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
         { "diverged_step", "differs at", "step", KVT_COL_INT, 0, false } };
     static const struct kvt_col lost[] = {
         { "lost_mass", "lost", NULL, KVT_COL_SHARE, 0, false }, { "lost_rest", "no sinks", NULL, KVT_COL_SHARE, 0, false } };
+    static const struct kvt_col regret[] = { { "regret", NULL, NULL, KVT_COL_SHARE, 0, false } };
     static const struct kvt_col output[] = {
         { "output_local", "local", NULL, KVT_COL_REAL, 4, false }, { "output_propagated", "output", NULL, KVT_COL_REAL, 4, false } };
     static const struct kvt_col last[] = {
@@ -185,6 +186,8 @@ static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
     ADD(first);
     if (run->session.lost_mass)
         ADD(lost);
+    if (run->regret)
+        ADD(regret);
     if (run->session.output_error)
         ADD(output);
     ADD(last);
@@ -227,6 +230,8 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
             put_known(t, r.lost_mass);
             put_known(t, r.lost_rest);
         }
+        if (run->regret)
+            put_known(t, r.regret);
         if (run->session.output_error) {
             put_known(t, r.output_local);
             put_known(t, r.output_propagated);

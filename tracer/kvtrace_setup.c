@@ -93,6 +93,8 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     if (!o->methods)
         return o->match ? kvt_fail(err, KVT_EUSAGE, "--match without --method: name the methods that follow it") : 0;
     rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, &run->plugins.list, err);
+    if (!rc)
+        kvtrace_oracles_last(run);
     if (!rc && o->keep_given)
         rc = add_budgets(run, o->keep, "--keep", err);
     if (!rc && o->remove_given)
@@ -110,7 +112,7 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     int before = 0; /* methods with branches in front of the one to match */
     for (int i = 0; i < match; i++)
         before += strcmp(run->spec[i].method->name, "full") != 0;
-    size_t n = (size_t)run->n_specs * (size_t)run->n_budgets;
+    size_t n = (size_t)run->n_specs * (size_t)run->n_budgets * (run->regret ? 2 : 1);
     run->branch = kvt_calloc(n, sizeof *run->branch);
     run->name = kvt_calloc(n, sizeof *run->name);
     run->asked = kvt_calloc(n, sizeof *run->asked);
@@ -141,27 +143,7 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     for (int b = 0; b < run->n_branches; b++)
         if (run->branch[b].budget.kind == KVT_BUDGET_MATCH)
             snprintf(run->asked[b], sizeof run->asked[b], "as %s", run->name[run->branch[b].budget.match - 1]);
-    return 0;
-}
-
-/* --fidelity: what is measured beside KL. */
-static int make_fidelity(struct kvtrace_run *run, struct kvt_err *err)
-{
-    static const char *const known[] = { "lost", "output" };
-    bool *const to[] = { &run->session.lost_mass, &run->session.output_error };
-    char **item = NULL;
-    int count = 0, rc = run->o.fidelity ? kvt_split(run->o.fidelity, &item, &count, "--fidelity", err) : 0;
-    for (int i = 0; i < count && !rc; i++) {
-        int k = 0, n = (int)(sizeof known / sizeof *known);
-        while (k < n && strcmp(item[i], known[k]))
-            k++;
-        if (k < n)
-            *to[k] = true;
-        else
-            rc = kvt_fail(err, KVT_EUSAGE, "--fidelity: '%.40s' is nothing that is measured; there are lost and output", item[i]);
-    }
-    free(item);
-    return rc;
+    return run->regret ? kvtrace_add_oracles(run, err) : 0;
 }
 
 static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct kvt_err *err)
@@ -226,7 +208,9 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
     if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods)
         return kvt_fail(err, KVT_EUSAGE, "a budget without --method: name the methods that it is for");
-    int rc = make_branches(run, err);
+    int rc = kvtrace_fidelity(run, err);
+    if (!rc)
+        rc = make_branches(run, err);
     if (!rc)
         rc = kvt_model_open(&run->model, o->model, err);
     if (!rc)
@@ -255,8 +239,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
         .window = o->window, .shot = run->shot, .n_shots = run->n_shots,
         .span = run->span, .n_spans = run->prompt.n_spans, .n_new = o->n_new, .stop_at_end = !o->ignore_end,
-        .branch = run->branch, .n_branches = run->n_branches };
-    return make_fidelity(run, err);
+        .lost_mass = run->lost_mass, .output_error = run->output_error, .branch = run->branch, .n_branches = run->n_branches };
+    return 0;
 }
 
 void kvtrace_teardown(struct kvtrace_run *run)

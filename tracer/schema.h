@@ -132,7 +132,7 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
       "the free-running token, readable")                                                                                \
     X(FREE_LOGPROB, "free/logprob", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat", "its ln p")                  \
-    X(PHASE_NAME, "phases/name", STR, 16, "phase", "", INPLACE, ALWAYS, ZERO, "", "prefill, evict, question or decode")  \
+    X(PHASE_NAME, "phases/name", STR, 16, "phase", "", INPLACE, ALWAYS, ZERO, "", "prefill, evict, question, decode or oracle")  \
     X(PHASE_START, "phases/start_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "start, monotonic clock")      \
     X(PHASE_DUR, "phases/duration_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "duration")                   \
     X(PHASE_TOK, "phases/tokens", I32, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "token", "tokens processed")             \
@@ -159,6 +159,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(RES_LOST, "result/lost_mass", F64, 0, "branch", "", INPLACE, LOST, NAN, "1",                                        \
       "mean of fidelity/lost_mass over steps, layers and kv heads")                                                      \
     X(RES_LOST_REST, "result/lost_rest", F64, 0, "branch", "", INPLACE, LOST, NAN, "1", "mean of fidelity/lost_rest")     \
+    X(RES_REGRET, "result/regret", F64, 0, "branch", "", INPLACE, LOST, NAN, "1",                                         \
+      "result/lost_mass less that of the oracle of the same unit, allocation, schedule and budget; NaN: there is none")  \
     X(RES_LOCAL, "result/output_local", F64, 0, "branch", "", INPLACE, OUTPUT, NAN, "1",                                  \
       "mean of fidelity/output_local over steps and layers")                                                             \
     X(RES_PROPAGATED, "result/output_propagated", F64, 0, "branch", "", INPLACE, OUTPUT, NAN, "1",                        \

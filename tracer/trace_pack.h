@@ -14,7 +14,7 @@ struct kvt_msg {
         struct kvt_event ev;
         struct { int branch, step; bool free; int32_t id; const char *text; } token;
         struct { int branch, diverged; double mean_kl, top1; const char *text; } result;
-        struct { int branch; double mean[4]; } fidelity;
+        struct { int branch; double mean[5]; } fidelity;
         struct { const char *sha256; } model;
         struct { int branch; int64_t bytes; } after; /* KV bytes after prefill-end eviction */
     };

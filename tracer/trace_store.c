@@ -60,9 +60,9 @@ static bool put_at(struct kvt_trace_store *st, enum kvt_dataset id, size_t i, co
     return put(st, id, 0, (size_t[]){i}, (size_t[]){1}, 1, v);
 }
 
-static bool put_step(struct kvt_trace_store *st, enum kvt_dataset id, int step, int n_branch, const void *v)
+static bool put_step(struct kvt_trace_store *st, enum kvt_dataset id, const struct kvt_ev_step *e, const void *v)
 {
-    return put(st, id, 0, (size_t[]){(size_t)step - 1, 0}, (size_t[]){1, (size_t)n_branch}, 2, v);
+    return put(st, id, 0, (size_t[]){(size_t)e->step - 1, (size_t)e->first}, (size_t[]){1, (size_t)e->n_branch}, 2, v);
 }
 
 /* One string of a dataset of rank 1 or 2, cut at a whole character. */
@@ -253,13 +253,14 @@ static void note_evict(struct kvt_trace_store *st, const struct kvt_ev_evict *e)
 
 static bool put_step_event(struct kvt_trace_store *st, const struct kvt_ev_step *e)
 {
-    assert(e->step >= 1 && e->step <= st->n_new && e->n_branch <= st->B);
-    int B = e->n_branch, pos = st->n_prompt + e->step - 1;
-    size_t i = (size_t)e->step - 1;
+    assert(e->step >= 1 && e->step <= st->n_new && e->first >= 0 && e->first + e->n_branch <= st->B);
+    int pos = st->n_prompt + e->step - 1;
+    size_t row = (size_t)e->step - 1;
     int64_t held = (int64_t)e->held_bytes;
-    for (int b = 0; b < st->B; b++) {
+    for (int i = 0; i < e->n_branch; i++) {
+        int b = e->first + i;
         history_start(st, b);
-        bool ended = b < B && e->token && e->token[b] < 0; /* its free-running text: nothing was appended */
+        bool ended = e->token && e->token[i] < 0; /* its free-running text: nothing was appended */
         for (int l = 0; l < st->L && !ended; l++)
             for (int g = 0; g < st->G; g++) {
                 int32_t *at = history_at(st, b, l, g, pos);
@@ -269,12 +270,12 @@ static bool put_step_event(struct kvt_trace_store *st, const struct kvt_ev_step 
         if (!history_write(st, b))
             return false;
     }
-    bool ok = put_step(st, KVT_DS_STEP_TOKEN, e->step, B, e->token) && put_step(st, KVT_DS_STEP_ARGMAX, e->step, B, e->argmax) &&
-              put_step(st, KVT_DS_STEP_LOGPROB, e->step, B, e->logprob) && put_step(st, KVT_DS_STEP_KL, e->step, B, e->kl) &&
-              put_step(st, KVT_DS_STEP_ENTROPY, e->step, B, e->entropy) &&
-              put_step(st, KVT_DS_STEP_ALONE, e->step, B, e->alone_bytes) &&
-              put_step(st, KVT_DS_STEP_OWN, e->step, B, e->own_bytes) && put_at(st, KVT_DS_STEP_HELD, i, &held) &&
-              put_at(st, KVT_DS_STEP_NS, i, &e->step_ns);
+    bool ok = put_step(st, KVT_DS_STEP_TOKEN, e, e->token) && put_step(st, KVT_DS_STEP_ARGMAX, e, e->argmax) &&
+              put_step(st, KVT_DS_STEP_LOGPROB, e, e->logprob) && put_step(st, KVT_DS_STEP_KL, e, e->kl) &&
+              put_step(st, KVT_DS_STEP_ENTROPY, e, e->entropy) && put_step(st, KVT_DS_STEP_ALONE, e, e->alone_bytes) &&
+              put_step(st, KVT_DS_STEP_OWN, e, e->own_bytes);
+    if (!e->first)
+        ok = ok && put_at(st, KVT_DS_STEP_HELD, row, &held) && put_at(st, KVT_DS_STEP_NS, row, &e->step_ns);
     int32_t done = e->step;
     if (e->step > st->steps_done) {
         st->steps_done = e->step;
@@ -285,15 +286,15 @@ static bool put_step_event(struct kvt_trace_store *st, const struct kvt_ev_step 
 
 static bool put_fidelity(struct kvt_trace_store *st, const struct kvt_ev_fidelity *e)
 {
-    assert(e->step >= 1 && e->step <= st->n_new && e->n_branch <= st->B);
-    size_t at[4] = {(size_t)e->step - 1, 0, 0, 0}, n[4] = {1, (size_t)e->n_branch, (size_t)st->L, (size_t)st->G};
+    assert(e->step >= 1 && e->step <= st->n_new && e->first >= 0 && e->first + e->n_branch <= st->B);
+    size_t at[4] = {(size_t)e->step - 1, (size_t)e->first, 0, 0}, n[4] = {1, (size_t)e->n_branch, (size_t)st->L, (size_t)st->G};
     return put(st, KVT_DS_LOST_MASS, 0, at, n, 4, e->lost_mass) && put(st, KVT_DS_LOST_REST, 0, at, n, 4, e->lost_rest) &&
            put(st, KVT_DS_LOCAL, 0, at, n, 3, e->local) && put(st, KVT_DS_PROPAGATED, 0, at, n, 3, e->propagated);
 }
 
 static bool put_phase(struct kvt_trace_store *st, const struct kvt_ev_phase *e)
 {
-    static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode"};
+    static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode", "oracle"};
     if (st->n_phases == KVT_TRACE_PHASES)
         return true;
     size_t i = (size_t)st->n_phases++;
@@ -350,8 +351,9 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, str
         break;
     }
     case KVT_MSG_FIDELITY: {
-        static const enum kvt_dataset id[4] = {KVT_DS_RES_LOST, KVT_DS_RES_LOST_REST, KVT_DS_RES_LOCAL, KVT_DS_RES_PROPAGATED};
-        for (int i = 0; ok && i < 4; i++)
+        static const enum kvt_dataset id[5] = {KVT_DS_RES_LOST, KVT_DS_RES_LOST_REST, KVT_DS_RES_LOCAL, KVT_DS_RES_PROPAGATED,
+                                             KVT_DS_RES_REGRET};
+        for (int i = 0; ok && i < 5; i++)
             ok = put_at(st, id[i], (size_t)m->fidelity.branch, &m->fidelity.mean[i]);
         break;
     }

@@ -134,9 +134,9 @@ int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, i
     return send(w, &m, true);
 }
 
-int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[4])
+int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[5])
 {
-    struct kvt_msg m = {.kind = KVT_MSG_FIDELITY, .fidelity = {branch, {mean[0], mean[1], mean[2], mean[3]}}};
+    struct kvt_msg m = {.kind = KVT_MSG_FIDELITY, .fidelity = {branch, {mean[0], mean[1], mean[2], mean[3], mean[4]}}};
     return send(w, &m, true);
 }
 

@@ -62,8 +62,8 @@ const struct kvt_probe *kvt_trace_probe(struct kvt_trace_writer *w);
 int kvt_trace_token(struct kvt_trace_writer *w, int branch, int step, bool free, int32_t id, const char *utf8);
 /* Results known at the end: recorded as attributes of the branch. diverged = 0: never. */
 int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, int diverged, double mean_kl, double top1);
-/* Means of the fidelity measured: lost mass, the same without sinks, local and propagated error of outputs. */
-int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[4]);
+/* Means of the fidelity measured: lost mass, the same without sinks, local and propagated error of outputs, regret. */
+int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[5]);
 /* KV bytes that the branch would hold by itself after prefill-end eviction (struct kvt_branch_result's bytes_after). */
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* The model's hash, when it is known: reading the weights takes longer than opening them. */

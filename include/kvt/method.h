@@ -57,7 +57,9 @@ struct kvt_policy {
     bool group_first;          /* group before pooling (Ada-KV) or after (kvpress) */
     int distance;              /* squared scores: rows fewer than this many after the slot don't count */
     int lag;                   /* LagKV: tokens of a partition */
-    int ahead;                 /* expected attention: future positions averaged over */
+    int ahead;                 /* expected attention: future positions averaged over; oracle: generated tokens whose
+                                * rows count, 0 for all */
+    bool sinkless;             /* oracle: rows without their sinks, renormalised */
     bool vnorm;                /* expected attention: times the norm of the value */
     int repeat;                /* KVzip: tokens repeated at a time */
     int critical_ppm;          /* CriticalKV: share of the budget chosen by the score alone; the rest is chosen by

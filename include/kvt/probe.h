@@ -33,7 +33,9 @@ enum kvt_event_kind {
     KVT_EV_PHASE,           /* a phase ended: its time */
 };
 
-enum kvt_phase { KVT_PHASE_PREFILL, KVT_PHASE_EVICT, KVT_PHASE_QUESTION, KVT_PHASE_DECODE, KVT_N_PHASE };
+enum kvt_phase { KVT_PHASE_PREFILL, KVT_PHASE_EVICT, KVT_PHASE_QUESTION, KVT_PHASE_DECODE,
+                 KVT_PHASE_ORACLE, /* all that oracle branches cost: eviction, question, decode beside the full branch again */
+                 KVT_N_PHASE };
 
 struct kvt_ev_prefill_layer {
     int layer, n;           /* n prompt tokens */
@@ -82,7 +84,7 @@ struct kvt_ev_evict {       /* step k: after the branch's k-th own token, k >= 1
 
 struct kvt_ev_step {
     int step;               /* k-th new token, k >= 1 */
-    int n_branch;
+    int n_branch;           /* B below: branches [first, first + B) */
     const int32_t *token;   /* (B) token appended to each branch: the full branch's where teacher-forced; -1: its text has
                              * ended (free-running only), and nothing below is news but its bytes */
     const int32_t *argmax;  /* (B) what each branch would have said */
@@ -91,12 +93,13 @@ struct kvt_ev_step {
     const float *entropy;   /* (B) nats */
     const uint64_t *alone_bytes; /* (B) KV bytes the branch would hold by itself, after this step */
     const uint64_t *own_bytes;   /* (B) held by it only */
-    uint64_t held_bytes;    /* held by the run */
+    uint64_t held_bytes;    /* held by the run; this and the next only where first is 0 */
     int64_t step_ns;        /* the whole lockstep step */
+    int first;              /* 0, or the first oracle: they have a pass of their own, later */
 };
 
 struct kvt_ev_fidelity {    /* of the row of step k's token; 0 for the full branch; NULL where not asked */
-    int step, n_branch;
+    int step, first, n_branch;
     const float *lost_mass; /* (B, L, G) share of the full branch's row on slots that the branch lost, mean over the query group */
     const float *lost_rest; /* (B, L, G) the same of rows without sinks, renormalised */
     const float *local;     /* (B, L) relative L2 of the full branch's attention over the slots kept */

@@ -22,6 +22,8 @@ struct kvt_branch_opts {
     const char *name;          /* "snapkv 25%", unique in the session; copied */
     struct kvt_spec spec;
     struct kvt_budget budget;
+    int oracle;                /* branch number of the oracle of the same unit, allocation, schedule and budget: the other end
+                                * of its regret; 0: none */
 };
 
 struct kvt_session_opts {
@@ -86,6 +88,7 @@ struct kvt_branch_result {
     int n_steps, n_free;
     int diverged;              /* first step whose token differs from the full branch's, 1-based; 0 = none */
     double mean_kl, top1_agree;
+    double regret;             /* lost mass beyond that of its oracle; NaN where there is none */
     double lost_mass, lost_rest; /* means over steps, layers and kv heads; NaN where not measured */
     double output_local, output_propagated; /* means over steps and layers */
     double effective_keep;

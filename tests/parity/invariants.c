@@ -154,11 +154,13 @@ static int keep_all(struct setup u)
     const struct kvt_method *const *methods = kvt_methods(&count);
     static const char *const more[] = { "snapkv[renumber=1]", "streaming[schedule=prefill]", "shotkv[scope=all_layers]" };
     for (int i = 0; i < count; i++)
-        if (add(branch, &n, name, strcmp(methods[i]->name, "my") ? methods[i]->name : "my[score=mass,unit=chunk]", 100))
+        if (strcmp(methods[i]->name, "oracle") && add(branch, &n, name, strcmp(methods[i]->name, "my") ? methods[i]->name : "my[score=mass,unit=chunk]", 100))
             return 1;
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (add(branch, &n, name, more[i], 100))
             return 1;
+    if (add(branch, &n, name, "oracle", 100)) /* they come last */
+        return 1;
     for (int p = KVT_PROTOCOL_VISIBLE; p <= KVT_PROTOCOL_LITERATURE; p++) {
         u.protocol = (enum kvt_protocol)p;
         if (run(&u, branch, n, out))

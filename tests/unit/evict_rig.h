@@ -159,6 +159,7 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
         r->raw.wmass[i] = r->score + (size_t)(1 + i) * scores;
     }
     r->raw.last = r->score + (size_t)(1 + n_windows) * scores;
+    r->raw.given = r->raw.last; /* (L, G, n_prompt): the first part of it */
     for (int l = 0; l < L; l++)
         rig_append(r, 0, l, 0, n_context);
 }

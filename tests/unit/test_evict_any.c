@@ -5,6 +5,8 @@
 
 static const char *const specs[] = {
     "full",
+    "oracle",
+    "oracle[heads=shared,sinks=2]",
     "random[seed=3]",
     "random[heads=shared,sinks=2]",
     "streaming",

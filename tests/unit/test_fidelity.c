@@ -58,7 +58,7 @@ struct seen {
     float mass[N_NEW][MAX_B][L][G], rest[N_NEW][MAX_B][L][G], local[N_NEW][MAX_B][L], propagated[N_NEW][MAX_B][L];
     float row[L][H][N][N];
     bool full;
-    int steps;
+    int late, steps;              /* first oracle; 0: none */
 };
 
 static void wants(void *self, struct kvt_wants *w)
@@ -68,19 +68,22 @@ static void wants(void *self, struct kvt_wants *w)
 
 static void see_fidelity(struct seen *s, const struct kvt_ev_fidelity *e)
 {
-    size_t B = (size_t)e->n_branch, i = (size_t)e->step - 1;
+    size_t B = (size_t)e->n_branch, i = (size_t)e->step - 1, at = (size_t)e->first;
+    s->steps = at && e->step == 1 ? 0 : s->steps; /* the oracles' pass begins */
     cr_assert_eq(e->step, ++s->steps);
-    memcpy(s->mass[i], e->lost_mass, B * L * G * sizeof(float));
-    memcpy(s->rest[i], e->lost_rest, B * L * G * sizeof(float));
-    memcpy(s->local[i], e->local, B * L * sizeof(float));
-    memcpy(s->propagated[i], e->propagated, B * L * sizeof(float));
+    cr_assert(e->first == 0 || e->first == s->late);
+    memcpy(s->mass[i][at], e->lost_mass, B * L * G * sizeof(float));
+    memcpy(s->rest[i][at], e->lost_rest, B * L * G * sizeof(float));
+    memcpy(s->local[i][at], e->local, B * L * sizeof(float));
+    memcpy(s->propagated[i][at], e->propagated, B * L * sizeof(float));
 }
 
 static int see(void *self, const struct kvt_event *ev)
 {
     struct seen *s = self;
     if (ev->kind == KVT_EV_STEP) {
-        s->token[ev->step.step - 1] = ev->step.token[0];
+        if (!ev->step.first)
+            s->token[ev->step.step - 1] = ev->step.token[0];
     } else if (ev->kind == KVT_EV_FIDELITY) {
         see_fidelity(s, &ev->fidelity);
     } else if (ev->kind == KVT_EV_EVICT) {
@@ -263,5 +266,116 @@ Test(fidelity, asking_changes_nothing)
     cr_assert_eq(kvt_session_logits_hash(s), kvt_session_logits_hash(bare));
     kvt_session_close(&s);
     kvt_session_close(&bare);
+    kvt_model_close(&t.model);
+}
+
+/* ---- the oracle ---- */
+
+static int descending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* What remains of a cell's future mass when its best slots stay is what the oracle loses, no less and no more: from the rows of
+ * a second run. No method with as many slots in the cell loses less. */
+Test(fidelity, no_set_loses_less_than_the_oracle)
+{
+    static const char *const with[] = { "random", "snapkv[w=4]", "streaming[renumber=0,schedule=prefill]", "h2o", "oracle", "oracle[nosinks=1]", "oracle[schedule=step]" };
+    enum { N_EARLY = 4, ORACLE = 5, NOSINKS = 6, STEPS = 7 };
+    static struct seen seen, rows;
+    struct tried t;
+    int32_t token[N];
+    for (int i = 0; i < N_PROMPT; i++)
+        token[i] = 3 + i * 37 % 390;
+    open_model(&t, with, 7, 40);
+    for (int b = 0; b < 3; b++)
+        t.branch[b].oracle = ORACLE;
+    t.branch[3].oracle = STEPS;
+    seen.late = ORACLE;
+    struct kvt_session *s = run(&t, "cpu", KVT_PROTOCOL_VISIBLE, token, N_PROMPT, &seen);
+    memcpy(token + N_PROMPT, seen.token, sizeof seen.token);
+    rows.full = true;
+    struct kvt_session *again = run(&t, "cpu", KVT_PROTOCOL_LITERATURE, token, N, &rows);
+    int n = kvt_session_n_context(s), kept = 2 * n / 5; /* 40 % */
+    for (int l = 0; l < L; l++)
+        for (int g = 0; g < G; g++) {
+            double worth[2][N] = { { 0 } }, best[2] = { 0 }, lost[8] = { 0 }, rest[8] = { 0 };
+            for (int k = 1; k <= N_NEW; k++) {
+                int at = N_PROMPT + k - 1;
+                for (int h = g * (H / G); h < (g + 1) * (H / G); h++) {
+                    double after = 0;
+                    for (int j = 4; j <= at; j++)
+                        after += rows.row[l][h][at][j];
+                    for (int j = 0; j < n; j++) {
+                        worth[0][j] += rows.row[l][h][at][j] / (H / G);
+                        worth[1][j] += j < 4 ? 0 : rows.row[l][h][at][j] / after / (H / G);
+                    }
+                }
+                for (int b = 1; b <= 7; b++) {
+                    lost[b] += seen.mass[k - 1][b][l][g];
+                    rest[b] += seen.rest[k - 1][b][l][g];
+                }
+                compare_cell(&seen, &rows, ORACLE, k, l, g, "oracle");
+                compare_cell(&seen, &rows, STEPS, k, l, g, "oracle, step by step");
+            }
+            for (int w = 0; w < 2; w++) {
+                qsort(worth[w], (size_t)n, sizeof(double), descending);
+                for (int j = kept; j < n; j++)
+                    best[w] += worth[w][j];
+            }
+            cr_assert_float_eq(lost[ORACLE], best[0], 1e-4, "layer %d: %g, best %g", l, lost[ORACLE], best[0]);
+            cr_assert_float_eq(rest[NOSINKS], best[1], 1e-4, "layer %d: %g, best %g", l, rest[NOSINKS], best[1]);
+            for (int b = 1; b <= 3; b++)
+                cr_assert(lost[b] > lost[ORACLE] - 1e-4, "%s: %g, oracle %g", with[b - 1], lost[b], lost[ORACLE]);
+        }
+    struct kvt_branch_result r, o;
+    for (int b = 1; b <= N_EARLY; b++) {
+        kvt_session_result(s, b, &r);
+        kvt_session_result(s, b == N_EARLY ? STEPS : ORACLE, &o);
+        cr_assert_float_eq(r.regret, r.lost_mass - o.lost_mass, 1e-12);
+        cr_assert(r.regret > 0, "%s: %g", with[b - 1], r.regret);
+    }
+    kvt_session_result(s, ORACLE, &r);
+    cr_assert(isnan(r.regret));
+    kvt_session_close(&s);
+    kvt_session_close(&again);
+    kvt_model_close(&t.model);
+}
+
+/* The others don't notice that oracles follow, and the full branch is itself again beside them (asserted by the session). */
+Test(fidelity, oracles_change_nothing_before_them)
+{
+    static const char *const with[] = { "h2o", "snapkv[w=4]", "shotkv", "oracle", "oracle[unit=shot,heads=shared]" };
+    static struct seen seen[2];
+    struct tried t;
+    int32_t token[N_PROMPT];
+    for (int i = 0; i < N_PROMPT; i++)
+        token[i] = 3 + i * 37 % 390;
+    open_model(&t, with, 5, 40);
+    seen[0].late = 4;
+    struct kvt_session *s = run(&t, "cpu", KVT_PROTOCOL_LITERATURE, token, N_PROMPT, &seen[0]);
+    t.n = 3;
+    struct kvt_session *bare = run(&t, "cpu", KVT_PROTOCOL_LITERATURE, token, N_PROMPT, &seen[1]);
+    cr_assert_eq(kvt_session_logits_hash(s), kvt_session_logits_hash(bare));
+    for (int b = 0; b <= 3; b++) {
+        struct kvt_branch_result x, y;
+        kvt_session_result(s, b, &x);
+        kvt_session_result(bare, b, &y);
+        cr_assert_eq(x.mean_kl, y.mean_kl);
+        cr_assert_eq(x.lost_mass, y.lost_mass);
+        cr_assert_eq(x.bytes_mean, y.bytes_mean);
+        cr_assert(x.n_free == y.n_free && !memcmp(x.free, y.free, (size_t)x.n_free * sizeof *x.free));
+    }
+    kvt_session_close(&s);
+    kvt_session_close(&bare);
+    t.n = 5;
+    struct kvt_branch_opts swap = t.branch[0];
+    t.branch[0] = t.branch[3], t.branch[3] = swap;
+    struct kvt_err err = { 0 };
+    struct kvt_session_opts o = { .ops = kvt_ops_find("cpu"), .threads = 1, .kv_type = KVT_F32, .token = token, .n_prompt = N_PROMPT,
+                                  .question_start = 50, .window = 8, .shot = shots, .n_shots = 3, .n_new = 1, .branch = t.branch, .n_branches = 5 };
+    cr_assert_eq(kvt_session_open(&s, t.model, &o, &err), KVT_EUSAGE);
+    cr_assert(strstr(err.text, "oracles come after"), "%s", err.text);
     kvt_model_close(&t.model);
 }

@@ -34,6 +34,9 @@ Test(methods, canonical_defaults)
         "renumber=0]",
         "tova@1[group=mean,heads=shared,recent=0,sinks=0,schedule=step,renumber=0]",
         "treekv@1[norm=visible,group=mean,chunk=16,recent=half,sinks=4,heads=each,schedule=step,renumber=1]",
+        "oracle@1[ahead=0,nosinks=0,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope="
+        "per_layer,alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,schedule=prefill,"
+        "decode=none,decode_recent=0,sinks=0,recent=0,renumber=0]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;

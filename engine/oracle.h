@@ -1,0 +1,41 @@
+/* The oracle (measures.md 3): a slot is worth the attention that the full branch's generated tokens really give it. So its
+ * branches run after the others, on what was summed up beside them. */
+#ifndef KVT_ENGINE_ORACLE_H
+#define KVT_ENGINE_ORACLE_H
+
+#include <stdbool.h>
+
+#include "kvt/kvt.h"
+
+struct kvt_session;
+struct kvt_policy;
+
+struct kvt_future {            /* one way to sum the full branch's rows */
+    int horizon;               /* rows of the first so many generated tokens; 0: of all */
+    bool sinkless;             /* rows without their first n_sink tokens, renormalised */
+    double *sum;               /* (L, G, max_slots) by position, mean over the query group */
+    float *left;               /* the same from the next step on, while oracles run */
+};
+
+struct kvt_oracle {
+    struct kvt_future *future; /* (n) */
+    int n;
+    float *row;                /* (H, max_slots) host */
+    float *given;              /* (L, G, ld) backend: the worth of the branch that is being compressed */
+    float *host;               /* (L, G, ld) */
+    int ld;
+};
+
+/* After the branches are known: what to sum for those that are oracles. */
+int kvt_oracle_open(struct kvt_session *s, struct kvt_err *err);
+void kvt_oracle_close(struct kvt_session *s);
+/* The full branch's row of this layer and step is in s->row: adds it; while the oracles run, takes it from what is left. */
+int kvt_oracle_look(struct kvt_session *s, int layer, struct kvt_err *err);
+/* Before the oracles run: all of it is still to come. */
+void kvt_oracle_begin(struct kvt_session *s);
+/* kvt_evict_env's `future`. */
+const float *kvt_oracle_left(void *session, int branch, int layer);
+/* Puts into oracle.given what branch b ranks by. */
+int kvt_oracle_given(struct kvt_session *s, int b, struct kvt_err *err);
+
+#endif
