@@ -76,6 +76,10 @@ static void compare(struct kvt_mkmodel_opts mo, struct kvt_mkfolder_opts fo, dou
     cr_assert_eq(kvt_model_from_folder(&folder, &(struct kvt_folder){.path = p.dir}, &err), 0, "line %d: %s", line, err.text);
     cr_assert_eq(kvt_model_files(folder), fo.shards > 1 ? fo.shards : 1);
     cr_assert_str_eq(kvt_model_main_type(folder), kvt_dtypes[fo.type].name);
+    for (int l = 0; l < kvt_model_shape(folder)->L; l++) { /* x86 would read them all the same; others wouldn't */
+        const struct kvt_layer_weights *y = &kvt_model_weights(folder)->layer[l];
+        cr_assert(((uintptr_t)y->attn_norm | (uintptr_t)y->ffn_norm | (uintptr_t)y->q_bias) % _Alignof(float) == 0);
+    }
     static const char *const backends[] = {"ref", "cpu"};
     for (int i = 0; i < 2; i++) {
         float *a = logits_of(gguf, backends[i]), *b = logits_of(folder, backends[i]);
