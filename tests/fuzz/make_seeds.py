@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the seeds of fuzz_safetensors: folders of one tiny layer, in the form that fuzz_safetensors.c reads.
-usage: make_seeds.py FOLDER"""
+"""Makes the seeds of fuzz_safetensors, folders of one tiny layer in the form that fuzz_safetensors.c reads, and those of
+fuzz_gguf that mkmodel doesn't make: a model in two parts.
+usage: make_seeds.py FOLDER [FOLDER_OF_GGUF]"""
 import json
 import os
 import struct
@@ -83,3 +84,20 @@ second = dict(list(shapes.items())[5:])
 index = {"weight_map": {**{n: "a" for n in first}, **{n: "b" for n in second}}}
 folder(os.path.join(out, "shards"), config__json=config("llama"), model__safetensors__index__json=json.dumps(index).encode(),
        a=safetensors(first, "F32"), b=safetensors(second, "F16"))
+
+
+def part(no, names):
+    """As gguf-split writes it, with F32 tensors of 8 values."""
+    text = lambda s: struct.pack("<Q", len(s)) + s.encode()
+    b = b"GGUF" + struct.pack("<IQQ", 3, len(names), 3)
+    for key, value in (("split.no", no), ("split.count", 2), ("split.tensors.count", 3)):
+        b += text(key) + struct.pack("<II", 4, value)
+    for i, name in enumerate(names):
+        b += text(name) + struct.pack("<IQIQ", 1, 8, 0, 32 * i)
+    return b + bytes(-len(b) % 32) + bytes(32 * len(names))
+
+
+if len(sys.argv) > 2:
+    one, two = part(0, ["a", "b"]), part(1, ["c"])
+    with open(os.path.join(sys.argv[2], "split"), "wb") as f:
+        f.write(b"2\n" + struct.pack("<I", len(one)) + one + two)

@@ -244,6 +244,33 @@ Test(folder, bytes_that_a_run_reads)
     }
 }
 
+static size_t mapped_resident(void) /* bytes of files that this process has in memory: also its own code */
+{
+    long size, all, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    cr_assert(f && fscanf(f, "%ld %ld %ld", &size, &all, &shared) == 3);
+    fclose(f);
+    return (size_t)shared * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Would catch: an opening that reads the weights, which for a model of many GB is the difference between now and a minute. */
+Test(folder, opening_reads_no_weights)
+{
+    struct pair p = make((struct kvt_mkmodel_opts){.seed = 2, .L = 2, .E = 512, .F = 2048}, (struct kvt_mkfolder_opts){.type = KVT_F32});
+    const char *const path[] = {p.gguf, p.dir};
+    for (int i = 0; i < 2; i++) {
+        struct kvt_model *m;
+        struct kvt_err err = {0};
+        size_t before = mapped_resident();
+        cr_assert_eq(kvt_model_open(&m, path[i], &err), 0, "%s", err.text);
+        size_t more = mapped_resident() - before;
+        cr_assert(kvt_model_bytes(m) > 25 << 20);
+        cr_assert_lt(more, 5 << 20, "%s: %zu bytes in memory after the opening", path[i], more);
+        kvt_model_close(&m);
+    }
+    clean(&p);
+}
+
 /* Would catch: a token of the vocabulary that the embedding has no row for, read outside it. */
 Test(folder, token_without_a_row)
 {

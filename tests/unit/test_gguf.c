@@ -178,6 +178,12 @@ Test(gguf, damaged_tensors)
     REFUSED(KVT_EFORMAT, "reaches past the end", put64(after(&f, "blk.0.attn_q.weight") + Q + 4, (uint64_t)f.n & ~31u));
     REFUSED(KVT_EFORMAT, "reaches past the end", put64(after(&f, "blk.0.attn_q.weight") + Q + 4, UINT64_MAX - 31));
     REFUSED(KVT_EFORMAT, "reaches past the end", f.n -= 1);
+    REFUSED(KVT_EFORMAT, "share bytes", memcpy(after(&f, "blk.0.attn_k.weight") + Q + 4, after(&f, "blk.0.attn_v.weight") + Q + 4, 8));
+    REFUSED(KVT_EFORMAT, "share bytes", put64(after(&f, "blk.0.attn_q.weight") + Q + 4, 32)); /* inside the embedding */
+    /* a vocabulary of 0, of 2^31 */
+    REFUSED(KVT_EFORMAT, "'token_embd.weight' has an impossible size", put64(after(&f, "token_embd.weight") + 12, 0));
+    REFUSED(KVT_EFORMAT, "'token_embd.weight' has an impossible size", put64(after(&f, "token_embd.weight") + 12, 1ull << 31));
+    REFUSED(KVT_EFORMAT, "truncated", put64(after(&f, "tokenizer.ggml.tokens") + 8, 1ull << 31));
     REFUSED(KVT_EFORMAT, "stands there twice", memcpy(find(&f, "blk.1.attn_q.weight"), "blk.0.attn_q.weight", 19));
     REFUSED(KVT_EFORMAT, "'blk.1.attn_q.weight' is missing", memcpy(find(&f, "blk.1.attn_q.weight"), "blk.1.attn_x.weight", 19));
     REFUSED(KVT_EUNSUP, "has no place", put32(after(&f, "llama.block_count") + 4, 2));
