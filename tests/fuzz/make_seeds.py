@@ -18,7 +18,7 @@ def config(kind, **more):
     return json.dumps(c).encode()
 
 
-def tensors(norms, fused=False, bias=False, o_bias=False, qk=False, untied=False):
+def tensors(norms, fused=False, bias=False, o_bias=False, qk=False, wide=False, norm_bias=False, untied=False):
     p = "model.layers.0."
     t = {"model.embed_tokens.weight": [V, E], "model.norm.weight": [E], p + "self_attn.o_proj.weight": [E, 2 * D],
          p + "mlp.down_proj.weight": [E, F]}
@@ -37,6 +37,11 @@ def tensors(norms, fused=False, bias=False, o_bias=False, qk=False, untied=False
         t[p + "self_attn.o_proj.bias"] = [E]
     if qk:
         t[p + "self_attn.q_norm.weight"] = t[p + "self_attn.k_norm.weight"] = [D]
+    if wide:
+        t[p + "self_attn.q_norm.weight"], t[p + "self_attn.k_norm.weight"] = [2 * D], [D]
+    if norm_bias:
+        for n in ["model.norm"] + [p + n for n in norms]:
+            t[n + ".bias"] = [E]
     if untied:
         t["lm_head.weight"] = [V, E]
     return t
@@ -74,7 +79,13 @@ one = dict(
             tensors(ALL, qk=True), "BF16"),
     phi3=(config("phi3", tie_word_embeddings=False, rope_scaling={"type": "longrope", "short_factor": [1], "long_factor": [2]},
                  original_max_position_embeddings=32), tensors(PRE, fused=True, untied=True), "BF16"),
-    olmo2=(config("olmo2"), tensors(ALL[1:2] + ALL[3:]), "F32"),
+    olmo2=(config("olmo2"), tensors(ALL[1:2] + ALL[3:], wide=True), "F32"),
+    stablelm=(config("stablelm", use_qkv_bias=True, layer_norm_eps=1e-5, partial_rotary_factor=1.0, tie_word_embeddings=False),
+              tensors(PRE, bias=True, norm_bias=True, untied=True), "F16"),
+    smollm3=(config("smollm3", no_rope_layers=[0]), tensors(PRE), "BF16"),
+    granite=(config("granite", embedding_multiplier=12, logits_scaling=8, residual_multiplier=0.2, attention_multiplier=0.5),
+             tensors(PRE), "BF16"),
+    mistral=(config("mistral", sliding_window=16), tensors(PRE), "BF16"),
 )
 for name, (conf, shapes, dtype) in one.items():
     folder(os.path.join(out, name), config__json=conf, model__safetensors=safetensors(shapes, dtype))
