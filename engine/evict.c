@@ -172,7 +172,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     e->budget = *budget;
     const struct kvt_policy *p = &e->spec.policy;
     bool never = never_evicts(spec, budget);
-    e->sliding = !never && p->schedule == KVT_SCHEDULE_STEP;
+    e->sliding = !never && p->schedule != KVT_SCHEDULE_PREFILL;
     if (p->decode_share_set && p->score != KVT_SCORE_NONE) {
         /* a budget in tokens has no share of its own: the one it is of the context */
         e->decode_ppm = p->decode_share >= 0 ? llround(p->decode_share * 1e6)
@@ -255,7 +255,8 @@ bool kvt_evictor_slides(const struct kvt_evictor *e) { return e->sliding; }
 bool kvt_evictor_wants_row(const struct kvt_evictor *e)
 {
     enum kvt_score score = e->spec.policy.score;
-    return e->decode_share || (e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS || score == KVT_SCORE_LAST));
+    bool window = score == KVT_SCORE_WMASS || score == KVT_SCORE_SQWMASS;
+    return e->decode_share || (e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS || score == KVT_SCORE_LAST || window));
 }
 
 /* ---- work memory of a prefill's end ---- */

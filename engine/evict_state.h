@@ -11,6 +11,17 @@ struct kvt_carve {
 };
 void *kvt_carve(struct kvt_carve *c, size_t count, size_t size);
 
+/* Work memory of an eviction over all layers in a step, (L, G) outermost. */
+struct kvt_evict_round {
+    float *score, *pooled;     /* (L, G, ld); pooled is NULL where nothing is pooled */
+    int32_t *pos, *kept;       /* (L, G, ld) */
+    uint8_t *protect;          /* (L, G, ld) */
+    int32_t *n, *n_kept, *budget, *total; /* (L, G) */
+    int32_t *h_n_kept, *h_budget; /* host, (L, G) */
+    int32_t *h_kept;           /* host, (ld) */
+    float *h_state;            /* host, (ld) */
+};
+
 struct kvt_evictor {
     const struct kvt_evict_env *env;
     int branch;
@@ -32,6 +43,7 @@ struct kvt_evictor {
     int ld;
     float *state;              /* (L, G, ld) accumulated mass by slot; NULL where the method has none */
     int32_t *turn;             /* (L, G) TreeKV: where the next contest is; NULL where the worst leaves */
+    struct kvt_evict_round round; /* schedule=every */
     float *rank;               /* (G, ld) */
     int32_t *pos;              /* (G, ld) */
     int32_t *left;             /* (G, ld) */
@@ -135,6 +147,13 @@ int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, str
 
 /* Tokens that a cell of a layer may hold of n. */
 int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n);
+
+/* schedule=every (evict_every.c): its memory; whether this is the step; whether a row of this step is added up, and whether
+ * the sums begin with it; the eviction. */
+void kvt_evict_every_layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carve *host);
+bool kvt_evict_due(const struct kvt_evictor *e, int layer, int step);
+bool kvt_evict_row_counts(const struct kvt_evictor *e, int step, bool *anew);
+int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *err);
 
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err);
 void kvt_evict_step_close(struct kvt_evictor *e);

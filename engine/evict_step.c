@@ -6,10 +6,12 @@
 #include "base/mem.h"
 #include "engine/evict_state.h"
 
+/* Scores that rows are added up for over many steps; between two evictions of schedule=every also those of a few rows. */
 static bool accumulates(const struct kvt_evictor *e)
 {
     enum kvt_score score = e->spec.policy.score;
-    return e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS);
+    bool few = score == KVT_SCORE_WMASS || score == KVT_SCORE_SQWMASS || score == KVT_SCORE_LAST;
+    return e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS || (few && e->spec.policy.schedule == KVT_SCHEDULE_EVERY));
 }
 
 static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carve *host)
@@ -17,6 +19,8 @@ static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carv
     size_t G = (size_t)e->env->G, ld = (size_t)e->ld;
     e->state = accumulates(e) ? kvt_carve(dev, (size_t)e->env->L * G * ld, sizeof(float)) : NULL;
     e->turn = e->sliding && e->spec.policy.leaver == KVT_LEAVES_CONTEST ? kvt_carve(dev, (size_t)e->env->L * G, sizeof(int32_t)) : NULL;
+    if (e->spec.policy.schedule == KVT_SCHEDULE_EVERY)
+        kvt_evict_every_layout(e, dev, host);
     e->rank = kvt_carve(dev, G * ld, sizeof(float));
     e->pos = kvt_carve(dev, G * ld, sizeof(int32_t));
     e->left = kvt_carve(dev, G * ld, sizeof(int32_t));
@@ -68,7 +72,7 @@ int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const 
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
-    if (!e->state)
+    if (!e->state || (e->spec.policy.score != KVT_SCORE_MASS && e->spec.policy.score != KVT_SCORE_SQMASS))
         return 0;
     /* plain sums, whatever the ranking divides by; head[1] of an unpooled method is free */
     bool per_group;
@@ -104,12 +108,17 @@ static int longest(const int32_t *n, int G)
 }
 
 /* Adds the current row, or its square, to the state. */
-static int accumulate(struct kvt_evictor *e, int layer, const float *row, const int32_t *n)
+static int accumulate(struct kvt_evictor *e, int layer, const float *row, const int32_t *n, int step)
 {
     size_t at = (size_t)layer * (size_t)e->env->G;
+    bool anew, counts = kvt_evict_row_counts(e, step, &anew);
+    enum kvt_score score = e->spec.policy.score;
+    if (!counts)
+        return 0;
+    memset(e->host_left, 0, (size_t)e->env->G * sizeof *e->host_left); /* no slot has a sum yet */
     return e->env->ops->accumulate(e->env->dev, &(struct kvt_accumulate_args){
-        .row = row, .state = e->state + at * (size_t)e->ld, .held = e->held + at, .n = n, .H = e->env->H, .G = e->env->G,
-        .row_ld = e->ld, .ld = e->ld, .how = e->spec.policy.group, .square = e->spec.policy.score == KVT_SCORE_SQMASS});
+        .row = row, .state = e->state + at * (size_t)e->ld, .held = anew ? e->host_left : e->held + at, .n = n, .H = e->env->H, .G = e->env->G,
+        .row_ld = e->ld, .ld = e->ld, .how = e->spec.policy.group, .square = score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS});
 }
 
 /* Minus the norms of the keys, for those who keep small ones. */
@@ -269,12 +278,14 @@ int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_l
     for (int g = 0; g < G; g++)
         n[g] = e->held[layer * G + g] + added;
     if (e->state)
-        rc = accumulate(e, layer, row, n);
+        rc = accumulate(e, layer, row, n, step);
     for (int g = 0; g < G; g++)
         e->held[layer * G + g] = n[g];
     e->last_pos[layer] = pos;
     if (rc)
         return kvt_evict_device_fail(e, rc, "adding up attention", err);
+    if (p->schedule == KVT_SCHEDULE_EVERY)
+        return kvt_evict_due(e, layer, step) ? kvt_evict_every(e, pos, step, err) : 0;
 
     /* the allowance: of the tokens seen so far, or of the generated ones */
     int64_t tok;

@@ -7,15 +7,17 @@ struct rule {
 };
 
 /* Scores that can be told of every slot while tokens come. */
-static bool goes_on(enum kvt_score score)
+static bool goes_on(enum kvt_score score, enum kvt_schedule schedule)
 {
+    if (schedule == KVT_SCHEDULE_EVERY && (score == KVT_SCORE_WMASS || score == KVT_SCORE_SQWMASS || score == KVT_SCORE_KEYDIFF))
+        return true;
     return score == KVT_SCORE_RANDOM || score == KVT_SCORE_RECENCY || score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS ||
            score == KVT_SCORE_LAST || score == KVT_SCORE_KNORM || score == KVT_SCORE_ORACLE;
 }
 
 int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err)
 {
-    bool step = p->schedule != KVT_SCHEDULE_PREFILL, units = p->unit != KVT_UNIT_TOKEN && p->unit != KVT_UNIT_PAGE;
+    bool every = p->schedule == KVT_SCHEDULE_EVERY, step = p->schedule == KVT_SCHEDULE_STEP, units = p->unit != KVT_UNIT_TOKEN && p->unit != KVT_UNIT_PAGE;
     bool of_heads = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD;
     bool pooled = p->pool != KVT_POOL_NONE && p->pool_width > 1;
     const struct rule rules[] = {
@@ -40,7 +42,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {p->critical_ppm && p->unit != KVT_UNIT_TOKEN, "the second stage (critical=) chooses single tokens; use unit=token"},
         {p->skip && units && p->alloc == KVT_ALLOC_GLOBAL, "units of all layers compete; with skip= use unit=token or page"},
         {p->keep_window && p->window < 1, "there is no window to keep; set w=, or don't protect it"},
-        {step && !goes_on(p->score),
+        {step && !goes_on(p->score, p->schedule),
          "in each step slots are ranked by what goes on while tokens come: random, recency, mass, sqmass, last or knorm; use one of them, or "
          "schedule=prefill"},
         {p->leaver == KVT_LEAVES_CONTEST && (of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm),
@@ -50,7 +52,18 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},
         {step && (pooled || p->spans || p->keep_window || p->critical_ppm),
          "in each step sinks and recent tokens are protected and nothing is pooled or staged; use protect=sinkN+recentN and pool=none, or schedule=prefill"},
-        {step && p->decode_share_set, "decode= is the share of generated tokens beside a choice at prefill's end; use schedule=prefill"},
+        {every && !goes_on(p->score, p->schedule),
+         "every N tokens slots are ranked by what goes on while tokens come: random, recency, mass, wmass, sqmass, sqwmass, last, knorm or keydiff; "
+         "use one of them, or schedule=prefill"},
+        {every && (units || p->heads == KVT_HEADS_SHARED || p->leaver != KVT_LEAVES_WORST),
+         "every N tokens each kv head chooses single tokens or pages; use unit=token or page, heads=each and leaves=worst, or schedule=prefill"},
+        {every && (p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_CLASS || p->skip || p->reuse > 1 ||
+                   p->scope == KVT_SCOPE_ALL_LAYERS),
+         "every N tokens cells have the same budget, share a layer's or share all; use alloc=uniform, head or global, skip=0, reuse=1 and "
+         "scope=per_layer, or schedule=prefill"},
+        {every && (p->spans || p->critical_ppm), "every N tokens sinks and recent tokens are protected and nothing is staged; use protect=sinkN+recentN, or "
+                                                 "schedule=prefill"},
+        {(step || every) && p->decode_share_set, "decode= is the share of generated tokens beside a choice at prefill's end; use schedule=prefill"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].broken)

@@ -22,6 +22,11 @@ static const char *const specs[] = {
     "treekv[chunk=4,norm=sum,recent=3,sinks=0]",
     "my[score=mass,schedule=step,leaves=contest]",
     "my[score=random,schedule=step,protect=recent4]",
+    "my[score=mass,schedule=every,every=3]",
+    "my[score=mass,norm=visible,schedule=every,every=1,protect=sink1+recenthalf]",
+    "my[score=wmass,w=8,pool=max3,schedule=every,every=4,protect=recent2]",
+    "my[score=last,alloc=head,schedule=every,every=2]",
+    "my[score=mass,alloc=global,unit=page,schedule=every,every=5,protect=recent3]",
     "snapkv[w=8]",
     "snapkv[w=8,pool=avg5,order=group-first,sinks=3]",
     "snapkv[w=8,pool=none,keep_window=0,heads=shared]",
@@ -209,6 +214,24 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
     free(at);
 }
 
+/* A row (H, max_slots) whose values belong to positions, wherever their slots are; the last slot is the one to come. */
+static void random_row(struct rig *r, const struct shape *s, int layer, int pos, uint64_t seed, float *row)
+{
+    int n_row = r->env.max_slots;
+    int32_t *at = calloc((size_t)n_row, sizeof *at);
+    for (int h = 0; h < s->H; h++) {
+        int n = rig_positions(r, 1, layer, h / (s->H / s->G), at);
+        at[n++] = pos;
+        for (int i = 0; i < n; i++) {
+            uint64_t x = seed * 0x9e3779b97f4a7c15u + (uint64_t)h * 7919 + (uint64_t)at[i] * 104729 + (uint64_t)pos * 1299709 + (uint64_t)layer + 1;
+            rig_next(&x);
+            rig_next(&x);
+            row[h * n_row + i] = (float)(rig_next(&x) >> 52) / 4096.0f;
+        }
+    }
+    free(at);
+}
+
 static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *ops, int threads, const char *text,
                 struct kvt_budget budget)
 {
@@ -244,12 +267,11 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
     /* the question, then new tokens, each row random */
     int first_new = s->n_prompt, n_row = r.env.max_slots;
     float *row = calloc((size_t)s->H * (size_t)n_row, sizeof *row);
-    uint64_t x = s->seed + 99;
+    const uint64_t x = s->seed + 99;
     long lost = 0;
     for (int pos = s->n_context; pos < first_new + STEPS; pos++)
         for (int l = 0; l < s->L; l++) {
-            for (int i = 0; i < s->H * n_row; i++)
-                row[i] = (float)(rig_next(&x) >> 52) / 4096.0f;
+            random_row(&r, s, l, pos, x, row);
             rig_step(&r, e, 1, l, pos, pos < first_new ? 0 : pos - first_new + 1, row, n_row);
             int32_t *at = calloc((size_t)n_row, sizeof *at);
             for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && budget.keep_ppm < 1000000; g++) {
@@ -261,6 +283,15 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
             free(at);
         }
     free(row);
+    if (spec.policy.schedule == KVT_SCHEDULE_EVERY && STEPS % spec.policy.every == 0 && spec.policy.unit == KVT_UNIT_TOKEN) {
+        int32_t *at = calloc((size_t)n_row, sizeof *at);
+        long total = 0; /* an eviction was just due: the total is exact, whoever shares it */
+        for (int l = 0; l < s->L; l++)
+            for (int g = 0; g < s->G; g++)
+                total += rig_positions(&r, 1, l, g, at);
+        free(at);
+        cr_assert_eq(total, (long)kvt_budget_tokens(&budget, first_new + STEPS) * s->L * s->G, "%s: %ld slots", what, total);
+    }
     note_cells(o, &r);
     /* what left and what stays is everything; each left once */
     int32_t *at = calloc((size_t)n_row, sizeof *at);
@@ -379,4 +410,28 @@ Test(evict_any, covers_the_registry)
             found |= !strncmp(specs[m], all[i]->name, strlen(all[i]->name));
         cr_assert(found, "%s isn't tested", all[i]->name);
     }
+}
+
+/* An eviction every single token is per-step eviction, by another path: all layers at once, compacted in order, sums moved
+ * with their slots. Would catch: sums that don't follow their slots, a row added twice or not, another protection. */
+Test(evict_any, every_token_is_each_step)
+{
+    static const char *const pairs[][2] = {
+        {"my[score=mass,schedule=step,protect=sink2+recent3]", "my[score=mass,schedule=every,every=1,protect=sink2+recent3]"},
+        {"my[score=mass,norm=visible,schedule=step,protect=recenthalf]", "my[score=mass,norm=visible,schedule=every,every=1,protect=recenthalf]"},
+        {"my[score=last,schedule=step]", "my[score=last,schedule=every,every=1]"},
+        {"my[score=random,seed=5,schedule=step]", "my[score=random,seed=5,schedule=every,every=1]"},
+        {"my[score=recency,schedule=step,protect=sink4]", "my[score=recency,schedule=every,every=1,protect=sink4]"},
+    };
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        for (size_t m = 0; m < sizeof pairs / sizeof *pairs; m++) {
+            struct shape s = random_shape(seed);
+            struct outcome a, b;
+            s.n_context = s.n_prompt; /* a question's rows evict in steps, and only count every N tokens */
+            run(&a, &s, &kvt_ops_cpu, 1, pairs[m][0], rig_keep(400000));
+            run(&b, &s, &kvt_ops_cpu, 1, pairs[m][1], rig_keep(400000));
+            cr_assert(a.refused == b.refused && same(&a, &b), "%s differs from steps, seed %d", pairs[m][1], (int)seed);
+            free(a.pos);
+            free(b.pos);
+        }
 }
