@@ -185,6 +185,41 @@ def h2o(w, root):
         run(Tensors(seed, L, H, H, 8, n, T), hh, recent, f"h2o[recent={recent}]", f"H2O real-drop: {hh} heavy {recent} recent")
 
 
+def h2o_attention(root, path, t, heavy, recent):
+    """An attention layer of H2O's simulations over given queries and keys (its projections are ours), and what makes its input."""
+    m = load(root, path)
+    m.LlamaRotaryEmbedding = lambda *a, **k: (lambda v, seq_len: (torch.ones(seq_len, t.D), torch.zeros(seq_len, t.D)))
+    m.apply_rotary_pos_emb = lambda q, k, *a: (q, k)
+    cfg = types.SimpleNamespace(hidden_size=t.H * t.D, num_attention_heads=t.H, max_position_embeddings=4096, heavy_ratio=heavy / t.n + 1e-9,
+                                recent_ratio=recent / t.n + 1e-9)
+    a = m.LlamaAttention_heavy_hitter(cfg)
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        delattr(a, name)
+    a.o_proj = lambda x: x
+
+    def look(from_, to, past=None):
+        for name, x in (("q_proj", t.q), ("k_proj", t.k), ("v_proj", t.v)):
+            setattr(a, name, lambda h, x=x: x[0][:, from_:to].transpose(0, 1).reshape(1, to - from_, -1))
+        mask = torch.zeros(1, 1, to - from_, to)
+        mask[0, 0] = torch.triu(torch.full((to - from_, to), torch.finfo(torch.float32).min), to - (to - from_) + 1)
+        with torch.no_grad():
+            return a.forward(torch.zeros(1, to - from_, t.H * t.D), mask, torch.arange(from_, to)[None], past, True, True)
+    return a, look
+
+
+def h2o_lm_eval(w, root):
+    """utils_lm_eval masks every row by the sums over all rows, later ones too; its last row is what a cache would hold: the heavy ones
+    of all columns, and the newest `recent` beside the row's own token. Heavy ones may be recent, so a head's count is its own: one head."""
+    seed = 1470
+    for n, heavy, recent in ((61, 12, 12), (97, 9, 20), (131, 13, 13), (40, 20, 4)):
+        seed += 1
+        t = Tensors(seed, 1, 1, 1, 8, n)
+        _, look = h2o_attention(root, "H2O/h2o_hf/utils_lm_eval/modify_llama.py", t, heavy, recent)
+        rows = look(0, n)[1]
+        kept = [int(j) for j in rows[0, 0, -1].nonzero().flatten()]
+        w.case(f"H2O lm-eval: {heavy} heavy {recent} recent", t, f"h2o[recent={recent + 1},schedule=prefill]", f"tokens {len(kept)}", [kept])
+
+
 def h2o_flexgen(w, root):
     stub("flexgen", "flexgen.utils")
     m = load(root, "H2O/h2o_flexgen/flexgen/pytorch_backend.py")
@@ -399,7 +434,7 @@ def kvcompress(w, root):
                f"tokens {total // (L * G)}", kept)
 
 
-READY = (snapkv, factory, adakv, h2o, h2o_flexgen, streaming, tova, adakv_heads, l2norm, lagkv, kvcompress)
+READY = (snapkv, factory, adakv, h2o, h2o_flexgen, h2o_lm_eval, streaming, tova, adakv_heads, l2norm, lagkv, kvcompress)
 
 
 def main():
