@@ -198,16 +198,15 @@ def adakv(w):
 
 
 def critical(w):
-    seed = 900
-    for L, H, G, D, n in SHAPES:
-        for i, r in enumerate(RATIOS):
-            seed += 1
-            win = (16, 8, 5)[i]
-            snap = f"score=wmass,w={win},pool=avg5,critical=50%,protect=window"
-            put(w, f"CriticalKVPress: SnapKVPress w {win} r {r}", CriticalKVPress(SnapKVPress(r, win, 5)), Tensors(seed, L, H, G, D, n),
-                f"my[{snap}]")
-            put(w, f"CriticalAdaKVPress: SnapKVPress w {win} r {r}", CriticalAdaKVPress(SnapKVPress(r, win, 5)),
-                Tensors(seed + 50, L, H, G, D, n), f"my[{snap},alloc=head,head_rule=safeguard,alpha=20%]", f"tokens {max(1, int(n * (1 - r)))}")
+    for ada in (0, 1):
+        seed = 900 + 50 * ada
+        for L, H, G, D, n in SHAPES:
+            for i, r in enumerate(RATIOS):
+                seed += 1
+                win = (16, 8, 5)[i]
+                press = (CriticalAdaKVPress if ada else CriticalKVPress)(SnapKVPress(r, win, 5))
+                put(w, f"{type(press).__name__}: SnapKVPress w {win} r {r}", press, Tensors(seed, L, H, G, D, n),
+                    f"criticalkv[w={win},pool=avg5{',alloc=head' if ada else ''}]", f"tokens {max(1, int(n * (1 - r)))}")
 
 
 def expected(w):

@@ -250,6 +250,15 @@ def codes_vector(m, crc, text, ids, out, size, root):
     add("FFY0/AdaKV snapkv gqa_support", f"snapkv[w={w},pool=max7,order=group-first]", official.prefill(
         t, lambda l: ada.SnapKVCluster(w, C, 7, "maxpool", gqa_support=True, num_key_value_groups=group, gqa_func="mean"), "ada")[0])
     add("ObservedAttentionPress", "h2o[norm=visible,recent=0,schedule=prefill]", make_kvpress.run(kp.ObservedAttentionPress(1 - C / n - 1e-9), t)[0])
+    less = 1 - C / n - 1e-9     # kvpress floors what is left of it to C
+    press = lambda name, p, ours: add(name, ours, run_press(m, x, p, row_of))
+    press("TOVAPress", kp.TOVAPress(less), "tova[schedule=prefill,recent=1]")
+    press("KnormPress", kp.KnormPress(less), "my[score=knorm]")
+    press("KeyDiffPress", kp.KeyDiffPress(less), "my[score=keydiff]")
+    press("AdaKVPress(SnapKVPress)", kp.AdaKVPress(kp.SnapKVPress(less, w, 5)), f"adakv[w={w},pool=avg5,order=pool-first,head_rule=safeguard]")
+    press("CriticalKVPress(SnapKVPress)", kp.CriticalKVPress(kp.SnapKVPress(less, w, 5)), f"criticalkv[w={w},pool=avg5]")
+    press("ExpectedAttentionPress", kp.ExpectedAttentionPress(less), "my[score=expected,ahead=512,vnorm=1,protect=sink4]")
+    press("LagKVPress", kp.LagKVPress(less, 4, 32), "my[score=lagkv,lag=32,protect=sink4]")
     write_kept(out, m, crc, size, text, ids, sets)
 
 
