@@ -89,6 +89,9 @@ static const struct row rows[] = {
     { { "'<|system|>\n' + message['content'] + '\n'", "'<|user|>\n' + message['content'] + '\n'", "'<|assistant|>\n'" }, { NULL },
       { .name = "OLMo 2", .system_open = "<|system|>\n", .system_close = "\n", .user_open = "<|user|>\n", .user_close = "\n",
         .assistant = "<|assistant|>\n" } },
+    { { "'<|system|>\n' + message['content'] + eos_token }}\n", "'<|user|>\n' + message['content'] + eos_token }}\n", "'<|assistant|>' }}\n" }, { NULL },
+      { .name = "Zephyr", .eos = true, .system_open = "<|system|>\n", .system_close = "\n", .user_open = "<|user|>\n", .user_close = "\n",
+        .assistant = "<|assistant|>\n" } },
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };
 

@@ -21,6 +21,7 @@ struct kvt_chat {
     const char *user_open, *user_close;
     const char *assistant;     /* where the answer begins */
     const char *no_thinking;   /* follows it where thinking is switched off; NULL: nothing to switch */
+    bool eos;                  /* the EOS token stands in front of system_close and user_close */
     bool thinks;               /* the answer begins with thinking in any case */
     bool folded;               /* the system text stands inside the user's turn */
     bool system_always;        /* the system turn is there even when it is empty */

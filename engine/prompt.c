@@ -282,8 +282,15 @@ static int check_chat(const struct kvt_chat *chat, const struct kvt_prompt_opts 
     return 0;
 }
 
+static void add_token(struct composer *c, const struct kvt_tokenizer *tok, int32_t id)
+{
+    size_t n;
+    const char *s = kvt_token_bytes(tok, id, &n); /* "" for -1 */
+    kvt_textbuf_add(&c->text, s, n);
+}
+
 /* The system text in its form, and its span. Plain text: in front, as if it were a shot. */
-static void add_system(struct composer *c, const char *system, size_t *from, size_t *to)
+static void add_system(struct composer *c, const struct kvt_tokenizer *tok, const char *system, size_t *from, size_t *to)
 {
     const struct kvt_chat *chat = &c->chat;
     bool as_chat = chat->name, there = system && *system;
@@ -298,6 +305,7 @@ static void add_system(struct composer *c, const char *system, size_t *from, siz
         n = kvt_text_trim(system ? system : "", n, &lead);
     kvt_textbuf_add(&c->text, there ? system + lead : "", n);
     *to = c->text.n;
+    add_token(c, tok, chat->eos ? tok->eos : -1);
     kvt_textbuf_str(&c->text, as_chat ? chat->system_close : "");
     if (!c->text.failed && c->text.n > start)
         kvt_spans_add(&c->spans, KVT_SPAN_SYSTEM, "system", start, c->text.n);
@@ -342,18 +350,14 @@ static int lay_out(struct composer *c, const struct kvt_tokenizer *tok, size_t s
     const struct kvt_prompt_opts *o = c->o;
     const struct kvt_chat *chat = &c->chat;
     const char *text = o->system ? o->system : chat->system.p;
-    if (chat->bos && !o->no_bos && tok->bos >= 0) {
-        size_t n;
-        const char *bos = kvt_token_bytes(tok, tok->bos, &n);
-        kvt_textbuf_add(&c->text, bos, n);
-    }
+    add_token(c, tok, chat->bos && !o->no_bos ? tok->bos : -1);
     if (!chat->folded)
-        add_system(c, text, &system[0], &system[1]);
+        add_system(c, tok, text, &system[0], &system[1]);
     size_t user = c->text.n;
     kvt_textbuf_str(&c->text, chat->name ? chat->user_open : "");
     size_t turn = c->text.n;
     if (chat->folded)
-        add_system(c, text, &system[0], &system[1]);
+        add_system(c, tok, text, &system[0], &system[1]);
     given[0] = c->text.n;
     int rc = add_content(c, err);
     if (rc || !chat->name) {
@@ -363,6 +367,7 @@ static int lay_out(struct composer *c, const struct kvt_tokenizer *tok, size_t s
     if (chat->trim & (KVT_CHAT_TRIM_USER | KVT_CHAT_TRIM_TURN))
         trim_user(c, given[0], chat->trim & KVT_CHAT_TRIM_USER || given[0] == turn);
     given[1] = c->text.n;
+    add_token(c, tok, chat->eos ? tok->eos : -1);
     kvt_textbuf_str(&c->text, chat->user_close);
     if (!c->text.failed)
         kvt_spans_add(&c->spans, KVT_SPAN_USER, "user", user, c->text.n);
@@ -396,7 +401,8 @@ static int compose(struct composer *c, const struct kvt_tokenizer *tok, bool *gi
                         (unsigned char)c->text.p[bad]);
     size_t n;
     const char *bos = kvt_token_bytes(tok, tok->bos, &n);
-    *given_bos = tok->bos >= 0 && n && given[1] - given[0] >= n && memcmp(c->text.p + given[0], bos, n) == 0;
+    bool would = c->o->chat || (tok->add_bos && !c->o->no_bos); /* else nothing would be put in front anyway */
+    *given_bos = would && tok->bos >= 0 && n && given[1] - given[0] >= n && memcmp(c->text.p + given[0], bos, n) == 0;
     if (c->prompt_start != SIZE_MAX)
         kvt_spans_add(&c->spans, KVT_SPAN_PROMPT, "question", c->prompt_start, c->text.n);
     if (system[1] > system[0])

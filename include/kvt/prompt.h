@@ -74,7 +74,8 @@ struct kvt_prompt {
     int n_spans;
     int question_start;        /* first token of the PROMPT span to the end of the prompt; -1: none */
     const char *chat;          /* "Llama 3": the chat form applied, static; NULL: none */
-    bool given_bos;            /* the text that was given begins with the BOS token itself */
+    bool given_bos;            /* the text that was given begins with the BOS token that would be put in front of it, or, with chat,
+                                * now has it inside the user's turn */
 };
 void kvt_prompt_free(struct kvt_prompt *p);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/chat.h"
 #include "engine/model.h"
 #include "engine/template.h"
 #include "kvt/prompt.h"
@@ -88,9 +89,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         kvt_json_lines("fuzzed", part[2], strlen(part[2]), render, &t, &err);
         kvt_template_free(&t);
     }
+    struct kvt_chat chat;
+    if (kvt_chat_recognise(&chat, (struct kvt_bytes){part[2], strlen(part[2])}, &err) == 0)
+        kvt_chat_close(&chat);
     struct kvt_prompt_opts o = {.text = part[2], .template_text = data[0] & 1 ? part[0] : NULL,
                                 .shot_sep = data[0] & 2 ? part[1] : NULL, .question = data[0] & 4 ? part[3] : NULL,
-                                .system = data[0] & 8 ? part[1] : NULL, .chat = data[0] & 16, .no_bos = data[0] & 32};
+                                .system = data[0] & 8 ? part[1] : NULL, .chat = data[0] & 16, .no_bos = data[0] & 32,
+                                .thinking = (data[0] >> 6) % 3};
     struct kvt_prompt p;
     if (kvt_prompt_build(&p, tok, &o, &err) == 0) {
         check(&p, tok);

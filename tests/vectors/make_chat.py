@@ -139,6 +139,9 @@ TEMPLATES = {
     "OLMo 2": ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ '<|system|>\n' + message['content'] + '\n' }}"
                "{% elif message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + '\n' }}{% endif %}{% if loop.last and add_generation_prompt %}"
                "{{ '<|assistant|>\n' }}{% endif %}{% endfor %}", "<|bos|>"),  # <|endoftext|> of its vocabulary; the test's has that already
+    "Zephyr": ("{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+               "{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n{% endif %}\n"
+               "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}", "<s>"),
     # none of those we know: it has to be refused by its beginning
     "Vicuna": ("{% for message in messages %}{{ message['role'].upper() + ': ' + message['content'] + ' ' }}{% endfor %}ASSISTANT:", "<s>"),
 }
@@ -148,7 +151,7 @@ SYSTEMS = [None, "Be brief.", " Answer in one word.\n"]
 
 
 def render(template, bos, system, user, **more):
-    t = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token=bos or None, eos_token="</s>")
+    t = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token=bos or None, eos_token="<|im_end|>")  # the test model's
     messages = ([{"role": "system", "content": system}] if system is not None else []) + [{"role": "user", "content": user}]
     return t.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024", **more)
 
