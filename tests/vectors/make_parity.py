@@ -21,12 +21,13 @@ import zlib
 warnings.filterwarnings("ignore")
 import gguf
 import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, DynamicCache
 
 TOP = 20
 N_GREEDY = 48
 WINDOW = 32
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def load(path, attn):
@@ -45,13 +46,17 @@ def tokenizer(path):
     asks for (wrong ids at e.g. " \u00bd") and puts a BOS in front although the file says add_bos_token = false."""
     r = gguf.GGUFReader(path)
     get = lambda k: r.fields["tokenizer.ggml." + k].contents()
-    if get("pre") != "smollm":
-        sys.exit("make_parity.py: only the pre-tokenizer smollm is known here")
+    if get("pre") not in ("smollm", "qwen2"):
+        sys.exit("make_parity.py: only the pre-tokenizers smollm and qwen2 are known here")
     tokens, types = get("tokens"), get("token_type")
     t = Tokenizer(models.BPE(vocab={x: i for i, x in enumerate(tokens)},
                              merges=[tuple(m.split(" ")) for m in get("merges")]))
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
-                                               pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    if get("pre") == "smollm":
+        parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    else:
+        parts = [pre_tokenizers.Split(Regex(QWEN2), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        t.normalizer = normalizers.NFC()
+    t.pre_tokenizer = pre_tokenizers.Sequence(parts)
     t.add_special_tokens([AddedToken(x, special=True, normalized=False) for x, k in zip(tokens, types) if k == 3])
     return t
 
