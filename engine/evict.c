@@ -306,6 +306,7 @@ static void layout(const struct kvt_evictor *e, struct kvt_evict_work *w, struct
     w->layer_slots = kvt_carve(host, L, sizeof(int32_t));
     w->budget_tok = kvt_carve(host, L * G, sizeof(int32_t));
     w->kept_tok = kvt_carve(host, L * G, sizeof(int32_t));
+    w->shown_tok = kvt_carve(host, e->env->layer ? 2 * (size_t)e->env->n_layers * G : 0, sizeof(int32_t));
 }
 
 static void work_close(const struct kvt_evictor *e, struct kvt_evict_work *w)
@@ -370,7 +371,7 @@ static int compact(struct kvt_evictor *e, struct kvt_evict_work *w, int layer)
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
     size_t G = (size_t)e->env->G, ld = (size_t)w->ld, cell = (size_t)layer * (size_t)w->R;
-    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = layer,
+    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer),
                                  .slot = w->kept + cell * ld, .count = w->n_kept + cell, .ld = w->ld};
     int rc = 0;
     if ((size_t)w->R < G) {
@@ -403,7 +404,7 @@ static int check_raw(const struct kvt_evictor *e, const struct kvt_prefill_score
     bool per_group, needs = p->score != KVT_SCORE_NONE && p->score != KVT_SCORE_RANDOM && p->score != KVT_SCORE_RECENCY;
     if (p->score == KVT_SCORE_HOST) /* the session has checked the windows */
         return 0;
-    if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, e->env->G, 0, &per_group)))
+    if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, e->env->G, kvt_evict_layer(e->env, 0), &per_group)))
         return 0;
     assert((p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQMASS || p->score == KVT_SCORE_SQWMASS) &&
            "the session didn't ask for what kvt_spec_needs said");

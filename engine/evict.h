@@ -16,8 +16,12 @@ struct kvt_evict_env {
     const struct kvt_ops *ops;
     struct kvt_dev *dev;
     struct kvt_cache *cache;
-    int L, H, G, D;
+    int L, H, G, D;            /* L: layers that may be evicted from */
     int max_slots;             /* of a cell */
+    /* Where some layers are left alone (their window is their own eviction): the model's number of each of the L, ascending,
+     * and how many it has; NULL: all. Events speak of the model's layers, everything else in here of the L. */
+    const int32_t *layer;      /* (L) host */
+    int n_layers;
     const struct kvt_probe *probe; /* or NULL */
     int n_prompt;              /* tokens prefilled, question included */
     int n_context;             /* slots that may be evicted from: [0, n_context); the rest is re-fed */
@@ -27,11 +31,14 @@ struct kvt_evict_env {
     /* kinds of text inside the context: kind (enum kvt_span_kind), first token, end; host, (n_spans, 3) */
     const int32_t *span;
     int n_spans;
-    const struct kvt_mat *wo;  /* (L) output projections, (E, H D) in backend memory; NULL where no spec has a second stage */
+    const struct kvt_mat *wo;  /* (the model's layers) output projections, (E, H D) in backend memory; NULL where no spec has a second stage */
     /* KVT_SCORE_ORACLE in a step: what positions are worth from the next step on, host (G, max_slots) */
     const float *(*future)(void *self, int branch, int layer);
     void *future_self;
 };
+
+/* The model's layer of the l-th that may be evicted from. */
+static inline int kvt_evict_layer(const struct kvt_evict_env *env, int l) { return env->layer ? env->layer[l] : l; }
 
 /* One squared reduction: rows of the last `window` (0: all) at least `distance` after the slot. */
 struct kvt_square {
@@ -99,10 +106,10 @@ bool kvt_evictor_steps(const struct kvt_evictor *e);
  * next call's pos tells how many came. */
 bool kvt_evictor_slides(const struct kvt_evictor *e);
 bool kvt_evictor_wants_row(const struct kvt_evictor *e);
-/* After layer `layer`'s attention of the step that appended position pos: row (H, row_ld) is that query's probabilities
+/* After a layer's attention (the model's number; where it is left alone nothing happens) of the step that appended position pos: row (H, row_ld) is that query's probabilities
  * in slot order (backend memory, or NULL); row_ld is env->max_slots. Where it slides, each position is one call a
  * layer. step >= 1 counts generated tokens; 0 while the question is fed. */
-int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step,
+int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int row_ld, int pos, int step,
                    struct kvt_err *err);
 
 #endif

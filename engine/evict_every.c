@@ -50,7 +50,7 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     int G = e->env->G, most = 0, rc = 0;
     for (int g = 0; g < G; g++)
         most = n[g] > most ? n[g] : most;
-    struct kvt_slots at = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .n = most};
+    struct kvt_slots at = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .n = most};
     if (p->score == KVT_SCORE_KNORM) {
         rc = ops->norms(dev, &(struct kvt_norms_args){.at = at, .key = out, .ld = e->ld});
         for (int g = 0; !rc && g < G; g++) {
@@ -64,7 +64,7 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     for (int g = 0; !rc && g < G; g++) {
         const int32_t *pos = e->host_pos + (size_t)g * (size_t)e->ld;
         for (int i = 0; i < n[g]; i++)
-            e->host_rank[i] = p->score == KVT_SCORE_RECENCY ? (float)pos[i] : kvt_evict_chance(p->seed, layer, g, pos[i]);
+            e->host_rank[i] = p->score == KVT_SCORE_RECENCY ? (float)pos[i] : kvt_evict_chance(p->seed, kvt_evict_layer(e->env, layer), g, pos[i]);
         rc = ops->write(dev, out + (size_t)g * (size_t)e->ld, e->host_rank, (size_t)n[g] * sizeof(float));
     }
     return rc;
@@ -106,7 +106,7 @@ static int prepare(struct kvt_evictor *e, int layer, int pos)
     size_t G = (size_t)e->env->G, ld = (size_t)e->ld, cell = (size_t)layer * G;
     const int32_t *n = e->held + cell;
     int rc = ops->cache_positions(dev, &(struct kvt_positions_args){
-        .cache = e->env->cache, .branch = e->branch, .layer = layer, .pos = w->pos + cell * ld, .count = w->n + cell, .ld = e->ld});
+        .cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .pos = w->pos + cell * ld, .count = w->n + cell, .ld = e->ld});
     if (!rc)
         rc = ops->read(dev, e->host_pos, w->pos + cell * ld, G * ld * sizeof(int32_t));
     int tok = kvt_evict_tokens(e, layer, pos + 1), recent = p->recent < 0 ? (tok + 1) / 2 : p->recent;
@@ -173,7 +173,7 @@ static int settle(struct kvt_evictor *e, int layer, int g, int step)
     e->held[cell] = kept;
     if (rc || !lost || !e->env->probe || e->quiet)
         return rc;
-    struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = layer, .g = g, .step = step, .n = lost,
+    struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = lost,
                                                            .pos = e->host_lost}};
     return e->env->probe->see(e->env->probe->self, &ev);
 }
@@ -200,7 +200,7 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
         rc = ops->read(dev, w->h_n_kept, w->n_kept, (size_t)cells * sizeof *w->h_n_kept);
     for (int l = 0; !rc && l < L; l++) {
         size_t cell = (size_t)l * (size_t)G;
-        rc = ops->cache_keep(dev, &(struct kvt_keep_args){.cache = e->env->cache, .branch = e->branch, .layer = l,
+        rc = ops->cache_keep(dev, &(struct kvt_keep_args){.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, l),
                                                           .slot = w->kept + cell * (size_t)e->ld, .count = w->n_kept + cell, .ld = e->ld});
         for (int g = 0; !rc && g < G; g++)
             rc = settle(e, l, g, step);

@@ -61,15 +61,43 @@ int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, i
     if (rc)
         return kvt_evict_device_fail(e, rc, "reading a decision", err);
     struct kvt_event ev = {.kind = KVT_EV_DECISION,
-                           .decision = {.branch = e->branch, .layer = layer, .n = w->n, .R = w->R, .score = w->h_score,
+                           .decision = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .n = w->n, .R = w->R, .score = w->h_score,
                                         .threshold = w->h_threshold, .reason = w->h_reason}};
     rc = see(e, &ev);
+    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+}
+
+/* The layers that are left alone keep everything: told like the others, so that each layer is there. */
+static int report_others(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
+{
+    const struct kvt_evict_env *env = e->env;
+    size_t G = (size_t)env->G, all = (size_t)env->n_layers * G;
+    int rc = 0;
+    for (int m = 0, l = 0; m < env->n_layers; m++) {
+        bool own = l < env->L && env->layer[l] == m;
+        for (size_t g = 0; g < G; g++) {
+            w->shown_tok[(size_t)m * G + g] = own ? w->budget_tok[(size_t)l * G + g] : w->n;
+            w->shown_tok[all + (size_t)m * G + g] = own ? w->kept_tok[(size_t)l * G + g] : w->n;
+        }
+        l += own;
+        if (own || rc || !e->decisions || e->quiet)
+            continue;
+        rc = read_decision(e, w, 0, false, true);
+        struct kvt_event ev = {.kind = KVT_EV_DECISION,
+                               .decision = {.branch = e->branch, .layer = m, .n = w->n, .R = w->R, .score = w->h_score,
+                                            .threshold = w->h_threshold, .reason = w->h_reason}};
+        if (!rc)
+            rc = see(e, &ev);
+    }
     return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
 }
 
 int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
 {
     int64_t cells = (int64_t)e->env->L * e->env->G, kept = 0;
+    int failed = e->env->layer ? report_others(e, w, err) : 0;
+    if (failed)
+        return failed;
     for (int64_t i = 0; i < cells; i++)
         kept += w->kept_tok[i];
     struct kvt_event ev = {
@@ -79,8 +107,8 @@ int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, str
                    .effective_keep = (double)kept / (double)(cells * w->n),
                    .kept_slots = kept,
                    .context_slots = cells * w->n,
-                   .budget_tok = w->budget_tok,
-                   .kept_tok = w->kept_tok,
+                   .budget_tok = e->env->layer ? w->shown_tok : w->budget_tok,
+                   .kept_tok = e->env->layer ? w->shown_tok + (size_t)e->env->n_layers * (size_t)e->env->G : w->kept_tok,
                    .fallback = w->fallback,
                    .note = w->note,
                    .host_ns = e->host_ns}};

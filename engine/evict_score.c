@@ -69,7 +69,7 @@ static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer,
     for (int r = 0; !rc && r < w->R; r++) {
         float *row = w->h_score + (size_t)r * (size_t)w->n;
         for (int j = 0; j < w->n; j++)
-            row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : kvt_evict_chance(p->seed, layer, r, j);
+            row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : kvt_evict_chance(p->seed, kvt_evict_layer(e->env, layer), r, j);
         for (int s = 0; p->score == KVT_SCORE_RANDOM && s < w->S; s++)
             for (int j = w->h_seg[s] + 1; j < w->h_seg[s + 1]; j++)
                 row[j] = row[j - 1];
@@ -112,12 +112,12 @@ static int score_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
     if (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY)
         return made_here(e, w, layer, out);
     bool host = p->score == KVT_SCORE_HOST;
-    const float *in = host ? NULL : kvt_evict_raw(p, raw, H, G, layer, &per_group);
+    const float *in = host ? NULL : kvt_evict_raw(p, raw, H, G, kvt_evict_layer(e->env, layer), &per_group);
     float *score = w->grp[0];
     assert(host || (in && raw->ld == ld));
     struct kvt_pool_args pool = {.ld = ld, .from = 0, .to = w->fence, .width = p->pool_width, .how = p->pool};
     if (host) {
-        rc = kvt_evict_host_score(e, w, raw, layer, score);
+        rc = kvt_evict_host_score(e, w, raw, kvt_evict_layer(e->env, layer), score);
     } else if (per_group) { /* from keys and values, or from outside: nothing to reduce; the smallest norms stay */
         struct kvt_combine_args a = {.in = in, .out = score, .R = G, .ld = ld, .n = w->n,
                                      .scale = p->score == KVT_SCORE_KNORM ? -1 : 1};

@@ -154,7 +154,8 @@ static int weigh_layer(struct kvt_evictor *e, struct kvt_evict_work *w, int laye
     int R = w->R, G = e->env->G;
     float rows = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS ? (float)p->window
                : (p->score == KVT_SCORE_MASS && !p->visible_mean) || p->score == KVT_SCORE_SQMASS ? (float)e->env->n_prompt : 1;
-    struct kvt_out_norms_args norms = {.at = {e->env->cache, e->branch, layer, w->n}, .w = e->env->wo[layer], .H = e->env->H,
+    struct kvt_out_norms_args norms = {.at = {e->env->cache, e->branch, kvt_evict_layer(e->env, layer), w->n},
+                                       .w = e->env->wo[kvt_evict_layer(e->env, layer)], .H = e->env->H,
                                        .out = w->grp[0], .ld = w->ld};
     struct kvt_combine_args mean = {.in = w->grp[0], .out = w->sum, .R = G, .ld = w->ld, .n = w->n,
                                     .scale = 1.0f / (float)G, .sum_rows = true};

@@ -101,6 +101,7 @@ struct kvt_evict_work {
     int32_t *layer_tok;        /* (L) asked of each cell */
     int32_t *layer_slots;      /* (L) asked of a layer's cells together */
     int32_t *budget_tok, *kept_tok; /* (L, G) for the report */
+    int32_t *shown_tok;        /* (2, n_layers, G) both for all of the model's layers, where some are left alone */
     bool fallback;
     char note[160];
 };

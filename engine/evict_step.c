@@ -76,7 +76,7 @@ int kvt_evict_step_begin(struct kvt_evictor *e, struct kvt_evict_work *w, const 
         return 0;
     /* plain sums, whatever the ranking divides by; head[1] of an unpooled method is free */
     bool per_group;
-    const float *mass = kvt_evict_raw(&e->spec.policy, raw, e->env->H, e->env->G, layer, &per_group);
+    const float *mass = kvt_evict_raw(&e->spec.policy, raw, e->env->H, e->env->G, kvt_evict_layer(e->env, layer), &per_group);
     struct kvt_group_args a = {.in = mass, .out = w->head[1], .H = e->env->H, .G = e->env->G, .n = w->n, .ld = w->ld,
                                .how = e->spec.policy.group};
     int rc = ops->group(dev, &a);
@@ -125,7 +125,7 @@ static int accumulate(struct kvt_evictor *e, int layer, const float *row, const 
 static int rank_by_norm(struct kvt_evictor *e, int layer, const int32_t *n, int R)
 {
     const struct kvt_ops *ops = e->env->ops;
-    struct kvt_norms_args norms = {.at = {e->env->cache, e->branch, layer, longest(n, e->env->G)}, .key = e->rank, .ld = e->ld};
+    struct kvt_norms_args norms = {.at = {e->env->cache, e->branch, kvt_evict_layer(e->env, layer), longest(n, e->env->G)}, .key = e->rank, .ld = e->ld};
     int rc = ops->norms(e->env->dev, &norms);
     for (int g = 0; !rc && g < e->env->G; g++) {
         float *row = e->rank + (size_t)g * (size_t)e->ld;
@@ -141,7 +141,7 @@ static int rank_by_norm(struct kvt_evictor *e, int layer, const int32_t *n, int 
 static int rank_future(struct kvt_evictor *e, int layer, const int32_t *n, int R)
 {
     const struct kvt_evict_env *env = e->env;
-    const float *worth = env->future(env->future_self, e->branch, layer);
+    const float *worth = env->future(env->future_self, e->branch, kvt_evict_layer(env, layer));
     size_t ld = (size_t)e->ld;
     int rc = 0;
     for (int r = 0; !rc && r < R; r++) {
@@ -191,7 +191,7 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
             rc = ops->read(dev, e->host_rank, *score + (size_t)r * ld, (size_t)n[r] * sizeof(float));
         for (int i = 0; i < n[r]; i++)
             e->host_rank[i] = e->state ? e->host_rank[i] / (float)(pos - at[i] + 1)
-                            : p->score == KVT_SCORE_RANDOM ? kvt_evict_chance(p->seed, layer, r, at[i]) : (float)at[i];
+                            : p->score == KVT_SCORE_RANDOM ? kvt_evict_chance(p->seed, kvt_evict_layer(e->env, layer), r, at[i]) : (float)at[i];
         if (!rc)
             rc = ops->write(dev, e->rank + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
     }
@@ -239,7 +239,7 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
     }
     if (!rc && R < G)
         rc = ops->write(dev, e->n_left, e->host_n, (size_t)G * sizeof(int32_t));
-    struct kvt_remove_args gone = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = e->left,
+    struct kvt_remove_args gone = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .slot = e->left,
                                    .count = e->n_left, .ld = e->ld, .state_ld = e->ld};
     gone.state = e->state ? e->state + (size_t)layer * (size_t)G * ld : NULL;
     if (!rc && any)
@@ -256,7 +256,7 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
             e->host_lost[i] = at[left[i]];
         struct kvt_event ev = {
             .kind = KVT_EV_EVICT,
-            .evict = {.branch = e->branch, .layer = layer, .g = g, .step = step, .n = n, .pos = e->host_lost}};
+            .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = n, .pos = e->host_lost}};
         rc = e->env->probe->see(e->env->probe->self, &ev);
         if (rc)
             return kvt_fail(err, rc, "the run was stopped by what records it");
@@ -264,9 +264,21 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
     return 0;
 }
 
-int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_ld, int pos, int step,
+/* Which of the L the model's layer is; -1: left alone. */
+static int own_layer(const struct kvt_evict_env *env, int layer)
+{
+    for (int l = 0; env->layer && l < env->L; l++)
+        if (env->layer[l] == layer)
+            return l;
+    return env->layer ? -1 : layer;
+}
+
+int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int row_ld, int pos, int step,
                    struct kvt_err *err)
 {
+    int layer = own_layer(e->env, model_layer);
+    if (layer < 0)
+        return 0;
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
     const struct kvt_policy *p = &e->spec.policy;
@@ -302,7 +314,7 @@ int kvt_evict_step(struct kvt_evictor *e, int layer, const float *row, int row_l
         return 0;
 
     struct kvt_positions_args where = {
-        .cache = e->env->cache, .branch = e->branch, .layer = layer, .pos = e->pos, .count = e->n_live, .ld = e->ld};
+        .cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .pos = e->pos, .count = e->n_live, .ld = e->ld};
     rc = ops->cache_positions(dev, &where);
     const float *score = NULL;
     for (int g = 0; !rc && g < G; g++)

@@ -33,6 +33,7 @@ struct kvt_session {
     int max_rows;                  /* streams that may run at once */
     int max_slots;
     int32_t *token;                /* (n_prompt) copy */
+    int32_t *layer;                /* (L) those that methods act on */
     int32_t *shot;                 /* (n_shots, 2) copy, those inside the context */
     int32_t *span;                 /* (n_spans, 3) copy, cut off where the context ends */
     struct kvt_mat *wo;            /* (L) the layers' output projections, for scores by what a slot adds */

@@ -1,12 +1,14 @@
 /* A session: opened from a model and options, one shared prefill, the branches forked from it. */
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "engine/rope.h"
 #include "engine/run.h"
 #include "kvt/prompt.h"
 
@@ -71,8 +73,66 @@ static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
     return 0;
 }
 
+/* A window as long as the run takes nothing away: such a layer is like any other. */
+static bool loses(const struct kvt_shape *shape, const struct kvt_session_opts *o, int l)
+{
+    int window = kvt_layer_window(shape, l);
+    return window && window < o->n_prompt + o->n_new;
+}
+
+static int layers_of(const struct kvt_shape *shape, const struct kvt_session_opts *o, int32_t *layer)
+{
+    int n = 0;
+    for (int l = 0; l < shape->L; l++)
+        if (o->compress_windows || !loses(shape, o, l)) {
+            if (layer)
+                layer[n] = l;
+            n++;
+        }
+    return n;
+}
+
+int kvt_session_layers(const struct kvt_model *m, const struct kvt_session_opts *o, int32_t *layer)
+{
+    return layers_of(kvt_model_shape(m), o, layer);
+}
+
+void kvt_session_windows_text(const struct kvt_model *m, const struct kvt_session_opts *o, char *out, size_t cap)
+{
+    const struct kvt_shape *s = kvt_model_shape(m);
+    bool lost = false;
+    int at = snprintf(out, cap, s->window ? "%d tokens in layers" : "none", s->window);
+    for (int l = 0, end; s->window && l < s->L; l = end) {
+        for (end = l; end < s->L && kvt_layer_window(s, end); end++)
+            lost |= loses(s, o, end);
+        if (end > l && (size_t)at < cap)
+            at += snprintf(out + at, cap - (size_t)at, end > l + 1 ? "%c%d-%d" : "%c%d", strstr(out, "rs ") ? ',' : ' ', l, end - 1);
+        end += end == l;
+    }
+    if (s->window && (size_t)at < cap)
+        snprintf(out + at, cap - (size_t)at, "; %s", !lost ? "longer than the run" : o->compress_windows ? "compressed" : "left alone");
+}
+
+void kvt_session_rope_text(const struct kvt_model *m, const struct kvt_session_opts *o, char *out, size_t cap)
+{
+    kvt_rope_text(&kvt_model_shape(m)->rope[0], o->n_prompt + o->n_new, out, cap);
+}
+
+/* Somebody has to be there to be compressed. */
+static int check_layers(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
+{
+    for (int b = 0; b < o->n_branches; b++)
+        if (o->branch[b].spec.policy.score != KVT_SCORE_NONE && !layers_of(shape, o, NULL))
+            return kvt_fail(err, KVT_EINPUT, "every layer of this model sees only the last %d tokens, fewer than the run's %d: nothing is left "
+                            "for %s to compress; use --compress-windows", shape->window, o->n_prompt + o->n_new, o->branch[b].spec.method->name);
+    return 0;
+}
+
 static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
 {
+    int none = check_layers(o, shape, err);
+    if (none)
+        return none;
     if (o->n_prompt < 2)
         return kvt_fail(err, KVT_EINPUT, "the prompt has %d token(s); at least 2 are needed", o->n_prompt);
     if (o->n_prompt + o->n_new > shape->context_tok)
@@ -185,10 +245,10 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     for (int b = 0; b < o->n_branches; b++) {
         const struct kvt_budget *asked = &o->branch[b].budget;
         struct kvt_budget budget = asked->kind == KVT_BUDGET_MATCH ? o->branch[asked->match - 1].budget : *asked;
-        rc = kvt_budget_resolve(&budget, s->L, s->G, slot_bytes(s, o), err);
+        rc = kvt_budget_resolve(&budget, layers_of(s, o, NULL), s->G, slot_bytes(s, o), err);
         if (rc)
             return rc;
-        size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&budget, context_of(o)));
+        size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&budget, context_of(o))) / (size_t)s->L * (size_t)layers_of(s, o, NULL);
         out->kv_decode_bytes += kept < out->kv_prefill_bytes ? kept : 0;
     }
     out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
@@ -227,9 +287,10 @@ static int copy_inputs(struct kvt_session *s)
     s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
     s->span = kvt_calloc((size_t)o->n_spans * 3, sizeof *s->span);
     s->wo = kvt_calloc((size_t)s->shape->L, sizeof *s->wo);
+    s->layer = kvt_calloc((size_t)s->shape->L, sizeof *s->layer);
     s->branch_opts = kvt_calloc((size_t)o->n_branches, sizeof *s->branch_opts);
     s->kept = kvt_calloc((size_t)s->n * (size_t)s->shape->L * (size_t)s->shape->G, sizeof *s->kept);
-    if (!s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->wo)
+    if (!s->layer || !s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->wo)
         return KVT_ENOMEM;
     memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
     if (o->n_branches)
@@ -276,7 +337,7 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
         if (kvt_branch_open(&s->branch[b], bo ? bo->name : "full", bo && bo->spec.policy.renumber, s->o.n_new))
             return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
         struct kvt_budget budget = bo ? bo->budget : (struct kvt_budget){ .keep_ppm = 1000000 };
-        int rc = kvt_budget_resolve(&budget, s->shape->L, s->shape->G, slot_bytes(s->shape, &s->o), err);
+        int rc = kvt_budget_resolve(&budget, s->env.L, s->shape->G, slot_bytes(s->shape, &s->o), err);
         if (!rc && bo)
             rc = kvt_evict_check(&bo->spec, &budget, s->n_prefill, s->n_context, s->env.n_shots, err);
         if (!rc && bo)
@@ -319,7 +380,10 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->forward.interrupted = s->o.interrupted;
     s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
-    s->env.L = shape->L, s->env.H = shape->H, s->env.G = shape->G, s->env.D = shape->D;
+    s->env.L = layers_of(shape, &s->o, s->layer), s->env.H = shape->H, s->env.G = shape->G, s->env.D = shape->D;
+    s->env.layer = s->env.L < shape->L ? s->layer : NULL, s->env.n_layers = shape->L;
+    if (!s->env.L) /* only branches that keep everything */
+        s->env.L = shape->L, s->env.layer = NULL;
     s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
     s->env.future = kvt_oracle_left, s->env.future_self = s;
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
@@ -392,7 +456,7 @@ void kvt_session_close(struct kvt_session **session)
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->branch_opts, s->kept, s->token, s->shot, s->span, s->wo, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->token, s->shot, s->span, s->wo, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -463,7 +527,7 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     struct kvt_stream_state *st = &s->branch[b].forced;
     const struct kvt_budget *asked = &s->o.branch[b - 1].budget;
     struct kvt_prefill_scores raw;
-    size_t cells = (size_t)s->shape->L * (size_t)s->shape->G;
+    size_t cells = (size_t)s->env.L * (size_t)s->env.G;
     if (s->o.interrupted && *s->o.interrupted)
         return kvt_fail(err, KVT_EINTR, "interrupted");
     int rc = s->ops->cache_fork(s->dev, s->cache, cell, b);

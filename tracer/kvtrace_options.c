@@ -43,6 +43,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
           .help = "whether scores see the question (visible, hidden); literature: the first token comes from the full cache" },
         { .name = "window", .letter = 'w', .type = KVT_OPT_INT, .to = &o->window, .value = "N", .def = "32", .min = 1, .max = 4096,
           .help = "without a question, the last N tokens stand for it" },
+        { .name = "compress-windows", .type = KVT_OPT_FLAG, .to = &o->compress_windows, .help = "compress layers with a short sliding window too; they are left alone otherwise" },
         { .name = "list-methods", .type = KVT_OPT_FLAG, .to = &o->list_methods, .help = "show every method, its options and its source" },
         { .help = "run" },
         { .name = "new", .letter = 'n', .type = KVT_OPT_INT, .to = &o->n_new, .value = "N", .def = "64", .min = 1, .max = 1000000, .help = "tokens to decode" },

@@ -12,7 +12,7 @@ struct plan_parts {
     struct kvt_plan_branch *branch;
     struct kvt_plan_span *span;
     char **text;      /* (n_prompt) of tokens, owned */
-    char sha[65];
+    char sha[65], rope[64], windows[160];
 };
 
 static void free_parts(struct plan_parts *p)
@@ -33,7 +33,7 @@ static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, c
         /* who follows another branch is compared beside it: the same budget was asked */
         struct kvt_budget asked = o->budget.kind == KVT_BUDGET_MATCH ? run->branch[o->budget.match - 1].budget : o->budget;
         bool keep = asked.kind == KVT_BUDGET_KEEP;
-        if (kvt_budget_resolve(&asked, s->L, s->G, (int64_t)s->D * 2 * kvt_dtypes[run->session.kv_type].block_bytes, NULL))
+        if (kvt_budget_resolve(&asked, kvt_session_layers(run->model, &run->session, NULL), s->G, (int64_t)s->D * 2 * kvt_dtypes[run->session.kv_type].block_bytes, NULL))
             asked.tokens = 0; /* the session says why */
         p->branch[b + 1] = (struct kvt_plan_branch){
             .name = o->name, .method = o->spec.method->name, .canonical = o->spec.canonical,
@@ -81,6 +81,9 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->n_windows = kvt_session_windows(&run->session, &run->wants, plan->window);
     plan->protocol = kvtrace_protocols[run->o.protocol], plan->decode = kvtrace_decodes[run->o.decode];
     plan->compute = run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32", plan->kv_type = kvtrace_kv_types[run->o.kv_type];
+    kvt_session_rope_text(run->model, &run->session, p->rope, sizeof p->rope);
+    kvt_session_windows_text(run->model, &run->session, p->windows, sizeof p->windows);
+    plan->rope = p->rope, plan->windows = p->windows;
     plan->backend = run->session.ops->name, plan->command_line = run->command_line;
     plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1;
     plan->device = "", plan->config_sha256 = "";

@@ -238,7 +238,7 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         .protocol = (enum kvt_protocol)o->protocol, .decode = (enum kvt_decode)o->decode,
         .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
         .window = o->window, .shot = run->shot, .n_shots = run->n_shots,
-        .span = run->span, .n_spans = run->prompt.n_spans, .n_new = o->n_new, .stop_at_end = !o->ignore_end,
+        .span = run->span, .n_spans = run->prompt.n_spans, .n_new = o->n_new, .compress_windows = o->compress_windows, .stop_at_end = !o->ignore_end,
         .lost_mass = run->lost_mass, .output_error = run->output_error, .branch = run->branch, .n_branches = run->n_branches };
     return 0;
 }

@@ -212,6 +212,9 @@ enum kvt_dataset {
     X(PROMPT, protocol, STR, "visible, hidden or literature: what a method sees and what the answer reads")              \
     X(PROMPT, decode, STR, "both, forced or free")                                                                       \
     X(PROMPT, compute, STR, "arithmetic of the products")                                                                \
+    X(PROMPT, rope, STR, "rotary factors of the run: plain, or their scaling, for prompt + generated tokens")            \
+    X(PROMPT, windows, STR, "layers with a sliding window, how long it is, and what methods did there: left alone, "     \
+      "compressed, or longer than the run; none where there are none")                                                   \
     X(PROMPT, kv_type, STR, "type of cached keys and values")                                                            \
     X(PROMPT, backend, STR, "")                                                                                          \
     X(PROMPT, device, STR, "")                                                                                           \

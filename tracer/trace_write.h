@@ -49,6 +49,7 @@ struct kvt_trace_plan {
     int window[KVT_MAX_WINDOWS];
     const char *protocol;      /* "visible" ... */
     const char *decode;        /* "both", "forced", "free" */
+    const char *rope, *windows; /* "llama3 x8"; "none", "17 tokens in layers 0-4,6; left alone"; NULL: not known */
     const char *compute, *kv_type, *backend, *device, *command_line;
     int threads;
     uint64_t seed;

@@ -60,8 +60,8 @@ struct kvt_ev_rows {
 struct kvt_ev_budget {
     int branch;
     double asked_keep;      /* share kept asked, or NaN if asked in tokens */
-    double effective_keep;  /* slots of the context really kept / (context x L x G) */
-    int64_t kept_slots, context_slots; /* summed over layers and kv heads */
+    double effective_keep;  /* slots of the context really kept / (context x L x G), of layers that methods act on */
+    int64_t kept_slots, context_slots; /* summed over those layers and kv heads */
     const int32_t *budget_tok; /* (L, G) asked of each cell after rounding and allocation */
     const int32_t *kept_tok;   /* (L, G) got */
     bool fallback;          /* PyramidKV's uniform fallback, ChunkKV below one chunk ... */

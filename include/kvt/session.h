@@ -42,6 +42,7 @@ struct kvt_session_opts {
     const int32_t *span;       /* (n_spans, 3) kind (enum kvt_span_kind), first token, end; ascending by first token */
     int n_spans;
     int n_new;                 /* tokens to decode */
+    bool compress_windows;     /* methods act also on layers whose sliding window is shorter than the run */
     bool lost_mass, output_error; /* measured at every teacher-forced step (measures.md 3); nothing where not asked */
     bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */
     const struct kvt_branch_opts *branch; /* without the full branch */
@@ -64,6 +65,13 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
 
 /* Lengths of the observation windows whose mass the prefill will record; returns how many. */
 int kvt_session_windows(const struct kvt_session_opts *o, const struct kvt_wants *wants, int window[KVT_MAX_WINDOWS]);
+
+/* Layers that methods act on, ascending, into layer (L) or nowhere; returns how many. A layer whose window is shorter than
+ * the run (prompt + n_new) loses what it can't see by itself and is left alone, unless compress_windows. */
+int kvt_session_layers(const struct kvt_model *m, const struct kvt_session_opts *o, int32_t *layer);
+/* For people and for the trace: "llama3 x8"; "none", "17 tokens in layers 0-4,6; left alone". */
+void kvt_session_rope_text(const struct kvt_model *m, const struct kvt_session_opts *o, char *out, size_t cap);
+void kvt_session_windows_text(const struct kvt_model *m, const struct kvt_session_opts *o, char *out, size_t cap);
 
 int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_err *err);
 void kvt_session_close(struct kvt_session **s);

@@ -326,6 +326,49 @@ static int greedy(struct machine *m, const struct kvt_model *model, const struct
     return rc;
 }
 
+/* ---- windows and compression ---- */
+
+/* Slots that snapkv at half of the context leaves in each cell: in layers with a window all of them, unless asked to act
+ * there too; where all have one, there is nothing left to compress, and the session says so. */
+static bool windows_hold(struct machine *m, const struct kvt_model *model, const struct family_vector *v, bool compress)
+{
+    const struct kvt_shape *s = kvt_model_shape(model);
+    int32_t list[KVT_MAX_LAYERS], pos[4096];
+    struct kvt_branch_opts branch = { .name = "snapkv 50%", .budget = { .kind = KVT_BUDGET_KEEP, .keep_ppm = 500000 } };
+    struct kvt_session_opts o = { .ops = m->ops, .threads = 1, .compute = KVT_COMPUTE_F32, .kv_type = KVT_F32, .protocol = KVT_PROTOCOL_VISIBLE,
+                                  .decode = KVT_DECODE_FORCED, .token = v->id, .n_prompt = v->n, .question_start = -1, .window = 8,
+                                  .n_new = 3, .compress_windows = compress, .branch = &branch, .n_branches = 1 };
+    const char *text = "snapkv[w=8]";
+    struct kvt_session *session = NULL;
+    bool ok = !kvt_spec_parse(&branch.spec, text, strlen(text), &m->err);
+    int acted = kvt_session_layers(model, &o, list), rc = kvt_session_open(&session, model, &o, &m->err), context = v->n - 8;
+    if (!acted)
+        return rc && strstr(m->err.text, "--compress-windows");
+    if (!rc)
+        rc = kvt_session_prefill(session, &m->err);
+    for (int l = 0; ok && !rc && l < s->L; l++)
+        for (int g = 0; g < s->G; g++) {
+            bool alone = !compress && s->layer[l] & KVT_LAYER_WINDOW;
+            int held = kvt_session_positions(session, 1, l, g, pos, 4096, &m->err), want = (alone ? context : context / 2) + 8;
+            if (held != want)
+                ok = (printf("  layer %d holds %d slots, not %d\n", l, held, want), false);
+        }
+    if (!rc)
+        rc = kvt_session_decode(session, &m->err);
+    kvt_session_close(&session);
+    return ok && !rc;
+}
+
+static bool check_windows(struct machine *m, const struct kvt_model *model, const struct family_vector *v, const char *name, const char *format)
+{
+    if (!kvt_model_shape(model)->window)
+        return true;
+    bool alone = windows_hold(m, model, v, false), too = windows_hold(m, model, v, true);
+    if (!alone || !too)
+        printf("%-16s %-4s FAILED: windows and compression (%s): %s\n", name, format, alone ? "compressed" : "left alone", m->err.text);
+    return alone && too;
+}
+
 /* ---- a model in one format ---- */
 
 struct shown {                  /* what the table of docs/models.md says of a model in one format */
@@ -433,7 +476,7 @@ static bool check_model(struct machine *m, const char *models, const char *vecto
         }
         ok = check_vector(m, model, &v, label, format, show) && ok;
         if (!i)
-            ok = check_traits(m, model, &v, show) && ok;
+            ok = check_traits(m, model, &v, show) && check_windows(m, model, &v, name, format) && ok;
         free(v.file);
     }
     kvt_model_close(&model);
