@@ -31,6 +31,20 @@ static const char *when(const struct kvt_policy *p)
     return p->decode_share_set ? "at prefill's end and at each step" : "at prefill's end";
 }
 
+/* What of the cache a method gives back, and the memory it takes for itself. Pages hold 16 slots of one kv head. */
+static const char *frees(const struct kvt_policy *p, char text[160])
+{
+    static const char *const units[] = { "", "; whole chunks: somewhat less than the budget stays", "; whole pages",
+                                         "; whole shots: often less than the budget stays", "; whole sentences: somewhat less stays" };
+    if (p->score == KVT_SCORE_NONE)
+        return "nothing";
+    bool state = p->schedule != KVT_SCHEDULE_PREFILL && (p->score == KVT_SCORE_MASS || p->score == KVT_SCORE_SQMASS);
+    snprintf(text, 160, "K and V over the budget, %s%s%s", p->schedule != KVT_SCHEDULE_PREFILL ? "of all tokens seen so far"
+             : p->decode_share_set ? "of the context, and of the generated tokens by their own share" : "of the context; generated tokens stay",
+             units[p->unit], state ? "; 4 bytes a slot for its sums" : "");
+    return text;
+}
+
 static const char *options_of(const struct kvt_method *m)
 {
     return !strcmp(m->options, "*") ? "all of them" : *m->options ? m->options : "none";
@@ -46,21 +60,22 @@ int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct
 {
     static const struct kvt_col col[] = {
         { "method", NULL, NULL, KVT_COL_TEXT, 0, false }, { "acts", NULL, NULL, KVT_COL_TEXT, 0, false },
-        { "defaults", NULL, NULL, KVT_COL_TEXT, 0, false }, { "summary", NULL, NULL, KVT_COL_TEXT, 0, true },
+        { "defaults", NULL, NULL, KVT_COL_TEXT, 0, false }, { "frees", NULL, NULL, KVT_COL_TEXT, 0, true }, { "summary", NULL, NULL, KVT_COL_TEXT, 0, true },
         { "options", NULL, NULL, KVT_COL_TEXT, 0, true }, { "source", NULL, NULL, KVT_COL_TEXT, 0, true } };
     int count;
+    char text[160];
     const struct kvt_method *const *all = kvt_methods(&count);
     if (format == KVT_FORMAT_TABLE) {
         for (int i = 0; i < count + more->n; i++) {
             const struct kvt_method *m = nth(all, count, more, i);
             struct kvt_spec spec = { .method = m, .policy = m->defaults };
             kvt_spec_canonical(&spec);
-            printf("%s  %s\n  acts      %s\n  written   %s\n  options   %s\n  source    %s\n", m->name, m->summary,
-                   when(&m->defaults), spec.canonical, options_of(m), m->source);
+            printf("%s  %s\n  acts      %s\n  frees     %s\n  written   %s\n  options   %s\n  source    %s\n", m->name, m->summary,
+                   when(&m->defaults), frees(&m->defaults, text), spec.canonical, options_of(m), m->source);
         }
         return 0;
     }
-    struct kvt_table *t = kvt_table_new(col, 6);
+    struct kvt_table *t = kvt_table_new(col, 7);
     for (int i = 0; i < count + more->n; i++) {
         const struct kvt_method *m = nth(all, count, more, i);
         struct kvt_spec spec = { .method = m, .policy = m->defaults };
@@ -68,6 +83,7 @@ int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct
         kvt_put_text(t, m->name);
         kvt_put_text(t, when(&m->defaults));
         kvt_put_text(t, spec.canonical);
+        kvt_put_text(t, frees(&m->defaults, text));
         kvt_put_text(t, m->summary);
         kvt_put_text(t, options_of(m));
         kvt_put_text(t, m->source);
