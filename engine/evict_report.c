@@ -33,7 +33,7 @@ static int read_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int la
             rc = ops->read(dev, out, (w->second ? w->second : w->score) + kvt_evict_at(w, layer, (int)r), n * sizeof(float));
             for (size_t j = 0; j < n; j++)
                 out[j] = protect[j] ? NAN : out[j];
-            if (!rc && !all && w->first_reason) { /* what the first stage took didn't compete in the second */
+            if (!rc && !all && w->first_reason && w->second) { /* what the first stage took didn't compete in the second */
                 rc = ops->read(dev, w->h_reason + r * n, w->first_reason + kvt_evict_at(w, layer, (int)r), n);
                 for (size_t j = 0; j < n; j++)
                     out[j] = w->h_reason[r * n + j] ? NAN : out[j];

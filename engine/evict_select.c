@@ -103,6 +103,71 @@ static int select_slots(struct kvt_evictor *e, struct kvt_evict_work *w)
     return rc ? rc : ops->topk(dev, &a);
 }
 
+/* What stays of stretch [at, at + n) of a layer, of each row: marked in h_protect. budget: of the stretch. */
+static int keep_stretch(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, int at, int n, int budget)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    size_t R = (size_t)w->R, cell = (size_t)layer * R, from = kvt_evict_at(w, layer, 0) + (size_t)at;
+    int32_t *count = w->h_n_kept + cell;
+    int rc = 0;
+    for (size_t r = 0; !rc && r < R; r++) {
+        rc = ops->write(dev, w->first_budget + cell + r, &budget, sizeof(int32_t));
+        if (!rc)
+            rc = ops->write(dev, w->n_live + cell + r, &n, sizeof(int32_t));
+    }
+    struct kvt_topk_args a = {.score = w->score + from, .protect = w->protect + from, .budget = w->first_budget + cell,
+                              .n = w->n_live + cell, .R = w->R, .ld = w->ld, .kept = w->kept + from,
+                              .n_kept = w->n_kept + cell};
+    if (!rc)
+        rc = ops->topk(dev, &a);
+    if (!rc)
+        rc = ops->read(dev, count, w->n_kept + cell, R * sizeof *count);
+    for (size_t r = 0; !rc && r < R; r++) {
+        uint8_t *stays = w->h_protect + r * (size_t)w->ld + at;
+        rc = ops->read(dev, w->h_kept, w->kept + from + r * (size_t)w->ld, (size_t)count[r] * sizeof(int32_t));
+        for (int i = 0; i < count[r]; i++)
+            if (!stays[w->h_kept[i]])
+                stays[w->h_kept[i]] = KVT_KEPT_SCORE;
+        w->h_budget[cell + r] += budget;
+    }
+    return rc;
+}
+
+/* Each stretch of `within` slots keeps its own share of the budget, at least one slot (FINCH: kvpress finch_press.py). */
+static int select_within(struct kvt_evictor *e, struct kvt_evict_work *w)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    int L = e->env->L, cells = L * w->R, step = e->spec.policy.within, rc = 0;
+    memset(w->h_budget, 0, (size_t)cells * sizeof *w->h_budget);
+    for (int l = 0; !rc && l < L; l++) {
+        size_t bytes = (size_t)w->R * (size_t)w->ld;
+        rc = ops->read(dev, w->h_protect, w->protect + kvt_evict_at(w, l, 0), bytes);
+        for (int at = 0; !rc && at < w->n; at += step) {
+            int n = at + step < w->n ? step : w->n - at;
+            int64_t keep = e->budget.kind == KVT_BUDGET_KEEP && w->layer_tok[l] < w->n && e->spec.policy.alloc == KVT_ALLOC_UNIFORM
+                         ? n * e->budget.keep_ppm / 1000000 : (int64_t)n * w->layer_tok[l] / w->n;
+            rc = keep_stretch(e, w, l, at, n, keep < 1 ? 1 : (int)keep);
+        }
+        if (!rc)
+            rc = ops->write(dev, w->first_reason + kvt_evict_at(w, l, 0), w->h_protect, bytes);
+    }
+    if (!rc)
+        rc = ops->write(dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);
+    for (int i = 0; i < cells; i++)
+        w->h_budget[i] = w->n;
+    if (!rc)
+        rc = ops->write(dev, w->n_live, w->h_budget, (size_t)cells * sizeof *w->h_budget);
+    /* what was chosen stays, with its reason, and nothing else */
+    struct kvt_topk_args a = {.score = w->score, .protect = w->first_reason, .budget = w->budget, .n = w->n_live, .R = cells,
+                              .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason,
+                              .threshold = w->threshold};
+    if (!rc)
+        rc = ops->topk(dev, &a);
+    return rc ? rc : kvt_evict_no_threshold(e, w);
+}
+
 static int select_units(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
@@ -183,5 +248,7 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w)
     int rc = 0;
     for (int l = 0; !rc && p->critical_ppm > 0 && l < e->env->L; l++)
         rc = weigh_layer(e, w, l);
+    if (p->within)
+        return select_within(e, w);
     return rc ? rc : select_slots(e, w);
 }

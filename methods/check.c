@@ -40,6 +40,10 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {p->overflow == KVT_OVERFLOW_KNAPSACK && (of_heads || p->alloc == KVT_ALLOC_GLOBAL),
          "a knapsack is filled for each head; use alloc=uniform, or overflow=skip"},
         {p->critical_ppm && p->unit != KVT_UNIT_TOKEN, "the second stage (critical=) chooses single tokens; use unit=token"},
+        {p->within && (p->unit != KVT_UNIT_TOKEN || of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm || step ||
+                       p->leaver == KVT_LEAVES_CONTEST),
+         "a share in each stretch (within=) is kept of single tokens, in each head alike, at prefill's end; leave it out, or use unit=token, "
+         "alloc=uniform, critical=0 and schedule=prefill"},
         {p->skip && units && p->alloc == KVT_ALLOC_GLOBAL, "units of all layers compete; with skip= use unit=token or page"},
         {p->keep_window && p->window < 1, "there is no window to keep; set w=, or don't protect it"},
         {step && !goes_on(p->score, p->schedule),

@@ -69,7 +69,7 @@ static const struct kvt_option options[] = {
     ODD("force", KIND_BOOL, force, "0 or 1"),
     CHOICE("scope", scope, "per_layer or all_layers",
            {"per_layer", KVT_SCOPE_PER_LAYER, false}, {"all_layers", KVT_SCOPE_ALL_LAYERS, false}),
-    SOON("within", KIND_INT, within, 0, MOST_TOK, "tokens of a stretch that keeps its own share, 0 for the whole context"),
+    INT("within", within, 0, MOST_TOK, "tokens of a stretch that keeps its own share, 0 for the whole context"),
     CHOICE("alloc", alloc, "uniform, pyramid, head, pyramid+head, global or class",
            {"uniform", KVT_ALLOC_UNIFORM, false}, {"pyramid", KVT_ALLOC_PYRAMID, false},
            {"head", KVT_ALLOC_HEAD, false}, {"pyramid+head", KVT_ALLOC_PYRAMID_HEAD, false},

@@ -49,6 +49,8 @@ static const char *const specs[] = {
     "adakv[w=8,head_rule=official,alpha=0.5]",
     "adakv[w=8,head_rule=safeguard,pool=avg5]",
     "adakv[w=8,alloc=pyramid+head,alpha=0]",
+    "my[score=wmass,w=8,within=20,protect=window]",
+    "my[score=mass,within=33,protect=sink3,heads=shared]",
     "criticalkv[w=8]",
     "criticalkv[w=8,critical=20%,heads=shared]",
     "criticalkv[w=8,alloc=head]",
@@ -170,10 +172,10 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                     p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
                 cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what,
                           j);
-                if (reason[j] == KVT_KEPT_SCORE && !(p->critical_ppm && isnan(score[j])) && p->leaver == KVT_LEAVES_WORST)
+                if (reason[j] == KVT_KEPT_SCORE && !(p->critical_ppm && isnan(score[j])) && p->leaver == KVT_LEAVES_WORST && !p->within)
                     cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j],
                               (double)threshold);
-                if (reason[j] == KVT_LEFT_SCORE && p->leaver == KVT_LEAVES_WORST)
+                if (reason[j] == KVT_LEFT_SCORE && p->leaver == KVT_LEAVES_WORST && !p->within)
                     cr_assert(score[j] <= threshold, "%s: %g is above the threshold %g", what, (double)score[j],
                               (double)threshold);
                 cr_assert(!here || p->heads != KVT_HEADS_SHARED ||
@@ -187,6 +189,9 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                 cr_assert_eq(held, n);
             else if (p->unit == KVT_UNIT_PAGE)
                 cr_assert(held == r->budget_tok[cell] && (held == n || held % KVT_PAGE_SLOTS == 0), "%s: %d of %d", what, held, r->budget_tok[cell]);
+            else if (p->within) /* stretches whose protected slots are more than their share keep these */
+                cr_assert(held >= r->budget_tok[cell] && held <= r->budget_tok[cell] + p->window + p->sinks, "%s: %d of %d", what, held,
+                          r->budget_tok[cell]);
             else if (p->unit == KVT_UNIT_TOKEN && p->alloc == KVT_ALLOC_UNIFORM)
                 cr_assert_eq(held, tok, "%s: %d of %d", what, held, tok);
             else if (p->unit == KVT_UNIT_TOKEN)

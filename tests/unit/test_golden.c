@@ -10,7 +10,6 @@ static const char *const missing[] = {
     "score=lagkv",
     "score=sqmass",
     "score=sqwmass",
-    "within=",
     "rows=later",
     "schedule=every",
 };
