@@ -108,6 +108,78 @@ Test(shape, refused_by_name)
     }
 }
 
+/* ---- GGUF ---- */
+
+struct bytes {
+    _Alignas(64) unsigned char p[4096];
+    size_t n;
+};
+
+static void put(struct bytes *b, const void *p, size_t n)
+{
+    memcpy(b->p + b->n, p, n);
+    b->n += n;
+}
+
+static void put_str(struct bytes *b, const char *s)
+{
+    uint64_t n = strlen(s);
+    put(b, &n, 8);
+    put(b, s, n);
+}
+
+/* A file of metadata alone: 46 layers of width 4608, 32 heads of 128; `more`: one number of 32 bits under the architecture. */
+static int gguf(struct kvt_shape *s, const char *arch, const char *more, uint32_t value, struct kvt_err *err)
+{
+    static const struct { const char *key; uint32_t value; } keys[] = {
+        {"block_count", 46}, {"embedding_length", 4608}, {"feed_forward_length", 64}, {"context_length", 8192},
+        {"attention.head_count", 32}, {"attention.head_count_kv", 16}, {"attention.key_length", 128}, {"attention.value_length", 128},
+    };
+    enum { N = sizeof keys / sizeof *keys };
+    struct bytes b = {.n = 0};
+    uint32_t version = 3, u32 = 4, f32 = 6, string = 8;
+    uint64_t none = 0, n = N + 2 + (*more != 0);
+    float eps = 1e-6f;
+    char key[96];
+    put(&b, "GGUF", 4), put(&b, &version, 4), put(&b, &none, 8), put(&b, &n, 8);
+    put_str(&b, "general.architecture"), put(&b, &string, 4), put_str(&b, arch);
+    for (int i = 0; i < N + 2; i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, i < N ? keys[i].key : i == N ? "attention.layer_norm_rms_epsilon" : more);
+        if (i == N + 1 && !*more)
+            break;
+        put_str(&b, key), put(&b, i == N ? &f32 : &u32, 4);
+        put(&b, i < N ? (const void *)&keys[i].value : i == N ? (const void *)&eps : &value, 4);
+    }
+    struct kvt_gguf g;
+    *err = (struct kvt_err){0};
+    int rc = kvt_gguf_parse(&g, "m.gguf", b.p, b.n, err);
+    if (!rc)
+        rc = kvt_shape_from_gguf(s, &g, err);
+    kvt_gguf_close(&g);
+    return rc;
+}
+
+/* Would catch: a number that llama.cpp knows without being told, unknown here. */
+Test(shape, what_gguf_leaves_out)
+{
+    struct kvt_shape s;
+    struct kvt_err err;
+    cr_assert_eq(gguf(&s, "gemma2", "", 0, &err), 0, "%s", err.text);
+    cr_assert_float_eq(s.attn_scale, 1 / sqrtf(144), 1e-7f, "the 27B of Gemma 2 scales by width / heads");
+    cr_assert(s.window == 4096 && windows(&s) == 23 && s.attn_cap == 50 && s.logit_cap == 30 && !s.norm_plus_one);
+    cr_assert_eq(gguf(&s, "gemma2", "attention.sliding_window", 0, &err), 0, "%s", err.text);
+    cr_assert_eq(windows(&s), 0);
+    cr_assert_eq(gguf(&s, "gemma3", "attention.sliding_window", 1024, &err), 0, "%s", err.text);
+    cr_assert_float_eq(s.attn_scale, 1 / sqrtf(128), 1e-7f);
+    cr_assert(windows(&s) == 39 && !kvt_layer_window(&s, 5) && s.rope[1].base == 10000 && s.attn_cap == 0);
+    cr_assert_eq(gguf(&s, "smollm3", "", 0, &err), 0, "%s", err.text);
+    cr_assert(s.layer[3] == KVT_LAYER_NOPE && s.layer[4] == 0 && !s.rope_halves);
+    cr_assert_eq(gguf(&s, "gemma3n", "", 0, &err), KVT_EUNSUP);
+    cr_assert(strstr(err.text, "architecture 'gemma3n' is not supported (llama, qwen2, "), "%s", err.text);
+    cr_assert_eq(gguf(&s, "granite", "expert_count", 40, &err), KVT_EUNSUP);
+    cr_assert(strstr(err.text, "a mixture of 40 experts"), "%s", err.text);
+}
+
 /* Would catch: factors that change while a text grows, at the wrong length, or not at all. */
 Test(shape, rope_factors_follow_the_length_of_the_run)
 {
