@@ -105,4 +105,4 @@ Test(golden, official) { agree("golden-official.txt", 275); }
 
 /* Papers without code, transcribed: the algorithm as printed against ours. Would catch: a sum where the paper has a mean,
  * a greedy that goes on after the budget, the share of generated tokens taken of the cache, a row that accumulates. */
-Test(golden, printed) { agree("golden-printed.txt", 44); }
+Test(golden, printed) { agree("golden-printed.txt", 47); }

@@ -187,6 +187,44 @@ def h2o_squared(w):
         w.case(f"H2O squared: recent {newest} C {C}", t, f"my[score=sqmass,group=sum,protect=recent{newest},schedule=step]", f"tokens {C}", kept)
 
 
+def kvcompress(w):
+    """KV-Compress, arXiv 2410.00161, continual: squared attention goes on adding up; every N tokens each head's slots are sorted,
+    a block of 16 costs the largest value among those that must go to free it (the unfilled block first), and of all layers' and
+    heads' blocks the cheapest go until the total of blocks is kept. The newest `protected` stay."""
+    for seed, L, H, G, n, stay, every, protected in ((401, 2, 4, 4, 61, 2, 8, 10), (402, 3, 6, 2, 97, 3, 5, 16), (403, 2, 8, 1, 131, 4, 13, 20)):
+        t = Tensors(seed, L, H, G, 8, n, STEPS[-1])
+        M = [[dict(enumerate(s)) for s in group_of(t, squared(t, l), "sum")] for l in range(L)]
+        d = [Decode(t, l, [list(range(n))] * G) for l in range(L)]
+        kept = {}
+        for s in range(STEPS[-1] + 1):
+            for l in range(L):
+                if s:
+                    for g, r in enumerate(group_of(t, [[x * x for x in r] for r in d[l].row(s)], "sum")):
+                        for p, x in zip(d[l].held[g], r):
+                            M[l][g][p] = M[l][g].get(p, 0) + x
+            if s % every == 0:
+                blocks, order = [], {}
+                for l in range(L):
+                    for g in range(G):
+                        h = d[l].held[g]
+                        can = sorted((p for p in h if p <= n + s - 1 - protected), key=lambda p: M[l][g][p])
+                        order[l, g] = can
+                        end = (len(h) - 1) % 16 + 1
+                        while end <= len(can):
+                            blocks.append((M[l][g][can[end - 1]], l, g, end))
+                            end += 16
+                gone = sum(-(-len(x) // 16) for y in d for x in y.held) - stay * L * G
+                blocks.sort()
+                if gone > 0:
+                    assert gone < len(blocks) and blocks[gone][0] - blocks[gone - 1][0] > TIE * blocks[gone][0], seed
+                    for _, l, g, end in blocks[:gone]:
+                        d[l].held[g] = [p for p in d[l].held[g] if p not in set(order[l, g][:end])]
+            if s in STEPS:
+                kept[s] = [list(x) for y in d for x in y.held]
+        w.case(f"KV-Compress paper: every {every} protected {protected}, {stay} blocks a head", t,
+               f"my[score=sqmass,group=sum,alloc=global,unit=page,schedule=every,every={every},protect=recent{protected}]", f"tokens {16 * stay}", kept)
+
+
 def treekv(w):
     """TreeKV, arXiv 2501.04987, algorithm 1 with the pointer that its text and figure 3 need (idx mod c + 1; printed is
     (idx + 1) mod c + 1): score = mean attention since entry; when c + 1 slots are held, idx and idx + 1 are compared, the
@@ -302,7 +340,7 @@ def shotkv_exact(w):
                f"keep {ppm}", kept, shots=eight)
 
 
-READY = (h2o, h2o_squared, chunkkv, chunkkv_reuse, shotkv, shotkv_exact, treekv, treekv_prefill)
+READY = (h2o, h2o_squared, chunkkv, chunkkv_reuse, shotkv, shotkv_exact, treekv, treekv_prefill, kvcompress)
 
 
 def main():
