@@ -245,10 +245,11 @@ def finch(w):
 def decoding(w):
     """DecodingPress: every N tokens the cache is cut to C; before it the prompt is, to the same C."""
     at = (0, 3, 4, 7, 8, 16, 23, 24)
+    one = lambda r=0.0: SnapKVPress(r, window_size=1, kernel_size=1)
     seed = 1300
     for name, base, score, H, G, n, C, every in (("KnormPress", KnormPress, "knorm", 6, 2, 61, 20, 8), ("KeyDiffPress", KeyDiffPress, "keydiff", 4, 4, 97, 30, 4),
-                                                 ("KnormPress", KnormPress, "knorm", 8, 1, 40, 13, 7), ("TOVAPress", TOVAPress, "tova", 6, 2, 61, 20, 8),
-                                                 ("TOVAPress", TOVAPress, "tova", 4, 4, 50, 16, 1)):
+                                                 ("KnormPress", KnormPress, "knorm", 8, 1, 40, 13, 7), ("SnapKVPress of one row", one, "last", 6, 2, 61, 20, 8),
+                                                 ("SnapKVPress of one row", one, "last", 8, 1, 97, 31, 5), ("TOVAPress", TOVAPress, "tova", 4, 4, 50, 16, 1)):
         seed += 1
         t = Tensors(seed, 2, H, G, 8, n, at[-1])
         kept = {s: [] for s in at}
@@ -273,8 +274,8 @@ def decoding(w):
                         assert not any(tied(x, count) for x in score_[0]), "a tie; take another seed"
                 if s in kept:
                     kept[s] += [sorted(positions(layer.keys[0, g], layer.values[0, g], t.k[l][g], t.v[l][g])) for g in range(G)]
-        spec = "score=last,heads=shared,protect=recent1" if score == "tova" else f"score={score}"
-        w.case(f"kvpress DecodingPress: {name} every {every} C {C}", t, f"my[{spec},schedule=every,every={every}]", f"tokens {C}", kept)
+        spec = f"my[score={score}{',protect=recent1' if score == 'last' else ''},schedule=every,every={every}]"
+        w.case(f"kvpress DecodingPress: {name} every {every} C {C}", t, "tova[recent=1]" if score == "tova" else spec, f"tokens {C}", kept)
 
 
 READY = (snapkv, streaming, observed, pyramid, chunkkv, tova, norms, adakv, critical, expected, lagkv, finch, decoding)
