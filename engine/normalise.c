@@ -85,12 +85,35 @@ static void put(struct kvt_normed *out, const char *s, size_t n, const struct kv
 
 /* ---- Unicode's forms ---- */
 
+/* The `tokenizers` library's forms are Unicode 9's: marks that came later (and one pair that composes) stay where they are
+ * there. So each of them is a cluster by itself. */
+static bool is_later_mark(uint32_t c)
+{
+    static const struct { uint32_t lo, hi; } later[] = {
+        {0x7fd, 0x7fd}, {0x898, 0x89f}, {0x8ca, 0x8d3}, {0x9fe, 0x9fe}, {0xc3c, 0xc3c}, {0xd3b, 0xd3c}, {0xeba, 0xeba},
+        {0x1715, 0x1715}, {0x1abf, 0x1ace}, {0x1df6, 0x1dfa}, {0xa82c, 0xa82c}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac},
+        {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e},
+        {0x11839, 0x1183a}, {0x11930, 0x11930}, {0x11938, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d45},
+        {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae},
+        {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+    };
+    int lo = 0, hi = (int)(sizeof later / sizeof *later);
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (later[mid].hi < c)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < (int)(sizeof later / sizeof *later) && c >= later[lo].lo;
+}
+
 /* Whether c can change, or be changed by, what stands before it. */
 static bool joins(uint32_t c, utf8proc_option_t form)
 {
     utf8proc_int32_t d[32];
     int bound = 0;
-    if (c < 0x300)
+    if (c < 0x300 || is_later_mark(c))
         return false;
     utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, d, 32, (utf8proc_option_t)(form | UTF8PROC_DECOMPOSE), &bound);
     if (n < 1)
@@ -132,14 +155,17 @@ static int to_form(struct kvt_normed *out, struct kvt_view v, utf8proc_option_t 
     for (size_t i = 0; i < v.n && !rc;) {
         size_t end = i;
         int len, chars = 0;
+        bool alone = is_later_mark(kvt_utf8_get(v.p + i, &len));
         do {
             kvt_utf8_get(v.p + end, &len);
             end += (size_t)len;
-        } while (end < v.n && ++chars < MAX_CLUSTER && ((unsigned char)v.p[end] & 0x80) &&
+        } while (end < v.n && !alone && ++chars < MAX_CLUSTER && ((unsigned char)v.p[end] & 0x80) &&
                  joins(kvt_utf8_get(v.p + end, &len), form));
         if (end - i == 1) { /* ASCII stays as it is, all that comes together at once */
             while (end + 1 < v.n && !((unsigned char)v.p[end] & 0x80) && !((unsigned char)v.p[end + 1] & 0x80))
                 end++;
+            kvt_normed_copy(out, kvt_view_part(v, i, end));
+        } else if (alone) {
             kvt_normed_copy(out, kvt_view_part(v, i, end));
         } else {
             rc = form_cluster(out, &v, i, end, form, err);

@@ -38,10 +38,33 @@ static int read_tokens(const struct kvt_gguf *g, struct kvt_bytes **text, uint8_
     return 0;
 }
 
+/* GGUF keeps no flags of added tokens. Phi-3's special tokens take the white space behind them along; llama.cpp tells the
+ * model by its name, and so do we. */
+static bool is_phi3(const struct kvt_gguf *g)
+{
+    struct kvt_bytes name = {0};
+    if (kvt_gguf_str(g, "general.name", false, &name, NULL))
+        return false;
+    for (size_t i = 0; i + 4 <= name.n; i++) {
+        const char *s = name.p + i;
+        if ((s[0] | 0x20) == 'p' && (s[1] | 0x20) == 'h' && (s[2] | 0x20) == 'i' &&
+            (s[3] == '3' || (s[3] == '-' && i + 5 <= name.n && s[4] == '3')))
+            return true;
+    }
+    return false;
+}
+
+static unsigned flags_of(struct kvt_bytes text, uint8_t type, bool phi3)
+{
+    bool strips = phi3 && !kvt_bytes_equal(text, "<unk>") && !kvt_bytes_equal(text, "<s>") && !kvt_bytes_equal(text, "<|endoftext|>");
+    return (type == KVT_TOKEN_USER ? 0u : KVT_ADDED_SPECIAL) | (strips ? KVT_ADDED_RSTRIP : 0u);
+}
+
 static int fill(struct kvt_tokenizer *t, const struct kvt_gguf *g, const struct kvt_bytes *text, const uint8_t *type, int n,
                 struct kvt_err *err)
 {
     uint8_t *word = kvt_calloc((size_t)n, 1);
+    bool phi3 = is_phi3(g);
     if (!word)
         return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the tokenizer", g->path);
     for (int i = 0; i < n; i++) /* SentencePiece merges into what is unused or added by users too */
@@ -50,7 +73,7 @@ static int fill(struct kvt_tokenizer *t, const struct kvt_gguf *g, const struct 
     int rc = kvt_tokenizer_fill(t, &(struct kvt_vocab){.n = n, .text = text, .type = type, .word = word}, g->path, err);
     for (int i = 0; i < n && !rc; i++)
         if (type[i] == KVT_TOKEN_CONTROL || type[i] == KVT_TOKEN_USER || type[i] == KVT_TOKEN_UNKNOWN)
-            rc = kvt_added_put(&t->added, text[i].p, text[i].n, i, type[i] == KVT_TOKEN_USER ? 0 : KVT_ADDED_SPECIAL, g->path, err);
+            rc = kvt_added_put(&t->added, text[i].p, text[i].n, i, flags_of(text[i], type[i], phi3), g->path, err);
     kvt_added_seal(&t->added);
     free(word);
     return rc;

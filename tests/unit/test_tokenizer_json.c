@@ -141,6 +141,33 @@ Test(tokenizer_json, ranges_of_changed_text)
     CHECK(PLAIN, NULL, "", "");
 }
 
+static void form(const char *name, const char *text, const char *want, int line)
+{
+    cJSON *json = cJSON_CreateObject();
+    struct kvt_normaliser *n;
+    struct kvt_normed out = {0};
+    struct kvt_err err;
+    cJSON_AddStringToObject(json, "type", name);
+    cr_assert_eq(kvt_normaliser_open(&n, json, "test", &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_normalise(n, (struct kvt_view){.p = text, .n = strlen(text), .end = (int32_t)strlen(text)}, &out, &err), 0);
+    cr_assert(out.n == strlen(want) && memcmp(out.p, want, out.n) == 0, "line %d: '%.*s'", line, (int)out.n, out.p);
+    kvt_normed_free(&out);
+    kvt_normaliser_close(&n);
+    cJSON_Delete(json);
+}
+
+/* As the library: Unicode 9's. Every character was compared once, alone before U+0301 and behind twenty bases. */
+Test(tokenizer_json, forms)
+{
+    form("NFC", "q̣̇", "q̣̇", __LINE__);
+    form("NFC", "ạ᷶", "ạ᷶", __LINE__); /* U+1DF6 is of Unicode 10 */
+    form("NFC", "á᷶é", "á᷶é", __LINE__);
+    form("NFC", "각 각 Å", "각 각 Å", __LINE__);
+    form("NFD", "ṩ", "ṩ", __LINE__);
+    form("NFKC", "ﬁ²Ａ", "fi2A", __LINE__);
+    form("Lowercase", "İÉᲉ", "i̇éᲊ", __LINE__);
+}
+
 #define ADDED(flags) FILE_OF("{\"id\":12,\"content\":\"<m>\"" flags "},{\"id\":13,\"content\":\"<mm>\"}", "null", "null", "null", \
     BPE(VOCAB, MERGES))
 
