@@ -63,16 +63,16 @@ void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
     case KVT_SCORE_SQWMASS: need_square(p, p->window, needs); break;
     case KVT_SCORE_MAX: needs->max = true; break;
     case KVT_SCORE_LATER: needs->later = true; break;
-    case KVT_SCORE_KNORM: needs->knorm = true; break;
-    case KVT_SCORE_KEYDIFF: needs->keydiff = true; break;
-    case KVT_SCORE_LAGKV: needs->lagkv = true; break;
-    case KVT_SCORE_EXPECTED: needs->expected = true; break;
     case KVT_SCORE_KVZIP:
     case KVT_SCORE_FILE:
     case KVT_SCORE_ORACLE: needs->given = true; break;
     case KVT_SCORE_NONE:
     case KVT_SCORE_RANDOM:
-    case KVT_SCORE_RECENCY: break;
+    case KVT_SCORE_RECENCY:
+    case KVT_SCORE_KNORM:
+    case KVT_SCORE_KEYDIFF:
+    case KVT_SCORE_LAGKV:
+    case KVT_SCORE_EXPECTED: break; /* from the branch's own keys and values */
     }
 }
 
@@ -132,6 +132,9 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
                         "%s: the prompt has no context that could be compressed; put text before the question", name);
     if (p->unit == KVT_UNIT_SHOT && n_shots < 1)
         return kvt_fail(err, KVT_EINPUT, "%s keeps whole shots, and this prompt has none before its question; "
+                        "mark them with --shots or --shot-sep", name);
+    if (p->score == KVT_SCORE_LATER && n_shots < 1)
+        return kvt_fail(err, KVT_EINPUT, "%s counts the rows after each shot, and this prompt has none before its question; "
                         "mark them with --shots or --shot-sep", name);
     bool looks = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
@@ -404,7 +407,7 @@ static int check_raw(const struct kvt_evictor *e, const struct kvt_prefill_score
     bool per_group, needs = p->score != KVT_SCORE_NONE && p->score != KVT_SCORE_RANDOM && p->score != KVT_SCORE_RECENCY;
     if (p->score == KVT_SCORE_HOST) /* the session has checked the windows */
         return 0;
-    if (!needs || e->keep_all || (raw && kvt_evict_raw(p, raw, e->env->H, e->env->G, kvt_evict_layer(e->env, 0), &per_group)))
+    if (!needs || e->keep_all || kvt_evict_by_cache(p) || (raw && kvt_evict_raw(p, raw, e->env->H, e->env->G, kvt_evict_layer(e->env, 0), &per_group)))
         return 0;
     assert((p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQMASS || p->score == KVT_SCORE_SQWMASS) &&
            "the session didn't ask for what kvt_spec_needs said");

@@ -40,11 +40,6 @@ struct kvt_evict_env {
 /* The model's layer of the l-th that may be evicted from. */
 static inline int kvt_evict_layer(const struct kvt_evict_env *env, int l) { return env->layer ? env->layer[l] : l; }
 
-/* One squared reduction: rows of the last `window` (0: all) at least `distance` after the slot. */
-struct kvt_square {
-    int window, distance;
-};
-
 /* Raw reductions of the prefill, kept for all branches: backend memory, [layer] outermost. NULL = nobody asked.
  * Per query head (L, H, ld) or per kv head (L, G, ld); higher is worth more, `max` and the norms as they are. */
 struct kvt_prefill_scores {
@@ -59,10 +54,6 @@ struct kvt_prefill_scores {
     const float *sqmass[KVT_MAX_WINDOWS]; /* (L, H, ld) */
     const float *max;          /* (L, H, ld) largest attention of any row */
     const float *later;        /* (L, H, ld) mass of the rows after the end of the slot's shot */
-    const float *knorm;        /* (L, G, ld) norm of the rotated key */
-    const float *keydiff;      /* (L, G, ld) minus the cosine with the mean of the unit keys */
-    const float *lagkv;        /* (L, G, ld) by partitions of policy.lag */
-    const float *expected;     /* (L, G, ld) */
     const float *given;        /* (L, G, ld) KVT_SCORE_KVZIP, FILE, ORACLE: this branch's own, set by who made it */
 };
 
@@ -73,7 +64,7 @@ struct kvt_needs {
     int window[KVT_MAX_WINDOWS];
     int n_squares;
     struct kvt_square square[KVT_MAX_WINDOWS];
-    bool max, later, knorm, keydiff, lagkv, expected, given;
+    bool max, later, given;
 };
 /* Whether it ranks by the mass of a window of its own. */
 bool kvt_spec_looks(const struct kvt_spec *spec);

@@ -24,17 +24,17 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
                 raw->square[i].distance == p->distance)
                 head = raw->sqmass[i];
         break;
-    case KVT_SCORE_KNORM: group = raw->knorm; break;
-    case KVT_SCORE_KEYDIFF: group = raw->keydiff; break;
-    case KVT_SCORE_LAGKV: group = raw->lagkv; break;
-    case KVT_SCORE_EXPECTED: group = raw->expected; break;
     case KVT_SCORE_KVZIP:
     case KVT_SCORE_FILE:
     case KVT_SCORE_ORACLE: group = raw->given; break;
     case KVT_SCORE_HOST: /* its own loop asks for what it needs */
     case KVT_SCORE_NONE:
     case KVT_SCORE_RANDOM:
-    case KVT_SCORE_RECENCY: break;
+    case KVT_SCORE_RECENCY:
+    case KVT_SCORE_KNORM:
+    case KVT_SCORE_KEYDIFF:
+    case KVT_SCORE_LAGKV:
+    case KVT_SCORE_EXPECTED: break;
     }
     *per_group = group != NULL;
     return head ? head + at : group ? group + at_group : NULL;
@@ -111,16 +111,19 @@ static int score_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const st
     bool per_group = false, pools = p->pool != KVT_POOL_NONE && p->pool_width > 1;
     if (p->score == KVT_SCORE_RANDOM || p->score == KVT_SCORE_RECENCY)
         return made_here(e, w, layer, out);
-    bool host = p->score == KVT_SCORE_HOST;
-    const float *in = host ? NULL : kvt_evict_raw(p, raw, H, G, kvt_evict_layer(e->env, layer), &per_group);
+    bool host = p->score == KVT_SCORE_HOST, by_cache = kvt_evict_by_cache(p);
+    int model = kvt_evict_layer(e->env, layer);
+    const float *in = host || by_cache ? NULL : kvt_evict_raw(p, raw, H, G, model, &per_group);
     float *score = w->grp[0];
-    assert(host || (in && raw->ld == ld));
+    assert(host || by_cache || (in && raw->ld == ld));
     struct kvt_pool_args pool = {.ld = ld, .from = 0, .to = w->fence, .width = p->pool_width, .how = p->pool};
     if (host) {
-        rc = kvt_evict_host_score(e, w, raw, kvt_evict_layer(e->env, layer), score);
-    } else if (per_group) { /* from keys and values, or from outside: nothing to reduce; the smallest norms stay */
-        struct kvt_combine_args a = {.in = in, .out = score, .R = G, .ld = ld, .n = w->n,
-                                     .scale = p->score == KVT_SCORE_KNORM ? -1 : 1};
+        rc = kvt_evict_host_score(e, w, raw, model, score);
+    } else if (by_cache) {
+        rc = kvt_evict_cache_score(e, w, raw, model, score);
+        per_group = true;
+    } else if (per_group) { /* from outside: nothing to reduce */
+        struct kvt_combine_args a = {.in = in, .out = score, .R = G, .ld = ld, .n = w->n, .scale = 1};
         rc = ops->combine(dev, &a);
     } else {
         if (p->visible_mean) {

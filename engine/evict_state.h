@@ -117,6 +117,9 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
                            bool *per_group);
 /* The worth by chance of a position, from (seed, layer, kv head, position): in [0, 1). */
 float kvt_evict_chance(uint64_t seed, int layer, int g, int pos);
+/* Scores made from the keys and values that the branch holds (evict_cached.c): of one layer into score (G, ld). */
+bool kvt_evict_by_cache(const struct kvt_policy *p);
+int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float *score);
 /* Token scores of all layers, as ranked, into w->score. */
 int kvt_evict_score_all(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
 /* Scores of a layer by the method's own loop into out (G, w->ld). */

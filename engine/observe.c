@@ -22,7 +22,11 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     o->see.mass = o->raw.mass ? (float *)o->raw.mass + at : NULL;
     for (int w = 0; w < o->raw.n_windows; w++)
         o->see.wmass[w] = (float *)o->raw.wmass[w] + at;
+    for (int i = 0; i < o->raw.n_squares; i++)
+        o->see.sqmass[i] = (float *)o->raw.sqmass[i] + at;
     o->see.last = o->raw.last ? (float *)o->raw.last + at : NULL;
+    o->see.max = o->raw.max ? (float *)o->raw.max + at : NULL;
+    o->see.later = o->raw.later ? (float *)o->raw.later + at : NULL;
     bool rows = layer_wanted(o, layer);
     o->see.rows = rows ? o->rows : NULL;
     o->see.row_heads = rows ? o->head_bits : 0;
@@ -132,7 +136,7 @@ static int heads_wanted(const struct kvt_wants *w, int H, int *head)
 
 static int n_scores(const struct kvt_wants *w, const struct kvt_needs *needs)
 {
-    return (needs->mass || w->scores) + (needs->last || w->scores) + needs->n_windows;
+    return (needs->mass || w->scores) + (needs->last || w->scores) + needs->n_windows + needs->n_squares + needs->max + needs->later;
 }
 
 void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
@@ -165,6 +169,15 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         o->raw.window[i] = o->see.window[i] = needs->window[i];
         GET(o->raw.wmass[i], all);
     }
+    o->raw.n_squares = o->see.n_squares = needs->n_squares;
+    for (int i = 0; i < needs->n_squares; i++) {
+        o->raw.square[i] = o->see.square[i] = needs->square[i];
+        GET(o->raw.sqmass[i], all);
+    }
+    if (needs->max)
+        GET(o->raw.max, all);
+    if (needs->later)
+        GET(o->raw.later, all);
     if (w->scores) {
         GET(o->entropy, hn);
         GET(o->sink, hn);
@@ -209,11 +222,13 @@ void kvt_observer_close(struct kvt_observer *o)
 {
     if (!o->ops)
         return;
-    void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows };
+    void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         o->ops->free(o->dev, own[i]);
     for (int w = 0; w < o->raw.n_windows; w++)
         o->ops->free(o->dev, (void *)o->raw.wmass[w]);
+    for (int i = 0; i < o->raw.n_squares; i++)
+        o->ops->free(o->dev, (void *)o->raw.sqmass[i]);
     free(o->head);
     free(o->host);
     free(o->pairs);

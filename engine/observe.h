@@ -12,7 +12,7 @@ struct kvt_observer {
     int L, H, n;                     /* n prompt tokens = columns = leading dimension */
     struct kvt_wants wants;
     struct kvt_prefill_scores raw;   /* backend memory, all layers; owned */
-    struct kvt_see see;              /* of the layer being run */
+    struct kvt_see see;              /* of the layer being run; unit and n_units (shots) are set by who opens it, before the pass */
     struct kvt_look look;            /* to hand to the forward pass */
     float *entropy, *sink;           /* (H, n) backend */
     float *pool_mean, *pool_max;     /* (H, R, C) backend */

@@ -377,6 +377,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
     if (rc)
         return rc;
+    s->observer.see.unit = s->shot, s->observer.see.n_units = s->env.n_shots;
     s->forward.interrupted = s->o.interrupted;
     s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;

@@ -232,7 +232,7 @@ struct kvt_cache_bytes {     /* K and V only; positions and tables are counted a
 
 /* Reductions of scores, budgets and the choice of slots: kernels/choose.h. */
 
-/* ---- score: what cached slots are worth without their rows of attention, and what a branch has lost of one ------ */
+/* ---- score: what cached slots are worth without their rows of attention ------------------------- */
 
 /* Slots [0, n) of the cells of (branch, layer), in slot order; of a shorter cell all. Outputs are (G, ld), written there. */
 struct kvt_slots {
@@ -275,8 +275,8 @@ struct kvt_out_norms_args {
     int ld;
 };
 
-/* Mean and covariance of unrotated queries over the rows of a pass, run by run: each call takes the rows of one run whose
- * position is >= skip and joins them to `seen` rows of the calls before (0: the first; what the arrays hold is ignored). */
+/* Mean and covariance of unrotated queries, run by run: each call joins T rows to the `seen` rows of the calls before (0: the
+ * first, and what the arrays hold is ignored). */
 struct kvt_query_stats_args {
     const float *q;          /* (T, H, D), not rotated */
     int T, H, D;
@@ -300,25 +300,15 @@ struct kvt_expected_args {
     int ld;
 };
 
-/* What B branches have lost of one row of the full branch: the row's mass on slots of the full cells whose positions the
- * branch's cell doesn't hold. Exactly 0 where it holds them all. */
-struct kvt_missing_args {
-    struct kvt_cache *cache;
-    int layer, H;
-    int full;                /* the branch whose row it is */
-    const float *row;        /* (H, row_ld) in slot order of its cells */
-    int row_ld;
-    int B;
-    const int32_t *branch;   /* host, (B) */
-    int n_sink;
-    float *lost;             /* (B, H) */
-    float *lost_rest;        /* (B, H) positions below n_sink left out of both: lost there / all mass there, 0 of nothing; or NULL */
-};
-
 /* ---- attn ------------------------------------------------------------------------------------- */
 
+/* Rows whose squares are summed: of the last `window` rows (0: of all) those with position >= j + distance (KV-Compress). */
+struct kvt_square {
+    int window, distance;
+};
+
 /* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `row`,
- * entropy and sink, written; zero them before the first call of a pass. The prefill set (mass .. pool_*)
+ * entropy and sink, written (a maximum is the larger of the two); zero them before the first call of a pass. The prefill set (mass .. pool_*)
  * is for calls whose rows all belong to one branch whose slots are in order of position, slot j holding
  * position j (a prefill, whole or in consecutive runs of rows); `row` is for decode; one call asks for one of
  * the two. All from P, the softmax rows of this call; A[h][t][j] below. Written columns: `last` [0, n) with 0
@@ -330,6 +320,14 @@ struct kvt_see {
     int n_windows;
     int window[KVT_MAX_WINDOWS];      /* W: rows with position >= n_rows - W */
     float *wmass[KVT_MAX_WINDOWS];    /* (H, ld) sum over those rows */
+    int n_squares;
+    struct kvt_square square[KVT_MAX_WINDOWS];
+    float *sqmass[KVT_MAX_WINDOWS];   /* (H, ld) sum of A^2 over those rows */
+    float *max;              /* (H, ld)          maximum of A over rows with position >= max_from */
+    int max_from;
+    float *later;            /* (H, ld)          sum of A over rows from the end of column j's unit on; 0 where j is in none */
+    const int32_t *unit;     /* host, (n_units, 2) [start, end) in columns, ascending, none overlaps another */
+    int n_units;
     float *last;             /* (H, ld)          A of row n_rows - 1 */
     float *entropy;          /* (H, n_rows)      -sum A ln A of each row, nats, at [h][pos[t]] */
     float *sink;             /* (H, n_rows)      mass of row on positions < n_sink */
@@ -461,7 +459,6 @@ struct kvt_ops {
     int (*out_norms)(struct kvt_dev *dev, const struct kvt_out_norms_args *a);
     int (*query_stats)(struct kvt_dev *dev, const struct kvt_query_stats_args *a);
     int (*expected)(struct kvt_dev *dev, const struct kvt_expected_args *a);
-    int (*missing)(struct kvt_dev *dev, const struct kvt_missing_args *a);
 
     /* step */
     int (*accumulate)(struct kvt_dev *dev, const struct kvt_accumulate_args *a);

@@ -61,8 +61,8 @@ struct kvt_attn_kernel {
     void (*scores)(const struct kvt_attn_tile *t);   /* q and K -> s */
     void (*softmax)(const struct kvt_attn_tile *t);  /* s, inv, entropy */
     void (*values)(const struct kvt_attn_tile *t);   /* s and V -> o */
-    /* Probabilities of rows [r0, r1) of the tile reduced over rows: sum (n) and, if not NULL, max (n). */
-    void (*columns)(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *max);
+    /* Probabilities of rows [r0, r1) of the tile reduced over rows: sum (n) and, if not NULL, sum of squares and max (n). */
+    void (*columns)(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *square, float *max);
 };
 extern const struct kvt_attn_kernel kvt_attn_plain;
 #if defined(__x86_64__)

@@ -479,12 +479,13 @@ TARGET static void values(const struct kvt_attn_tile *t)
     }
 }
 
-INLINE void column_block(const struct kvt_attn_tile *t, int vecs, int r0, int r1, int j, float *sum, float *max)
+INLINE void column_block(const struct kvt_attn_tile *t, int vecs, bool squares, int r0, int r1, int j, float *sum, float *square,
+                         float *max)
 {
-    vf s[4], m[4];
+    vf s[4], m[4], q[4];
     UNROLL
     for (int v = 0; v < vecs; v++)
-        s[v] = m[v] = v_set1(0);
+        s[v] = m[v] = q[v] = v_set1(0);
     for (int r = r0; r < r1; r++) {
         const float *x = t->s + (size_t)r * t->s_ld + (size_t)j;
         vf inv = v_set1(t->inv[r]);
@@ -493,21 +494,33 @@ INLINE void column_block(const struct kvt_attn_tile *t, int vecs, int r0, int r1
             vf p = v_mul(v_load(x + v * NL), inv);
             s[v] = v_add(s[v], p);
             m[v] = v_max(m[v], p);
+            if (squares)
+                q[v] = v_fma(p, p, q[v]);
         }
     }
     UNROLL
     for (int v = 0; v < vecs; v++) {
         v_store(sum + j + v * NL, s[v]);
+        if (squares)
+            v_store(square + j + v * NL, q[v]);
         if (max)
             v_store(max + j + v * NL, m[v]);
     }
 }
 
-TARGET static void columns(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *max)
+INLINE void column_blocks(const struct kvt_attn_tile *t, bool squares, int r0, int r1, float *sum, float *square, float *max)
 {
     int j = 0;
     for (; j + 4 * NL <= t->n; j += 4 * NL)
-        column_block(t, 4, r0, r1, j, sum, max);
+        column_block(t, 4, squares, r0, r1, j, sum, square, max);
     for (; j < t->n; j += NL)
-        column_block(t, 1, r0, r1, j, sum, max);
+        column_block(t, 1, squares, r0, r1, j, sum, square, max);
+}
+
+TARGET static void columns(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *square, float *max)
+{
+    if (square)
+        column_blocks(t, true, r0, r1, sum, square, max);
+    else
+        column_blocks(t, false, r0, r1, sum, square, max);
 }

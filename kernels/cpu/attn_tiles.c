@@ -24,7 +24,7 @@ struct plan {
     const int32_t *from;         /* (G, T), or NULL where there is no window */
     size_t ldn;                  /* n in whole vectors, of the column sums */
     size_t s_ld;
-    bool columns;                /* sums over rows are wanted */
+    bool columns, squares;       /* sums over rows are wanted; those of squares */
     int bins;                    /* row bins that a strip can touch */
     const int32_t *edge;         /* (C + 1) first column of each column bin */
     char *unit;                  /* (H, strips) blocks of unit_bytes */
@@ -33,40 +33,113 @@ struct plan {
     size_t thread_bytes;
 };
 
-/* What a unit gathers. */
+/* What a unit gathers: for each of the caller's arrays that is asked for, one of its own. */
 struct sums {
-    float *mass;                 /* (n) */
-    float *wmass[KVT_MAX_WINDOWS];
+    float *mass, *max, *later;   /* (n) */
+    float *wmass[KVT_MAX_WINDOWS], *sqmass[KVT_MAX_WINDOWS];
     float *pool_mean, *pool_max; /* (bins, C) from row bin bin0 on */
     int bin0;
 };
 
-static struct sums unit_sums(const struct plan *p, int h, int strip)
+/* count floats of mem for an array that is asked for; with mem NULL they are only counted. */
+static float *part_of(char *mem, size_t *at, const float *asked, size_t count)
+{
+    float *part = mem && asked ? (float *)(mem + *at) : NULL;
+    *at += asked ? count * sizeof *part : 0;
+    return part;
+}
+
+/* Laid out in mem; returns the bytes. */
+static size_t layout(const struct plan *p, char *mem, struct sums *s)
 {
     const struct kvt_see *see = p->see;
-    struct sums s = {.mass = (float *)(p->unit + (size_t)(h * p->strips + strip) * p->unit_bytes)};
-    float *next = s.mass + p->ldn;
-    for (int i = 0; i < see->n_windows; i++, next += p->ldn)
-        s.wmass[i] = next;
-    s.pool_mean = next;
-    s.pool_max = next + (size_t)p->bins * (size_t)see->C;
-    if (see->R)
-        s.bin0 = (int)((int64_t)p->a->pos[strip * p->strip_rows] * see->R / see->n_rows);
+    const float *pool = see->pool_mean ? see->pool_mean : see->pool_max;
+    size_t at = 0, bins = (size_t)p->bins * (size_t)see->C;
+    s->mass = part_of(mem, &at, see->mass, p->ldn);
+    s->max = part_of(mem, &at, see->max, p->ldn);
+    s->later = part_of(mem, &at, see->later, p->ldn);
+    for (int i = 0; i < see->n_windows; i++)
+        s->wmass[i] = part_of(mem, &at, see->wmass[i], p->ldn);
+    for (int i = 0; i < see->n_squares; i++)
+        s->sqmass[i] = part_of(mem, &at, see->sqmass[i], p->ldn);
+    s->pool_mean = part_of(mem, &at, pool, bins);
+    s->pool_max = part_of(mem, &at, pool, bins);
+    return at;
+}
+
+static struct sums unit_sums(const struct plan *p, int h, int strip)
+{
+    struct sums s = {0};
+    layout(p, p->unit + (size_t)(h * p->strips + strip) * p->unit_bytes, &s);
+    if (p->see->R)
+        s.bin0 = (int)((int64_t)p->a->pos[strip * p->strip_rows] * p->see->R / p->see->n_rows);
     return s;
 }
 
-/* The probabilities of rows [r0, r1) summed over rows (sum, n) and their maximum (max, n), spread to what was asked.
- * The rows share their row bin and windows; the first is at position pos. */
-static void spread(const struct plan *p, const struct sums *s, int32_t pos, int n, const float *sum, const float *max)
+/* Rows [r0, r1) of a tile that are reduced together: they share their row bin, their windows and their side of max_from. */
+struct rows {
+    const struct kvt_attn_tile *t;
+    int r0, r1, n;               /* n: the most slots that one of them sees */
+    int32_t pos;                 /* of the first; the others follow */
+    const float *sum, *square, *max; /* (n) of the probabilities over the rows */
+};
+
+static void add_to(float *to, const float *from, int n)
+{
+    for (int j = 0; to && j < n; j++)
+        to[j] += from[j];
+}
+
+/* Squares of the rows at least v after the column: up to column pos - v that's all of them, then the later rows alone. */
+static void spread_squares(const struct rows *g, int v, float *to)
+{
+    int all = v && g->pos - v + 1 < g->n ? g->pos - v + 1 : g->n; /* slot j holds position j */
+    add_to(to, g->square, all);
+    for (int r = g->r0 + 1; v && r < g->r1; r++) {
+        const float *e = g->t->s + (size_t)r * g->t->s_ld;
+        float inv = g->t->inv[r];
+        for (int j = all > 0 ? all : 0; j <= g->pos + (r - g->r0) - v; j++)
+            to[j] += (e[j] * inv) * (e[j] * inv);
+    }
+}
+
+/* Units that ended before the rows take their sum, those that end among them the rows from there on. */
+static void spread_later(const struct kvt_see *see, const struct rows *g, float *to)
+{
+    int after = g->pos + (g->r1 - g->r0);
+    for (int u = 0; u < see->n_units && see->unit[2 * u + 1] < after; u++) {
+        int from = see->unit[2 * u], end = see->unit[2 * u + 1];
+        if (end <= g->pos) {
+            add_to(to + from, g->sum + from, end - from);
+            continue;
+        }
+        for (int r = g->r0 + (end - g->pos); r < g->r1; r++) {
+            const float *e = g->t->s + (size_t)r * g->t->s_ld;
+            for (int j = from; j < end; j++)
+                to[j] += e[j] * g->t->inv[r];
+        }
+    }
+}
+
+/* What the rows give to everything that was asked. */
+static void spread(const struct plan *p, const struct sums *s, const struct rows *g)
 {
     const struct kvt_see *see = p->see;
-    if (see->mass)
-        for (int j = 0; j < n; j++)
-            s->mass[j] += sum[j];
+    int32_t pos = g->pos;
+    int n = g->n;
+    const float *sum = g->sum, *max = g->max;
+    add_to(s->mass, sum, n);
     for (int i = 0; i < see->n_windows; i++)
-        if (see->wmass[i] && pos >= see->n_rows - see->window[i])
-            for (int j = 0; j < n; j++)
-                s->wmass[i][j] += sum[j];
+        if (pos >= see->n_rows - see->window[i])
+            add_to(s->wmass[i], sum, n);
+    for (int i = 0; i < see->n_squares; i++)
+        if (!see->square[i].window || pos >= see->n_rows - see->square[i].window)
+            spread_squares(g, see->square[i].distance, s->sqmass[i]);
+    if (s->max && pos >= see->max_from)
+        for (int j = 0; j < n; j++)
+            s->max[j] = max[j] > s->max[j] ? max[j] : s->max[j];
+    if (s->later)
+        spread_later(see, g, s->later);
     if (!see->pool_mean && !see->pool_max)
         return;
     size_t row = (size_t)((int64_t)pos * see->R / see->n_rows - s->bin0) * (size_t)see->C;
@@ -91,20 +164,23 @@ static void spread(const struct plan *p, const struct sums *s, int32_t pos, int 
     }
 }
 
-/* How many of the windows row `pos` belongs to: they are nested, so this says which. */
+/* How many of the windows (max_from begins one too) row `pos` belongs to: they are nested, so this says which. */
 static int windows_of(const struct kvt_see *see, int32_t pos)
 {
-    int in = 0;
+    int in = see->max && pos >= see->max_from;
     for (int i = 0; i < see->n_windows; i++)
         in += pos >= see->n_rows - see->window[i];
+    for (int i = 0; i < see->n_squares; i++)
+        in += pos >= see->n_rows - see->square[i].window;
     return in;
 }
 
 static void show_columns(const struct plan *p, const struct kvt_attn_tile *t, const struct sums *s, const int32_t *pos,
-                         float *sum, float *max)
+                         float *sum)
 {
     const struct kvt_see *see = p->see;
     bool pool = see->pool_mean || see->pool_max;
+    float *square = p->squares ? sum + p->s_ld : NULL, *max = pool || see->max ? sum + 2 * p->s_ld : NULL;
     for (int r0 = 0, r1; r0 < t->rows; r0 = r1) {
         int n = t->seen[r0];
         for (r1 = r0 + 1; r1 < t->rows; r1++) {
@@ -114,8 +190,8 @@ static void show_columns(const struct plan *p, const struct kvt_attn_tile *t, co
                 break;
             n = t->seen[r1] > n ? t->seen[r1] : n;
         }
-        p->kernel->columns(t, r0, r1, sum, pool ? max : NULL);
-        spread(p, s, pos[r0], n, sum, max);
+        p->kernel->columns(t, r0, r1, sum, square, max);
+        spread(p, s, &(struct rows){.t = t, .r0 = r0, .r1 = r1, .n = n, .pos = pos[r0], .sum = sum, .square = square, .max = max});
     }
 }
 
@@ -158,11 +234,11 @@ static void run_unit(const struct plan *p, int h, int strip, int thread)
     int row1 = row0 + p->strip_rows < a->T ? row0 + p->strip_rows : a->T;
     size_t rows = KVT_TILE_ROWS, D = (size_t)p->D, Dp = (size_t)p->Dp;
     float *s = (float *)(p->mine + (size_t)thread * p->thread_bytes), *inv = s + rows * p->s_ld, *entropy = inv + rows;
-    float *o = entropy + rows, *qpack = o + rows * Dp, *buf = qpack + rows * D, *sum = buf + KVT_TILE_KEYS * Dp, *max = sum + p->s_ld;
+    float *o = entropy + rows, *qpack = o + rows * Dp, *buf = qpack + rows * D, *sum = buf + KVT_TILE_KEYS * Dp;
     struct sums sums = {0};
     if (p->columns) {
         sums = unit_sums(p, h, strip);
-        memset(sums.mass, 0, p->unit_bytes);
+        memset(p->unit + (size_t)(h * p->strips + strip) * p->unit_bytes, 0, p->unit_bytes);
     }
     for (int t0 = row0; t0 < row1; t0 += KVT_TILE_ROWS) {
         struct kvt_attn_tile t = {
@@ -179,7 +255,7 @@ static void run_unit(const struct plan *p, int h, int strip, int thread)
         p->kernel->scores(&t);
         p->kernel->softmax(&t);
         if (p->columns)
-            show_columns(p, &t, &sums, a->pos + t0, sum, max);
+            show_columns(p, &t, &sums, a->pos + t0, sum);
         show_rows(p, &t, h, t0);
         p->kernel->values(&t);
         for (int r = 0; r < t.rows; r++) {
@@ -197,11 +273,17 @@ static void join_head(const struct plan *p, int h)
     size_t at = (size_t)h * (size_t)see->ld;
     for (int strip = 0; strip < p->strips; strip++) {
         struct sums s = unit_sums(p, h, strip);
-        for (int j = 0; see->mass && j < p->n; j++)
-            see->mass[at + (size_t)j] += s.mass[j];
+        if (s.mass)
+            add_to(see->mass + at, s.mass, p->n);
+        if (s.later)
+            add_to(see->later + at, s.later, p->n);
+        for (int j = 0; s.max && j < p->n; j++)
+            see->max[at + (size_t)j] = s.max[j] > see->max[at + (size_t)j] ? s.max[j] : see->max[at + (size_t)j];
         for (int i = 0; i < see->n_windows; i++)
-            for (int j = 0; see->wmass[i] && j < p->n; j++)
-                see->wmass[i][at + (size_t)j] += s.wmass[i][j];
+            if (s.wmass[i])
+                add_to(see->wmass[i] + at, s.wmass[i], p->n);
+        for (int i = 0; i < see->n_squares; i++)
+            add_to(see->sqmass[i] + at, s.sqmass[i], p->n);
         for (int r = 0; r < p->bins && s.bin0 + r < see->R; r++)
             for (int c = 0; c < see->C; c++) {
                 size_t bin = ((size_t)h * (size_t)see->R + (size_t)(s.bin0 + r)) * (size_t)see->C + (size_t)c;
@@ -224,7 +306,8 @@ int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
     if (!pool)
         see.R = see.C = 0;
     struct plan p = {.kernel = kernel, .a = a, .see = &see, .D = c->o.D, .Dp = kvt_attn_dp(c->o.D)};
-    p.columns = see.mass || see.n_windows || pool;
+    p.squares = see.n_squares > 0;
+    p.columns = see.mass || see.n_windows || p.squares || see.max || see.later || pool;
     int tiles = (a->T + KVT_TILE_ROWS - 1) / KVT_TILE_ROWS;
     p.strip_rows = (tiles + STRIPS - 1) / STRIPS * KVT_TILE_ROWS;
     p.strips = (a->T + p.strip_rows - 1) / p.strip_rows;
@@ -244,9 +327,8 @@ int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
     /* an odd number of cache lines, so that the rows of a tile don't fall into the same sets */
     p.s_ld = (((size_t)most + 31) & ~(size_t)31) + KVT_LANES;
     p.bins = pool ? (int)((int64_t)(p.strip_rows - 1) * see.R / see.n_rows) + 2 : 0;
-    p.unit_bytes = p.columns ? ((1 + (size_t)see.n_windows) * p.ldn + 2 * (size_t)p.bins * (size_t)see.C) * sizeof(float) : 0;
-    p.unit_bytes = (p.unit_bytes + 63) & ~(size_t)63;
-    p.thread_bytes = (KVT_TILE_ROWS * (p.s_ld + 2 + (size_t)p.Dp + (size_t)p.D) + KVT_TILE_KEYS * (size_t)p.Dp + 2 * p.s_ld) *
+    p.unit_bytes = (layout(&p, NULL, &(struct sums){0}) + 63) & ~(size_t)63;
+    p.thread_bytes = (KVT_TILE_ROWS * (p.s_ld + 2 + (size_t)p.Dp + (size_t)p.D) + KVT_TILE_KEYS * (size_t)p.Dp + 3 * p.s_ld) *
                      sizeof(float);
     p.thread_bytes = (p.thread_bytes + 63) & ~(size_t)63;
     size_t units = (size_t)a->H * (size_t)p.strips;

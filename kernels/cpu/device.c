@@ -91,7 +91,6 @@ const struct kvt_ops kvt_ops_cpu = {
     .out_norms = kvt_cpu_out_norms,
     .query_stats = kvt_cpu_query_stats,
     .expected = kvt_cpu_expected,
-    .missing = kvt_cpu_missing,
 
     .accumulate = kvt_cpu_accumulate,
     .contest = kvt_cpu_contest,

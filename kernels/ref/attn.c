@@ -103,6 +103,14 @@ static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t
         for (int i = 0; i < see->n_windows; i++)
             if (see->wmass[i] && pos >= N - see->window[i])
                 see->wmass[i][at + (size_t)j] += (float)p;
+        for (int i = 0; i < see->n_squares; i++)
+            if ((!see->square[i].window || pos >= N - see->square[i].window) && pos >= j + see->square[i].distance)
+                see->sqmass[i][at + (size_t)j] += (float)(p * p);
+        if (see->max && pos >= see->max_from && (float)p > see->max[at + (size_t)j])
+            see->max[at + (size_t)j] = (float)p;
+        for (int u = 0; see->later && u < see->n_units; u++)
+            if (j >= see->unit[2 * u] && j < see->unit[2 * u + 1] && pos >= see->unit[2 * u + 1])
+                see->later[at + (size_t)j] += (float)p;
         if (see->last && pos == N - 1)
             see->last[at + (size_t)j] = (float)p;
         if ((see->pool_mean || see->pool_max) && w->pos[j] <= pos) {

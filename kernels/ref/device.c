@@ -64,7 +64,6 @@ const struct kvt_ops kvt_ops_ref = {
     .out_norms = kvt_ref_out_norms,
     .query_stats = kvt_ref_query_stats,
     .expected = kvt_ref_expected,
-    .missing = kvt_ref_missing,
 
     .accumulate = kvt_ref_accumulate,
     .contest = kvt_ref_contest,

@@ -53,7 +53,6 @@ int kvt_ref_lag(struct kvt_dev *dev, const struct kvt_lag_args *a);
 int kvt_ref_out_norms(struct kvt_dev *dev, const struct kvt_out_norms_args *a);
 int kvt_ref_query_stats(struct kvt_dev *dev, const struct kvt_query_stats_args *a);
 int kvt_ref_expected(struct kvt_dev *dev, const struct kvt_expected_args *a);
-int kvt_ref_missing(struct kvt_dev *dev, const struct kvt_missing_args *a);
 
 /* step.c */
 int kvt_ref_accumulate(struct kvt_dev *dev, const struct kvt_accumulate_args *a);

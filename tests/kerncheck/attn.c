@@ -323,13 +323,17 @@ static void check_order(struct kc *k)
 
 /* ---- a prefill and all that can be seen of it ---- */
 
-enum { SEE_MASS, SEE_W0, SEE_W1, SEE_LAST, SEE_ENTROPY, SEE_SINK, SEE_MEAN, SEE_MAX, SEE_ROWS, SEE_OUT, N_SEE };
-static const char *const see_name[] = {"mass", "window 32", "window 5", "last", "entropy", "sink", "pool mean", "pool max", "rows", "out"};
+enum { SEE_MASS, SEE_W0, SEE_W1, SEE_LAST, SEE_ENTROPY, SEE_SINK, SEE_WS0, SEE_WS1, SEE_D0, SEE_D1, SEE_TOP, SEE_LATER, SEE_MEAN, SEE_MAX,
+       SEE_ROWS, SEE_OUT, N_SEE };
+static const char *const see_name[] = {"mass", "window 32", "window 5", "last", "entropy", "sink", "squares of window 32", "squares of window 7",
+                                       "squares", "squares at a distance", "maximum", "later", "pool mean", "pool max", "rows", "out"};
 
 struct prefill {
     struct shape s;
     int T, cut, R, C;        /* rows [0, cut) and [cut, T) in two calls; cut 0: one call */
     int window;
+    int distance, max_from, n_units;
+    const int32_t *unit;
     struct numbers x;
     size_t count[N_SEE];
 };
@@ -356,6 +360,9 @@ static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p
         uint64_t heads = 1 | UINT64_C(1) << (H - 1);
         struct kvt_see see = {
             .ld = T, .n_rows = T, .mass = dev[SEE_MASS], .n_windows = 2, .window = {32, 5}, .wmass = {dev[SEE_W0], dev[SEE_W1]},
+            .n_squares = 4, .square = {{32, 0}, {7, p->distance / 2}, {0, 0}, {0, p->distance}},
+            .sqmass = {dev[SEE_WS0], dev[SEE_WS1], dev[SEE_D0], dev[SEE_D1]},
+            .max = dev[SEE_TOP], .max_from = p->max_from, .later = dev[SEE_LATER], .unit = p->unit, .n_units = p->n_units,
             .last = dev[SEE_LAST], .entropy = dev[SEE_ENTROPY], .sink = dev[SEE_SINK], .n_sink = 4, .R = p->R, .C = p->C,
             .pool_mean = dev[SEE_MEAN], .pool_max = dev[SEE_MAX], .row_heads = heads, .rows = run_rows,
         };
@@ -380,11 +387,20 @@ static void check_prefill(struct kc *k)
         struct prefill p = {.s = shapes[turn % N_SHAPE], .T = lengths[turn % 9], .R = turn % 2 ? 16 : 7, .C = turn % 3 ? 16 : 64};
         int T = p.T, H = p.s.H, D = p.s.D, kind = turn % N_KIND;
         p.cut = turn % 4 == 3 ? T / 3 : 0;
+        p.distance = turn % 5 == 4 ? T + 3 : 1 + turn % 11, p.max_from = turn % 3 ? T * 3 / 5 : 0;
+        int32_t *unit = kc_host(k, 2 * (size_t)(T + 1) * sizeof *unit);
+        for (int at = turn % 3; at < T; p.n_units++) { /* single slots and long runs, with gaps and without; the last may end with the rows */
+            unit[2 * p.n_units] = at;
+            at += kc_int(k, 1, turn % 2 ? 5 : 60);
+            unit[2 * p.n_units + 1] = at < T ? at : T;
+            at += kc_int(k, 0, 3);
+        }
+        p.unit = unit;
         p.x = make(k, &p.s, T, T, kind);
         p.x.cap = turn % 4 == 2 ? 5 : 0;
         p.window = turn % 3 == 2 ? T / 3 + 1 : 0;
         size_t col = (size_t)(H * T), pool = (size_t)(H * p.R * p.C);
-        size_t count[N_SEE] = {col, col, col, col, col, col, pool, pool, (size_t)(2 * T * T), (size_t)(T * H * D)};
+        size_t count[N_SEE] = {col, col, col, col, col, col, col, col, col, col, col, col, pool, pool, (size_t)(2 * T * T), (size_t)(T * H * D)};
         memcpy(p.count, count, sizeof count);
         float *want[N_SEE], *allow[N_SEE], *got[2][N_SEE], *cut[N_SEE];
         for (int i = 0; i < N_SEE; i++) {
@@ -400,6 +416,8 @@ static void check_prefill(struct kc *k)
             for (size_t j = 0; j < count[i]; j++) {
                 /* sums of up to T rows or of a bin's T x T pairs, by the reference too, in floats: T u and less */
                 double a = want[i][j] * (r + 2 * T * KC_EPS) + TINY;
+                if (i >= SEE_WS0 && i <= SEE_D1)
+                    a = want[i][j] * (2 * r + (2 * T + 4) * KC_EPS) + TINY; /* a square is off by twice as much */
                 if (i == SEE_ENTROPY)
                     a = 2 * r * (1 + log(T + 1.0)) + 2 * r;
                 else if (i == SEE_MEAN)
@@ -479,6 +497,32 @@ static int wrong_see(struct kvt_dev *dev, const struct kvt_attn_args *a, int win
 static int wrong_window(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_see(dev, a, 1, 0); }
 static int wrong_sink(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_see(dev, a, 0, 1); }
 
+static int wrong_distance(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.square[3].distance++;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+static int wrong_max(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.max_from += see.max_from > 0;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+static int wrong_later(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.unit += see.n_units > 1 ? 2 : 0;
+    see.n_units -= see.n_units > 1;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
 static int wrong_alone(struct kvt_dev *dev, const struct kvt_attn_args *a)
 {
     int rc = kvt_ops_cpu.attn(dev, a);
@@ -520,77 +564,11 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 5: ops->attn = wrong_pool; return "attn: one bin of the pooled map";
     case 6: ops->attn = wrong_cap; return "attn: scores aren't capped";
     case 7: ops->attn = wrong_sight; return "attn: a sliding window of one position more";
+    case 8: ops->attn = wrong_distance; return "attn: squares from one row later";
+    case 9: ops->attn = wrong_max; return "attn: a maximum of one row less";
+    case 10: ops->attn = wrong_later; return "attn: a unit's later rows forgotten";
     default: return NULL;
     }
 }
 
-/* ---- bench: SmolLM2's shape, 30 layers ---- */
-
-struct timed {
-    struct kc_cand *c;
-    struct kvt_attn_args a;
-    int L;
-};
-static void run_layers(void *arg)
-{
-    struct timed *t = arg;
-    for (t->a.layer = 0; t->a.layer < t->L; t->a.layer++)
-        t->c->ops->attn(t->c->dev, &t->a);
-}
-
-static void bench_shape(struct kc *k, struct kc_cand *c, int T, int B, int n_lo, int n_hi, bool see_all, const char *what)
-{
-    enum { H = 9, G = 3, D = 64, L = 30 };
-    struct kvt_cache_opts o = {.L = L, .G = G, .D = D, .max_branch = B, .max_slots = n_hi + 1, .type = KVT_F16};
-    struct kvt_cache *cache = NULL;
-    if (!kc_rc(k, c, "attn", c->ops->cache_open(c->dev, &cache, &o, NULL), "cache_open"))
-        return;
-    struct shape s = {H, G, D, KVT_F16};
-    struct numbers x = make(k, &s, T, n_hi, 0);
-    int most = n_hi > T ? n_hi : T;
-    int32_t *branch = kc_host(k, (size_t)most * sizeof *branch), *pos = kc_host(k, (size_t)most * sizeof *pos);
-    double slots = 0;
-    for (int i = 0; i < n_hi; i++)
-        pos[i] = i;
-    for (int b = 0; b < B; b++) {
-        int n = B > 1 ? n_lo + (n_hi - n_lo) * b / (B - 1) : n_hi;
-        slots += n;
-        for (int i = 0; i < n; i++)
-            branch[i] = b;
-        for (int l = 0; l < L; l++)
-            c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, l, n, x.k, x.v, branch, pos});
-    }
-    for (int t = 0; t < T; t++) {
-        branch[t] = B > 1 ? t : 0;
-        pos[t] = T > 1 && B == 1 ? t : n_hi;
-    }
-    float *col[5];
-    for (int i = 0; i < 5; i++)
-        col[i] = kc_put(k, c, NULL, (size_t)(H * n_hi) * sizeof(float));
-    struct kvt_see see = {.ld = n_hi, .n_rows = n_hi, .mass = col[0], .n_windows = 2, .window = {32, 8}, .wmass = {col[1], col[2]},
-                          .last = col[3], .entropy = col[4], .sink = kc_put(k, c, NULL, (size_t)(H * n_hi) * sizeof(float)), .n_sink = 4,
-                          .R = 64, .C = 64, .pool_mean = kc_put(k, c, NULL, H * 4096 * sizeof(float)),
-                          .pool_max = kc_put(k, c, NULL, H * 4096 * sizeof(float))};
-    struct timed t = {c, {.cache = cache, .T = T, .H = H, .q = kc_put(k, c, x.q, (size_t)(T * H * D) * sizeof(float)),
-                          .out = kc_put(k, c, NULL, (size_t)(T * H * D) * sizeof(float)), .branch = branch, .pos = pos,
-                          .scale = 0.125f, .exact = B > 1 || T == 1, .see = see_all ? &see : NULL}, L};
-    double pairs = T > 1 && B == 1 ? 0.5 * T * (T + 1) : slots;
-    kc_line(k, c, "attn", what, kc_time(run_layers, &t), 4.0 * pairs * H * D * L, T > 1 && B == 1 ? 0 : slots * G * D * 4.0 * L);
-    c->ops->cache_close(c->dev, &cache);
-    kc_end_case(k, "attn");
-}
-
-static void bench(struct kc *k)
-{
-    for (int i = 0; i < k->n_cand; i++) {
-        struct kc_cand *c = &k->cand[i];
-        bench_shape(k, c, 1150, 1, 0, 1150, true, "prefill 1150 x 30, all seen");
-        bench_shape(k, c, 1150, 1, 0, 1150, false, "prefill 1150 x 30");
-        bench_shape(k, c, 2048, 1, 0, 2048, true, "prefill 2048 x 30, all seen");
-        bench_shape(k, c, 2048, 1, 0, 2048, false, "prefill 2048 x 30");
-        bench_shape(k, c, 25, 25, 115, 690, false, "25 rows x 402 slots x 30");
-        bench_shape(k, c, 1, 1, 0, 2048, false, "1 row x 2048 slots x 30");
-    }
-}
-
-const struct kc_subject kc_attn = {"attn", check, bench, sabotage};
+const struct kc_subject kc_attn = {"attn", check, kc_attn_bench, sabotage};

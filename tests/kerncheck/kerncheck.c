@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define GUARD 256           /* bytes on either side of a buffer */
-#define MAX_BUF 512         /* buffers of one case */
+#define MAX_BUF 1024        /* buffers of one case */
 #define MAX_EDGE 16         /* kc_edge's of one case */
 #define MAX_OP 128          /* lines of the report */
 #define SHOWN_FAILURES 8    /* of one op; the rest is counted */

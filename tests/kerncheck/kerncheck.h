@@ -57,6 +57,7 @@ struct kc_subject {
     const char *(*sabotage)(struct kvt_ops *ops, int i);
 };
 extern const struct kc_subject kc_elem, kc_linear, kc_attn, kc_cache, kc_score, kc_step, kc_lost;
+void kc_attn_bench(struct kc *k); /* attn_bench.c */
 
 /* ---- random numbers and fills ---- */
 

@@ -1,4 +1,4 @@
-/* score: norms, differences, partitions, expectations and losses of cached slots, against the definition.
+/* score: norms, differences, partitions and expectations of cached slots, against the definition.
  *
  * Where the allowances come from: u = 2^-24. A sum of m products is off by (m + 1) u of the sum of their magnitudes, whatever
  * its order; what is divided or rooted afterwards adds a few u; an exponent's absolute error is its exponential's relative one.
@@ -266,13 +266,6 @@ static int wrong_covariance(struct kvt_dev *dev, const struct kvt_expected_args 
     b.rows++;
     return kvt_ops_cpu.expected(dev, &b);
 }
-static int wrong_missing(struct kvt_dev *dev, const struct kvt_missing_args *a)
-{
-    struct kvt_missing_args b = *a;
-    b.n_sink++;
-    return kvt_ops_cpu.missing(dev, &b);
-}
-
 static const char *sabotage(struct kvt_ops *ops, int i)
 {
     switch (i) {
@@ -285,7 +278,6 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 6: ops->query_stats = wrong_stats; return "query_stats: a row too many before";
     case 7: ops->expected = wrong_expected; return "expected: positions one too early";
     case 8: ops->expected = wrong_covariance; return "expected: a row too many in the covariance";
-    case 9: ops->missing = wrong_missing; return "missing: a sink more";
     default: return NULL;
     }
 }
@@ -296,19 +288,18 @@ enum { B_L = 30, B_H = 9, B_G = 3, B_D = 64, B_E = 576, B_N = 1150, B_RUN = 512,
 struct timed {
     struct kc_cand *c;
     struct kvt_slots at;
-    float *out, *row, *lost, *mean, *scatter, *q;
+    float *out, *row, *mean, *scatter, *q;
     struct kvt_mat w;
     struct kvt_rope rope;
     int what;
 };
-static const char *const timed_name[] = {"norms", "keydiff", "lag", "out_norms", "query_stats", "expected", "missing"};
+static const char *const timed_name[] = {"norms", "keydiff", "lag", "out_norms", "query_stats", "expected"};
 
 static void run_layers(void *arg)
 {
     struct timed *t = arg;
     const struct kvt_ops *ops = t->c->ops;
     struct kvt_dev *dev = t->c->dev;
-    static const int32_t branch[24] = {0};
     for (t->at.layer = 0; t->at.layer < B_L; t->at.layer++)
         switch (t->what) {
         case 0: ops->norms(dev, &(struct kvt_norms_args){t->at, t->out, t->row, B_N}); break;
@@ -320,11 +311,8 @@ static void run_layers(void *arg)
                 ops->query_stats(dev, &(struct kvt_query_stats_args){t->q + seen * B_H * B_D, B_N - seen < B_RUN ? B_N - seen : B_RUN, B_H, B_D,
                                                                      seen, t->mean, t->scatter});
             break;
-        case 5:
-            ops->expected(dev, &(struct kvt_expected_args){t->at, B_H, 4, t->mean, t->scatter, B_N, t->rope, B_N, B_AHEAD, 0.125f, t->out, B_N});
-            break;
         default:
-            ops->missing(dev, &(struct kvt_missing_args){t->at.cache, t->at.layer, B_H, 0, t->row, B_N, 24, branch, 4, t->lost, t->lost});
+            ops->expected(dev, &(struct kvt_expected_args){t->at, B_H, 4, t->mean, t->scatter, B_N, t->rope, B_N, B_AHEAD, 0.125f, t->out, B_N});
         }
 }
 
@@ -350,15 +338,14 @@ static void bench(struct kc *k)
         t.q = kc_put(k, c, x, nq * sizeof(float));
         t.out = kc_put(k, c, x, B_H * B_N * sizeof(float));
         t.row = kc_put(k, c, x, B_H * B_N * sizeof(float));
-        t.lost = kc_put(k, c, x, B_H * 24 * sizeof(float));
         t.mean = kc_put(k, c, x, hd * sizeof(float));
         t.scatter = kc_put(k, c, x, hd * B_D * sizeof(float));
         t.w = (struct kvt_mat){w, KVT_Q4_1, B_E, (int)hd};
         c->ops->weights(c->dev, &t.w);
         t.rope = (struct kvt_rope){kc_put(k, c, table, (B_N + B_AHEAD) * B_D * sizeof(float)), B_N + B_AHEAD, B_D, true};
-        static const double flops[] = {0, 0, 0, 2.0 * B_L * B_N * B_E * B_H * B_D, 2.0 * B_L * B_N * B_H * B_D * B_D, 2.0 * B_L * B_N * B_H * B_D * B_D, 0};
-        for (t.what = 0; t.what < 7; t.what++)
-            kc_line(k, c, timed_name[t.what], t.what == 6 ? "24 branches x 1150 x 30" : "1150 slots x 30", kc_time(run_layers, &t), flops[t.what], 0);
+        static const double flops[] = {0, 0, 0, 2.0 * B_L * B_N * B_E * B_H * B_D, 2.0 * B_L * B_N * B_H * B_D * B_D, 2.0 * B_L * B_N * B_H * B_D * B_D};
+        for (t.what = 0; t.what < 6; t.what++)
+            kc_line(k, c, timed_name[t.what], "1150 slots x 30", kc_time(run_layers, &t), flops[t.what], 0);
         c->ops->cache_close(c->dev, &t.at.cache);
         kc_end_case(k, "score");
     }

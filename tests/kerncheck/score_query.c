@@ -1,4 +1,4 @@
-/* score, second half: statistics of queries, what is expected of them, and what a branch has lost. */
+/* score, second half: statistics of queries and what is expected of them. */
 #include "tests/kerncheck/score.h"
 
 /* ---- Expected Attention ---- */
@@ -146,64 +146,8 @@ static void check_expected(struct kc *k)
     }
 }
 
-/* ---- what a branch has lost ---- */
-
-static void check_missing(struct kc *k)
-{
-    for (int turn = 0; turn < 24; turn++) {
-        struct held x = hold(k, turn, KC_NORMAL);
-        int H = x.s.H, n_sink = turn % 3 * 4, ld = x.n + turn % 5;
-        enum { B = 3 };
-        float *row = floats(k, (size_t)(H * ld)), *want = floats(k, (size_t)(2 * B * H)), *allow = floats(k, (size_t)(2 * B * H));
-        float *got[2] = {floats(k, (size_t)(2 * B * H)), floats(k, (size_t)(2 * B * H))};
-        for (int h = 0; h < H; h++) {
-            double sum = 0;
-            for (int j = 0; j < x.n; j++)
-                sum += row[h * ld + j] = expf(3 * kc_uniform(k, -1, 1));
-            for (int j = 0; j < x.n; j++)
-                row[h * ld + j] /= (float)sum;
-        }
-        static const int32_t branch[B] = {BRANCH, 0, BRANCH};
-        for (int i = -1; i < k->n_cand; i++) {
-            struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
-            struct kvt_cache *cache = grow(k, c, &x);
-            size_t bytes = (size_t)(B * H) * sizeof(float);
-            float *out = i < 0 ? want : got[i % 2];
-            struct kvt_missing_args a = {.cache = cache, .layer = LAYER, .H = H, .full = 0, .row = kc_put(k, c, row, (size_t)(H * ld) * sizeof(float)), .row_ld = ld,
-                                         .B = B, .branch = branch, .n_sink = n_sink, .lost = kc_put(k, c, NULL, bytes), .lost_rest = kc_put(k, c, NULL, bytes)};
-            kc_rc(k, c, "missing", c->ops->missing(c->dev, &a), "n=%d", x.n);
-            kc_get(k, c, out, a.lost, bytes);
-            kc_get(k, c, out + B * H, a.lost_rest, bytes);
-            c->ops->cache_close(c->dev, &cache);
-            for (int h = 0; h < H; h++) {
-                kc_that(k, c, "missing", out[H + h] == 0 && out[B * H + H + h] == 0, "head %d of a branch that holds all has lost %g", h, (double)out[H + h]);
-                kc_that(k, c, "missing", out[h] == out[2 * H + h], "head %d: the same branch twice", h);
-                double sum = 0; /* what was dropped, by the list it was dropped by */
-                const int32_t *slot = x.slot + h / (H / x.s.G) * x.n;
-                for (int j = 0, s = 0; j < x.n; j++)
-                    if (s < x.count[h / (H / x.s.G)] && slot[s] == j)
-                        s++;
-                    else
-                        sum += row[h * ld + j];
-                kc_that(k, c, "missing", fabs(out[h] - sum) <= (x.n + 8) * KC_EPS * sum, "head %d has lost %g, not %g", h, (double)out[h], sum);
-            }
-            if (i < 0) { /* sums of what is positive; the rest is a quotient of two */
-                for (int j = 0; j < 2 * B * H; j++)
-                    allow[j] = (float)((x.n / 16.0 + 24) * KC_EPS * (j < B * H ? 1 : 2) * (double)want[j] + 1e-37);
-            } else {
-                kc_judge(k, c, "missing", want, out, allow, (size_t)(2 * B * H), "H=%d n=%d sinks %d", H, x.n, n_sink);
-                if (c->threads > 1)
-                    kc_same(k, c, "missing", got[0], got[1], (size_t)(2 * B * H) * sizeof(float), "1 and more threads");
-            }
-            kc_end_cand(k, c, "missing");
-        }
-        kc_end_case(k, "missing");
-    }
-}
-
 void kc_check_query(struct kc *k)
 {
     check_stats(k);
     check_expected(k);
-    check_missing(k);
 }

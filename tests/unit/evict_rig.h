@@ -84,8 +84,17 @@ static inline int rig_see(void *self, const struct kvt_event *ev)
     return 0;
 }
 
-/* Keys and values name their place, so that a slot can be recognised wherever it moves. */
+/* The first and last dimension of keys and values name their place, so that a slot can be recognised wherever it moves. */
 static inline float rig_key(int layer, int g, int pos) { return (float)(pos + 1000 * g + 10000 * layer); }
+
+/* Those between point anywhere, for scores that are made from keys and values. */
+static inline float rig_between(int layer, int g, int pos, size_t d)
+{
+    uint64_t x = ((uint64_t)pos * 31 + (uint64_t)g) * 37 + (uint64_t)layer * 41 + (uint64_t)d * 1000003 + 1;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return (float)((x ^ (x >> 31)) >> 40) * 0x1p-8f - 32768;
+}
 
 static inline void rig_append(struct rig *r, int branch, int layer, int from, int to)
 {
@@ -97,7 +106,7 @@ static inline void rig_append(struct rig *r, int branch, int layer, int from, in
         at[T + t] = from + (int)t;
         for (size_t g = 0; g < G; g++)
             for (size_t d = 0; d < RIG_D; d++)
-                host[(t * G + g) * RIG_D + d] = rig_key(layer, (int)g, from + (int)t);
+                host[(t * G + g) * RIG_D + d] = d % (RIG_D - 1) ? rig_between(layer, (int)g, from + (int)t, d) : rig_key(layer, (int)g, from + (int)t);
     }
     cr_assert_eq(r->ops->write(r->dev, r->kv, host, T * G * RIG_D * sizeof *host), 0);
     struct kvt_append_args a = {

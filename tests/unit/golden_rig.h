@@ -195,6 +195,7 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
     kvt_spec_needs(spec, &needs);
     cr_assert_eq(kvt_evict_check(spec, &c->budget, c->n, c->n, c->n_shots, &err), 0, "%s: %s", c->name, err.text);
     cr_assert_eq(kvt_observer_open(&r->seen, ops, r->dev, NULL, c->L, c->H, c->n, &needs, &err), 0, "%s", err.text);
+    r->seen.see.unit = c->shot, r->seen.see.n_units = c->n_shots;
     for (int l = 0; l < c->L; l++)
         golden_rows(r, 0, l, 0, c->n, r->seen.look.before(r->seen.look.self, l, 0, c->n));
     cr_assert_eq(ops->cache_fork(r->dev, r->cache, 0, 1), 0);

@@ -44,6 +44,15 @@ static const char *const specs[] = {
     "my[score=wmass,w=8,pool=max3,alloc=pyramid,protect=sink2+recent3]",
     "my[score=mass,unit=shot,reduce=max,protect=sink2+recent3]",
     "my[score=last,unit=chunk,chunk=6,reduce=sum,protect=recent5]",
+    "knorm",
+    "knorm[skip=1,sinks=3,heads=shared]",
+    "keydiff[recent=4]",
+    "lagkv[lag=8]",
+    "my[score=sqmass,group=sum,protect=recent3,schedule=step]",
+    "my[score=sqmass,v=5,group=sum,alloc=global,unit=page]",
+    "my[score=sqwmass,w=7,v=2,pool=max3]",
+    "my[score=max,protect=sink2]",
+    "my[score=later,unit=shot]",
     "chunkkv[w=8,chunk=5,reuse=2]",
     "adakv[w=8]",
     "adakv[w=8,head_rule=official,alpha=0.5]",
@@ -255,6 +264,14 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
     rig_open(&r, ops, threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 2,
              window, 1);
     rig_random_scores(&r, s->seed);
+    struct kvt_needs needs = {0}; /* the other reductions are as random as these */
+    kvt_spec_needs(&spec, &needs);
+    r.raw.n_squares = needs.n_squares;
+    for (int i = 0; i < needs.n_squares; i++) {
+        r.raw.square[i] = needs.square[i];
+        r.raw.sqmass[i] = r.raw.mass;
+    }
+    r.raw.max = r.raw.last, r.raw.later = r.raw.mass;
     r.env.shot = s->shot;
     r.env.n_shots = s->n_shots;
     r.env.span = s->span;

@@ -3,18 +3,12 @@
 #include "golden_rig.h"
 
 /* What some vectors already ask for and isn't here yet: their cases are counted, not run. */
-static const char *const missing[] = {
-    "score=knorm",
-    "score=keydiff",
-    "score=expected",
-    "score=lagkv",
-    "score=sqmass",
-    "score=sqwmass",
-    "rows=later",
-};
+static const char *const missing[] = {"score=expected", "score=sqwmass"};
 
 static bool is_missing(const char *spec)
 {
+    if (strstr(spec, "score=lagkv") && strstr(spec, "schedule=step"))
+        return true; /* partitions that fill up while tokens come */
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
         if (strstr(spec, missing[i]))
             return true;

@@ -37,6 +37,9 @@ Test(methods, canonical_defaults)
         "oracle@1[ahead=0,nosinks=0,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope="
         "per_layer,alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,schedule=prefill,"
         "decode=none,decode_recent=0,sinks=0,recent=0,renumber=0]",
+        "knorm@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
+        "keydiff@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
+        "lagkv@1[lag=128,sinks=4,recent=0,heads=each,skip=0,renumber=0]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;

@@ -1,0 +1,29 @@
+/* What a slot is worth by its key and value: no row of attention is asked. At prefill's end the branch holds its context,
+ * slot j position j, and the question's slots are gone: means, partitions and softmaxes are over the context. */
+#include "engine/evict_state.h"
+
+bool kvt_evict_by_cache(const struct kvt_policy *p)
+{
+    return p->score == KVT_SCORE_KNORM || p->score == KVT_SCORE_KEYDIFF || p->score == KVT_SCORE_LAGKV;
+}
+
+int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float *score)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    struct kvt_slots at = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .n = w->n};
+    int rc = 0;
+    (void)raw;
+    switch (p->score) {
+    case KVT_SCORE_KNORM: /* Devoto et al., arXiv 2406.11430: the smallest norms stay */
+        rc = ops->norms(dev, &(struct kvt_norms_args){.at = at, .key = w->grp[1], .ld = w->ld});
+        if (!rc)
+            rc = ops->combine(dev, &(struct kvt_combine_args){.in = w->grp[1], .out = score, .R = e->env->G, .ld = w->ld, .n = w->n, .scale = -1});
+        return rc;
+    case KVT_SCORE_KEYDIFF: return ops->keydiff(dev, &(struct kvt_keydiff_args){.at = at, .out = score, .ld = w->ld});
+    case KVT_SCORE_LAGKV: /* ranks, so that every partition keeps the same share (kvpress; the official code cuts each by itself) */
+        return ops->lag(dev, &(struct kvt_lag_args){.at = at, .sink = p->sinks, .lag = p->lag, .rank = true, .out = score, .ld = w->ld});
+    default: return KVT_EINPUT;
+    }
+}
