@@ -292,7 +292,7 @@ static void layout(const struct kvt_evictor *e, struct kvt_evict_work *w, struct
     w->candidate = kvt_carve(dev, S, 1);
     w->protect = kvt_carve(dev, L * R * ld, 1);
     w->reason = kvt_carve(dev, L * R * ld, 1);
-    w->first_reason = stages || e->spec.policy.within ? kvt_carve(dev, L * R * ld, 1) : NULL;
+    w->first_reason = stages ? kvt_carve(dev, L * R * ld, 1) : NULL;
 
     w->h_score = kvt_carve(host, G * n, sizeof(float));
     w->h_unit = kvt_carve(host, R * S, sizeof(float));

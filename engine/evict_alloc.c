@@ -1,5 +1,6 @@
 /* Who gets how much: from a budget to layers, and from layers to cells. Whole numbers; the totals are exact. */
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "engine/evict_state.h"
@@ -10,6 +11,10 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
     int L = e->env->L, G = e->env->G, n = w->n, tok = e->keep_all ? n : kvt_budget_tokens(&e->budget, n);
+    if (p->prefill_share > 0 && !e->keep_all) {
+        struct kvt_budget own = {.kind = KVT_BUDGET_KEEP, .keep_ppm = llround(p->prefill_share * 1e6)};
+        tok = kvt_budget_tokens(&own, n);
+    }
     for (int l = 0; l < L; l++)
         w->layer_tok[l] = tok;
     if (!e->keep_all && !e->match && tok < n && by_layer(p) && e->spec.method->layer_budget) {

@@ -103,68 +103,29 @@ static int select_slots(struct kvt_evictor *e, struct kvt_evict_work *w)
     return rc ? rc : ops->topk(dev, &a);
 }
 
-/* What stays of stretch [at, at + n) of a layer, of each row: marked in h_protect. budget: of the stretch. */
-static int keep_stretch(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, int at, int n, int budget)
-{
-    const struct kvt_ops *ops = e->env->ops;
-    struct kvt_dev *dev = e->env->dev;
-    size_t R = (size_t)w->R, cell = (size_t)layer * R, from = kvt_evict_at(w, layer, 0) + (size_t)at;
-    int32_t *count = w->h_n_kept + cell;
-    int rc = 0;
-    for (size_t r = 0; !rc && r < R; r++) {
-        rc = ops->write(dev, w->first_budget + cell + r, &budget, sizeof(int32_t));
-        if (!rc)
-            rc = ops->write(dev, w->n_live + cell + r, &n, sizeof(int32_t));
-    }
-    struct kvt_topk_args a = {.score = w->score + from, .protect = w->protect + from, .budget = w->first_budget + cell,
-                              .n = w->n_live + cell, .R = w->R, .ld = w->ld, .kept = w->kept + from,
-                              .n_kept = w->n_kept + cell};
-    if (!rc)
-        rc = ops->topk(dev, &a);
-    if (!rc)
-        rc = ops->read(dev, count, w->n_kept + cell, R * sizeof *count);
-    for (size_t r = 0; !rc && r < R; r++) {
-        uint8_t *stays = w->h_protect + r * (size_t)w->ld + at;
-        rc = ops->read(dev, w->h_kept, w->kept + from + r * (size_t)w->ld, (size_t)count[r] * sizeof(int32_t));
-        for (int i = 0; i < count[r]; i++)
-            if (!stays[w->h_kept[i]])
-                stays[w->h_kept[i]] = KVT_KEPT_SCORE;
-        w->h_budget[cell + r] += budget;
-    }
-    return rc;
-}
-
 /* Each stretch of `within` slots keeps its own share of the budget, at least one slot (FINCH: kvpress finch_press.py). */
 static int select_within(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_ops *ops = e->env->ops;
-    struct kvt_dev *dev = e->env->dev;
-    int L = e->env->L, cells = L * w->R, step = e->spec.policy.within, rc = 0;
-    memset(w->h_budget, 0, (size_t)cells * sizeof *w->h_budget);
+    int L = e->env->L, R = w->R, rc = 0;
     for (int l = 0; !rc && l < L; l++) {
-        size_t bytes = (size_t)w->R * (size_t)w->ld;
-        rc = ops->read(dev, w->h_protect, w->protect + kvt_evict_at(w, l, 0), bytes);
-        for (int at = 0; !rc && at < w->n; at += step) {
-            int n = at + step < w->n ? step : w->n - at;
-            int64_t keep = e->budget.kind == KVT_BUDGET_KEEP && w->layer_tok[l] < w->n && e->spec.policy.alloc == KVT_ALLOC_UNIFORM
-                         ? n * e->budget.keep_ppm / 1000000 : (int64_t)n * w->layer_tok[l] / w->n;
-            rc = keep_stretch(e, w, l, at, n, keep < 1 ? 1 : (int)keep);
+        size_t at = kvt_evict_at(w, l, 0), cell = (size_t)l * (size_t)R;
+        bool share = e->budget.kind == KVT_BUDGET_KEEP && w->layer_tok[l] < w->n && e->spec.policy.alloc == KVT_ALLOC_UNIFORM;
+        struct kvt_topk_within_args a = {
+            .score = w->score + at, .protect = w->protect + at, .n = w->n_live + cell, .R = R, .ld = w->ld,
+            .within = e->spec.policy.within, .num = share ? e->budget.keep_ppm : w->layer_tok[l], .den = share ? 1000000 : w->n,
+            .kept = w->kept + at, .n_kept = w->n_kept + cell, .reason = w->reason + at};
+        rc = ops->topk_within(e->env->dev, &a);
+        int32_t sum = 0; /* the budget that this is */
+        for (int from = 0; from < w->n; from += a.within) {
+            int64_t keep = (w->n - from < a.within ? w->n - from : a.within) * a.num / a.den;
+            sum += keep < 1 ? 1 : (int32_t)keep;
         }
-        if (!rc)
-            rc = ops->write(dev, w->first_reason + kvt_evict_at(w, l, 0), w->h_protect, bytes);
+        for (int r = 0; r < R; r++)
+            w->h_budget[cell + (size_t)r] = sum;
     }
     if (!rc)
-        rc = ops->write(dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);
-    for (int i = 0; i < cells; i++)
-        w->h_budget[i] = w->n;
-    if (!rc)
-        rc = ops->write(dev, w->n_live, w->h_budget, (size_t)cells * sizeof *w->h_budget);
-    /* what was chosen stays, with its reason, and nothing else */
-    struct kvt_topk_args a = {.score = w->score, .protect = w->first_reason, .budget = w->budget, .n = w->n_live, .R = cells,
-                              .ld = w->ld, .kept = w->kept, .n_kept = w->n_kept, .reason = w->reason,
-                              .threshold = w->threshold};
-    if (!rc)
-        rc = ops->topk(dev, &a);
+        rc = ops->write(e->env->dev, w->budget, w->h_budget, (size_t)(L * R) * sizeof *w->h_budget);
     return rc ? rc : kvt_evict_no_threshold(e, w);
 }
 

@@ -305,7 +305,7 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
         tok = kvt_evict_tokens(e, layer, pos + 1);
     } else {
         tok = step < 1 ? 0 : (int64_t)step * e->decode_ppm / 1000000;
-        tok = tok < 1 ? 1 : tok;
+        tok = tok < p->decode_floor ? p->decode_floor : tok;
     }
     bool over = false;
     for (int g = 0; g < G; g++)

@@ -83,3 +83,34 @@ int kvt_host_weights(struct kvt_dev *dev, struct kvt_mat *mat)
     (void)mat; /* used where it lies */
     return 0;
 }
+
+int kvt_host_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a,
+                         int (*topk)(struct kvt_dev *dev, const struct kvt_topk_args *a))
+{
+    int rc = 0;
+    for (int r = 0; !rc && r < a->R; r++) {
+        size_t row = (size_t)r * (size_t)a->ld;
+        int n = a->n[r], kept = 0;
+        for (int i = 0; i < n && i < a->from; i++) {
+            a->kept[row + (size_t)kept++] = i;
+            if (a->reason)
+                a->reason[row + (size_t)i] = a->protect && a->protect[row + (size_t)i] ? a->protect[row + (size_t)i] : KVT_KEPT_ALL;
+        }
+        for (int at = a->from; !rc && at < n; at += a->within) {
+            int32_t m = n - at < a->within ? n - at : a->within, count = 0;
+            int32_t budget = (int32_t)(m * a->num / a->den);
+            budget = budget < 1 ? 1 : budget;
+            size_t first = row + (size_t)at;
+            struct kvt_topk_args one = {.score = a->score + first, .protect = a->protect ? a->protect + first : NULL, .budget = &budget,
+                                        .n = &m, .R = 1, .ld = m, .kept = a->kept + row + kept, .n_kept = &count,
+                                        .reason = a->reason ? a->reason + first : NULL};
+            rc = topk(dev, &one);
+            for (int i = 0; i < count; i++)
+                a->kept[row + (size_t)kept++] += at;
+        }
+        if (a->reason)
+            memset(a->reason + row + n, KVT_REASON_NONE, (size_t)(a->ld - n));
+        a->n_kept[r] = kept;
+    }
+    return rc;
+}

@@ -35,6 +35,9 @@ void *kvt_host_alloc(struct kvt_dev *dev, size_t bytes);
 void kvt_host_free(struct kvt_dev *dev, void *p);
 int kvt_host_copy(struct kvt_dev *dev, void *dst, const void *src, size_t bytes);
 int kvt_host_zero(struct kvt_dev *dev, void *dst, size_t bytes);
+/* topk_within over memory that is the host's: one call of the backend's topk for each stretch. */
+int kvt_host_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a,
+                         int (*topk)(struct kvt_dev *dev, const struct kvt_topk_args *a));
 int kvt_host_weights(struct kvt_dev *dev, struct kvt_mat *mat);
 
 #endif

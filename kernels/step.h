@@ -31,4 +31,18 @@ struct kvt_contest_args {
     float *stay;             /* (R, ld) 1 for slots that stay, 0 for those that leave; or NULL */
 };
 
+/* topk in stretches: slots [from, n) of each row are cut each `within` slots, and each stretch of m slots keeps max(1, floor(m x
+ * num / den)) of its own, protected ones included, chosen as topk chooses (FINCH's chunks, LagKV's partitions); slots before
+ * `from` all stay. exact. */
+struct kvt_topk_within_args {
+    const float *score;      /* (R, ld) */
+    const uint8_t *protect;  /* (R, ld) as in topk, or NULL */
+    const int32_t *n;        /* (R) live slots */
+    int R, ld, from, within;
+    int64_t num, den;        /* the share, at most 1 */
+    int32_t *kept;           /* (R, ld) slots kept, ascending */
+    int32_t *n_kept;         /* (R) */
+    uint8_t *reason;         /* (R, ld) enum kvt_reason, or NULL */
+};
+
 #endif

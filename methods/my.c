@@ -9,7 +9,7 @@ const struct kvt_method kvt_method_my = {
     .summary = "any score, unit, allocation, schedule, protection and positions together",
     .defaults = {.score = KVT_SCORE_NONE, .window = 32, .group = KVT_GROUP_MEAN, .lag = 128, .ahead = 512,
                  .repeat = 2048, .chunk_tok = 10, .beta = 20, .alpha_ppm = 200000, .class_ppm = 500000, .reuse = 1,
-                 .every = 512, .decode_share = -1, .decode_recent = 1},
+                 .every = 512, .prefill_share = -1, .decode_share = -1, .decode_floor = 1, .decode_recent = 1},
     .options = "*",
     .layer_budget = kvt_pyramid_layers,
 };

@@ -11,6 +11,6 @@ const struct kvt_method kvt_method_randomshot = {
     .summary = "whole shots by chance, from a seed",
     .defaults = {.score = KVT_SCORE_RANDOM, .window = 32, .group = KVT_GROUP_SUM, .heads = KVT_HEADS_SHARED,
                  .unit = KVT_UNIT_SHOT, .overflow = KVT_OVERFLOW_STOP, .scope = KVT_SCOPE_PER_LAYER,
-                 .decode_share_set = true, .decode_share = -1, .decode_recent = 1},
-    .options = "seed heads scope overflow force decode decode_recent sinks renumber",
+                 .decode_share_set = true, .prefill_share = -1, .decode_share = -1, .decode_floor = 1, .decode_recent = 1},
+    .options = "seed heads scope overflow force prefill decode decode_floor decode_recent sinks renumber",
 };

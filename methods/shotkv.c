@@ -14,6 +14,6 @@ const struct kvt_method kvt_method_shotkv = {
     .summary = "whole shots at prefill's end, the best generated tokens after it",
     .defaults = {.score = KVT_SCORE_MASS, .window = 32, .group = KVT_GROUP_SUM, .heads = KVT_HEADS_SHARED,
                  .unit = KVT_UNIT_SHOT, .overflow = KVT_OVERFLOW_STOP, .scope = KVT_SCOPE_PER_LAYER,
-                 .decode_share_set = true, .decode_share = -1, .decode_recent = 1},
-    .options = "rows w norm heads unit scope overflow force decode decode_recent sinks renumber",
+                 .decode_share_set = true, .prefill_share = -1, .decode_share = -1, .decode_floor = 1, .decode_recent = 1},
+    .options = "rows w norm heads unit scope overflow force prefill decode decode_floor decode_recent sinks renumber",
 };

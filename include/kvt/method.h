@@ -89,7 +89,7 @@ struct kvt_policy {
     int every;                 /* KVT_SCHEDULE_EVERY: tokens between two evictions */
     int prefill_chunk;         /* evict after each so many tokens of the prefill; 0: at its end */
     enum kvt_leaver leaver;
-    double prefill_share;      /* own share of the context; 0 or less: the budget's */
+    double prefill_share;      /* r_p, own share of the context; 0 or less: the budget's */
     bool decode_share_set;     /* own share for generated tokens (ShotKV) */
     double decode_share;       /* r_d; < 0: the prefill share */
     int decode_floor;          /* generated tokens that stay at least */

@@ -79,3 +79,5 @@ int kvt_ref_contest(struct kvt_dev *dev, const struct kvt_contest_args *a)
     }
     return 0;
 }
+
+int kvt_ref_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a) { return kvt_host_topk_within(dev, a, kvt_ref_topk); }

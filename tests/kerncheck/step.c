@@ -122,8 +122,60 @@ static void check_printed(struct kc *k)
     }
 }
 
+static void check_within(struct kc *k)
+{
+    for (int turn = 0; turn < 60; turn++) {
+        int R = kc_int(k, 1, 4), ld = kc_int(k, 1, 90), from = kc_int(k, 0, 5), within = kc_int(k, 1, 30), ppm = kc_int(k, 0, 1000000);
+        size_t all = (size_t)(R * ld), ints = all * 4, rows = (size_t)R * 4;
+        float *score = kc_host(k, ints);
+        uint8_t *protect = kc_host(k, all), *reason[2] = {kc_host(k, all), kc_host(k, all)};
+        int32_t n[4], *kept[2] = {kc_host(k, ints), kc_host(k, ints)}, counts[2][4];
+        for (size_t i = 0; i < all; i++) {
+            score[i] = turn % 3 ? kc_uniform(k, -1, 1) : (float)kc_int(k, 0, 3);
+            protect[i] = (uint8_t)(kc_int(k, 0, 9) ? 0 : KVT_KEPT_WINDOW);
+        }
+        for (int r = 0; r < R; r++)
+            n[r] = kc_int(k, 0, ld);
+        for (int i = -1; i < k->n_cand; i++) {
+            struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
+            int w = i >= 0;
+            struct kvt_topk_within_args a = {.score = kc_put(k, c, score, ints), .protect = turn % 2 ? kc_put(k, c, protect, all) : NULL,
+                                             .n = kc_put(k, c, n, rows), .R = R, .ld = ld, .from = from, .within = within, .num = ppm, .den = 1000000,
+                                             .kept = kc_put(k, c, NULL, ints), .n_kept = kc_put(k, c, NULL, rows),
+                                             .reason = kc_put(k, c, NULL, all)};
+            kc_rc(k, c, "topk_within", c->ops->topk_within(c->dev, &a), "ld=%d", ld);
+            kc_get(k, c, kept[w], a.kept, ints);
+            kc_get(k, c, counts[w], a.n_kept, rows);
+            kc_get(k, c, reason[w], a.reason, all);
+            kc_same(k, c, "topk_within", counts[0], counts[w], rows, "n_kept, ld=%d case %d", ld, turn);
+            kc_same(k, c, "topk_within", reason[0], reason[w], all, "reason, ld=%d case %d", ld, turn);
+            for (int r = 0; r < R; r++) { /* the contract, slot by slot: how many of its stretch are better */
+                const float *x = score + r * ld;
+                const uint8_t *safe = protect + r * ld;
+                kc_same(k, c, "topk_within", kept[0] + r * ld, kept[w] + r * ld, (size_t)counts[0][r] * 4, "kept, ld=%d case %d", ld, turn);
+                for (int j = 0, at = 0; j < n[r]; j++) {
+                    int first = j < from ? 0 : from + (j - from) / within * within, last = first + within < n[r] ? first + within : n[r];
+                    int room = (int)((int64_t)(last - first) * ppm / 1000000), better = 0;
+                    bool stays = j < from || (turn % 2 && safe[j]);
+                    room = room < 1 ? 1 : room;
+                    for (int o = first; !stays && o < last; o++) {
+                        room -= turn % 2 && safe[o];
+                        better += !(turn % 2 && safe[o]) && o != j && (x[o] > x[j] || (x[o] == x[j] && o < j));
+                    }
+                    stays |= better < room;
+                    bool here = at < counts[w][r] && kept[w][r * ld + at] == j;
+                    at += here;
+                    kc_that(k, c, "topk_within", here == stays, "slot %d of row %d %s, case %d", j, r, here ? "stays" : "leaves", turn);
+                }
+            }
+        }
+        kc_end_case(k, "topk_within");
+    }
+}
+
 static void check(struct kc *k)
 {
+    check_within(k);
     check_accumulate(k);
     check_contest(k);
     check_printed(k);
@@ -161,6 +213,13 @@ static int printed_pointer(struct kvt_dev *dev, const struct kvt_contest_args *a
     return rc;
 }
 
+static int one_stretch(struct kvt_dev *dev, const struct kvt_topk_within_args *a)
+{
+    struct kvt_topk_within_args b = *a;
+    b.within = a->ld;
+    return kvt_ops_cpu.topk_within(dev, &b);
+}
+
 static const char *sabotage(struct kvt_ops *ops, int i)
 {
     switch (i) {
@@ -168,6 +227,7 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 1: ops->accumulate = nothing_new; return "accumulate: new slots start with what an earlier tenant left";
     case 2: ops->contest = by_slot; return "contest: neighbours by slot, not by position";
     case 3: ops->contest = printed_pointer; return "contest: the pointer as printed";
+    case 4: ops->topk_within = one_stretch; return "topk_within: one stretch for the whole row";
     default: return NULL;
     }
 }

@@ -40,6 +40,8 @@ static const char *const specs[] = {
     "shotkv[scope=all_layers,overflow=skip,decode=30%,decode_recent=2]",
     "shotkv[rows=window,w=8,force=1]",
     "shotkv[norm=visible,heads=each]",
+    "shotkv[prefill=100%]",
+    "shotkv[prefill=60%,decode=10%,decode_floor=4]",
     "shotkv[rows=last,scope=all_layers,heads=each]",
     "my[score=wmass,w=8,pool=max3,alloc=pyramid,protect=sink2+recent3]",
     "my[score=mass,unit=shot,reduce=max,protect=sink2+recent3]",

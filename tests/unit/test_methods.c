@@ -24,14 +24,14 @@ Test(methods, canonical_defaults)
         "renumber=0]",
         "chunkkv@1[chunk=10,w=32,count=paper,pool=none,group=mean,order=pool-first,heads=each,keep_window=1,reuse=1,"
         "sinks=0,renumber=0]",
-        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,unit=shot,scope=per_layer,overflow=stop,force=0,decode=same,"
-        "decode_recent=1,sinks=0,renumber=0]",
+        "shotkv@1[rows=all,w=32,norm=sum,heads=shared,unit=shot,scope=per_layer,overflow=stop,force=0,prefill=same,"
+        "decode=same,decode_floor=1,decode_recent=1,sinks=0,renumber=0]",
         "adakv@1[w=32,pool=max7,group=mean,order=group-first,keep_window=1,alloc=head,head_rule=blend,alpha=0.2,beta=20,"
         "rule=exact,sinks=0,renumber=0]",
         "criticalkv@1[critical=0.5,w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,alloc=uniform,"
         "head_rule=safeguard,alpha=0.2,beta=20,rule=exact,sinks=0,renumber=0]",
-        "randomshot@1[seed=0,heads=shared,scope=per_layer,overflow=stop,force=0,decode=same,decode_recent=1,sinks=0,"
-        "renumber=0]",
+        "randomshot@1[seed=0,heads=shared,scope=per_layer,overflow=stop,force=0,prefill=same,decode=same,decode_floor=1,"
+        "decode_recent=1,sinks=0,renumber=0]",
         "tova@1[group=mean,heads=shared,recent=0,sinks=0,schedule=step,renumber=0]",
         "treekv@1[norm=visible,group=mean,chunk=16,recent=half,sinks=4,heads=each,schedule=step,renumber=1]",
         "oracle@1[ahead=0,nosinks=0,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope="
