@@ -309,6 +309,12 @@ int kvt_trace_make(const char *path, const struct kvt_trace_plan *plan, const st
     return rc;
 }
 
+size_t kvt_trace_rows_cache(const struct kvt_trace_shape *s)
+{
+    size_t cache = 2 * s->extent[KVT_DIM_full_head] * (1u << 20);
+    return cache > (64u << 20) ? 64u << 20 : cache;
+}
+
 int kvt_trace_append(struct kvt_trace_file *f, const char *path, const char *prompt_id, const struct kvt_trace_shape *s,
                      struct kvt_err *err)
 {
@@ -330,8 +336,7 @@ int kvt_trace_append(struct kvt_trace_file *f, const char *path, const char *pro
     /* Packed chunks are written once and whole, so a cache of chunks would only hold memory. Runs of full rows aren't
      * whole chunks: there the cache holds the chunks of all heads until their rows are complete. */
     hid_t plain = H5Pcreate(H5P_DATASET_ACCESS), rows = H5Pcreate(H5P_DATASET_ACCESS);
-    size_t cache = 2 * s->extent[KVT_DIM_full_head] * (1u << 20);
-    cache = cache > (64u << 20) ? 64u << 20 : cache;
+    size_t cache = kvt_trace_rows_cache(s);
     bool ok = plain >= 0 && rows >= 0 && H5Pset_chunk_cache(plain, 1, 0, 1.0) >= 0 && H5Pset_chunk_cache(rows, 521, cache, 1.0) >= 0;
     for (int id = 0; ok && id < KVT_N_DATASET; id++) {
         struct kvt_dataset_info d;

@@ -370,6 +370,6 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         }
     }
     /* the ring, what is held until a chunk is whole, and HDF5 itself: 6 MB measured, with its chunks in work */
-    out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + (6 << 20);
+    out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + kvt_trace_rows_cache(&s) + (6 << 20);
     out->other += 64 * 1024 + 8192 * (size_t)plan->n_branches; /* objects and their attributes */
 }
