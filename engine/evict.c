@@ -71,8 +71,8 @@ void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
     case KVT_SCORE_RECENCY:
     case KVT_SCORE_KNORM:
     case KVT_SCORE_KEYDIFF:
-    case KVT_SCORE_LAGKV:
-    case KVT_SCORE_EXPECTED: break; /* from the branch's own keys and values */
+    case KVT_SCORE_LAGKV: break; /* from the branch's own keys and values */
+    case KVT_SCORE_EXPECTED: needs->ahead = p->ahead > needs->ahead ? p->ahead : needs->ahead; break;
     }
 }
 
@@ -136,6 +136,9 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
     if (p->score == KVT_SCORE_LATER && n_shots < 1)
         return kvt_fail(err, KVT_EINPUT, "%s counts the rows after each shot, and this prompt has none before its question; "
                         "mark them with --shots or --shot-sep", name);
+    if (p->score == KVT_SCORE_EXPECTED && (n_prompt <= 4 || n_context <= p->sinks))
+        return kvt_fail(err, KVT_EINPUT, "%s learns from the queries behind the first 4 tokens, and ranks what lies behind %d sinks; this prompt "
+                        "is too short", name, p->sinks);
     bool looks = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
         return kvt_fail(err, KVT_EINPUT,

@@ -11,6 +11,12 @@
 
 struct kvt_evictor;
 
+/* How a layer's queries are rotated and their products scaled, the factor of cos and sin included. */
+struct kvt_turn {
+    struct kvt_rope rope;
+    float scale;
+};
+
 /* What all evictors of a session share; outlives them. */
 struct kvt_evict_env {
     const struct kvt_ops *ops;
@@ -32,6 +38,7 @@ struct kvt_evict_env {
     const int32_t *span;
     int n_spans;
     const struct kvt_mat *wo;  /* (the model's layers) output projections, (E, H D) in backend memory; NULL where no spec has a second stage */
+    const struct kvt_turn *turn; /* (the model's layers) for KVT_SCORE_EXPECTED, with factors of policy.ahead positions behind the prompt */
     /* KVT_SCORE_ORACLE in a step: what positions are worth from the next step on, host (G, max_slots) */
     const float *(*future)(void *self, int branch, int layer);
     void *future_self;
@@ -54,6 +61,9 @@ struct kvt_prefill_scores {
     const float *sqmass[KVT_MAX_WINDOWS]; /* (L, H, ld) */
     const float *max;          /* (L, H, ld) largest attention of any row */
     const float *later;        /* (L, H, ld) mass of the rows after the end of the slot's shot */
+    const float *query_mean;   /* (L, H, D) of unrotated queries, the first rows left out */
+    const float *query_scatter;/* (L, H, D, D) of query_rows of them */
+    int query_rows;
     const float *given;        /* (L, G, ld) KVT_SCORE_KVZIP, FILE, ORACLE: this branch's own, set by who made it */
 };
 
@@ -65,6 +75,7 @@ struct kvt_needs {
     int n_squares;
     struct kvt_square square[KVT_MAX_WINDOWS];
     bool max, later, given;
+    int ahead;                 /* statistics of queries, and rope factors of so many positions behind the prompt; 0: neither */
 };
 /* Whether it ranks by the mass of a window of its own. */
 bool kvt_spec_looks(const struct kvt_spec *spec);

@@ -4,7 +4,29 @@
 
 bool kvt_evict_by_cache(const struct kvt_policy *p)
 {
-    return p->score == KVT_SCORE_KNORM || p->score == KVT_SCORE_KEYDIFF || p->score == KVT_SCORE_LAGKV;
+    return p->score == KVT_SCORE_KNORM || p->score == KVT_SCORE_KEYDIFF || p->score == KVT_SCORE_LAGKV ||
+           p->score == KVT_SCORE_EXPECTED;
+}
+
+/* Expected Attention: what the next `ahead` positions' queries would give if they were drawn like the prompt's; times the norm of
+ * the value. In a hybrid of layers each has its own rotation. */
+static int expected(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, const struct kvt_slots *at,
+                    float *score)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_ops *ops = e->env->ops;
+    const struct kvt_turn *turn = &e->env->turn[at->layer];
+    size_t hd = (size_t)e->env->H * (size_t)e->env->D;
+    struct kvt_expected_args a = {.at = *at, .H = e->env->H, .sink = p->sinks, .mean = raw->query_mean + (size_t)at->layer * hd,
+                                  .scatter = raw->query_scatter + (size_t)at->layer * hd * (size_t)e->env->D, .rows = raw->query_rows,
+                                  .rope = turn->rope, .from = e->env->n_prompt, .ahead = p->ahead, .scale = turn->scale, .out = score,
+                                  .ld = w->ld};
+    int rc = ops->expected(e->env->dev, &a);
+    if (rc || !p->vnorm)
+        return rc;
+    rc = ops->norms(e->env->dev, &(struct kvt_norms_args){.at = *at, .value = w->grp[1], .ld = w->ld});
+    struct kvt_weigh_args by = {.in = score, .by = w->grp[1], .out = score, .R = e->env->G, .ld = w->ld, .n = w->n};
+    return rc ? rc : ops->weigh(e->env->dev, &by);
 }
 
 int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float *score)
@@ -14,7 +36,6 @@ int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const
     struct kvt_dev *dev = e->env->dev;
     struct kvt_slots at = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .n = w->n};
     int rc = 0;
-    (void)raw;
     switch (p->score) {
     case KVT_SCORE_KNORM: /* Devoto et al., arXiv 2406.11430: the smallest norms stay */
         rc = ops->norms(dev, &(struct kvt_norms_args){.at = at, .key = w->grp[1], .ld = w->ld});
@@ -24,6 +45,7 @@ int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const
     case KVT_SCORE_KEYDIFF: return ops->keydiff(dev, &(struct kvt_keydiff_args){.at = at, .out = score, .ld = w->ld});
     case KVT_SCORE_LAGKV: /* ranks, so that every partition keeps the same share (kvpress; the official code cuts each by itself) */
         return ops->lag(dev, &(struct kvt_lag_args){.at = at, .sink = p->sinks, .lag = p->lag, .rank = true, .out = score, .ld = w->ld});
+    case KVT_SCORE_EXPECTED: return expected(e, w, raw, &at, score);
     default: return KVT_EINPUT;
     }
 }

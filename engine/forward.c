@@ -69,6 +69,8 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
         NORM(f->q, w->q_norm, NULL, f->q, n, HD, false);
         NORM(f->k, w->k_norm, NULL, f->k, n, GD, false);
     }
+    if (look && look->queries)
+        DO(look->queries(look->self, l, row0, n, f->q));
     if (rope->rot) {
         DO(ops->write(dev, f->pos, rows->pos + row0, (size_t)n * sizeof *f->pos));
         ROTATE(f->q, s->H);
@@ -205,11 +207,11 @@ static bool has_local_rope(const struct kvt_shape *s)
     return false;
 }
 
-/* Tables for the positions of a run of n_tok tokens: 0 .. n_tok. */
-static int open_rope(struct kvt_forward *f, int n_tok)
+/* Tables for the positions of a run of n_tok tokens: 0 .. n_tok, and `ahead` more. */
+static int open_rope(struct kvt_forward *f, int n_tok, int ahead)
 {
     const struct kvt_shape *s = f->shape;
-    int n_pos = n_tok + 1, half = s->rope_rot / 2, rc = 0;
+    int n_pos = n_tok + 1 + ahead, half = s->rope_rot / 2, rc = 0;
     size_t count = (size_t)n_pos * (size_t)half * 2;
     double *freq = kvt_calloc((size_t)half, sizeof *freq);
     float *host = kvt_calloc(count, sizeof *host);
@@ -237,7 +239,7 @@ size_t kvt_forward_work_bytes(const struct kvt_shape *s, int run, int n_tok)
 }
 
 int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *s, const struct kvt_weights *weights, const struct kvt_ops *ops,
-                     struct kvt_dev *dev, struct kvt_cache *cache, enum kvt_compute compute, int run, int n_tok, struct kvt_err *err)
+                     struct kvt_dev *dev, struct kvt_cache *cache, enum kvt_compute compute, int run, int n_tok, int ahead, struct kvt_err *err)
 {
     int HD = s->H * s->D, GD = s->G * s->D;
     memset(f, 0, sizeof *f);
@@ -255,7 +257,7 @@ int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *s, const str
     if (!rc)
         rc = open_weights(f, weights);
     if (!rc)
-        rc = open_rope(f, n_tok);
+        rc = open_rope(f, n_tok, ahead);
     if (rc) {
         failed(f, rc, -1, err);
         kvt_forward_close(f);

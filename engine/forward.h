@@ -23,6 +23,8 @@ struct kvt_look {
     /* What attention of this layer must return for rows [row0, row0 + n); NULL = nothing. */
     const struct kvt_see *(*before)(void *self, int layer, int row0, int n);
     int (*after)(void *self, int layer, int row0, int n, struct kvt_err *err);
+    /* Queries (n, H, D) of rows [row0, row0 + n) before they are rotated: a status of the backend; or NULL. */
+    int (*queries)(void *self, int layer, int row0, int n, const float *q);
 };
 
 struct kvt_layer_dev {         /* weights of a layer in backend memory */
@@ -55,9 +57,10 @@ struct kvt_forward {
 };
 
 /* shape and weights: the model's, or a test's copy of them. run: rows of one call at most KVT_ROWS_RUN, fewer for small
- * sessions; n_tok: tokens of the run, prompt and generated together, from which rope factors follow. */
+ * sessions; n_tok: tokens of the run, prompt and generated together, from which rope factors follow; ahead: positions behind them
+ * that have factors too. */
 int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *shape, const struct kvt_weights *weights, const struct kvt_ops *ops,
-                     struct kvt_dev *dev, struct kvt_cache *cache, enum kvt_compute compute, int run, int n_tok, struct kvt_err *err);
+                     struct kvt_dev *dev, struct kvt_cache *cache, enum kvt_compute compute, int run, int n_tok, int ahead, struct kvt_err *err);
 void kvt_forward_close(struct kvt_forward *f);
 size_t kvt_forward_work_bytes(const struct kvt_shape *shape, int run, int n_tok);
 /* How this layer's queries and keys are rotated; rot is 0 where they aren't. */

@@ -218,11 +218,38 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     return 0;
 }
 
+static int queries(void *self, int layer, int row0, int n, const float *q)
+{
+    struct kvt_observer *o = self;
+    size_t H = (size_t)o->H, D = (size_t)o->D, at = (size_t)layer * H * D;
+    int skip = row0 < KVT_QUERY_SKIP ? KVT_QUERY_SKIP - row0 : 0;
+    if (n <= skip)
+        return 0;
+    struct kvt_query_stats_args a = {.q = q + (size_t)skip * H * D, .T = n - skip, .H = o->H, .D = o->D,
+                                     .seen = row0 + skip - KVT_QUERY_SKIP, .mean = (float *)o->raw.query_mean + at,
+                                     .scatter = (float *)o->raw.query_scatter + at * D};
+    return o->ops->query_stats(o->dev, &a);
+}
+
+int kvt_observer_queries(struct kvt_observer *o, int D, struct kvt_err *err)
+{
+    size_t count = (size_t)o->L * (size_t)o->H * (size_t)D;
+    o->D = D;
+    o->raw.query_mean = o->ops->alloc(o->dev, count * sizeof(float));
+    o->raw.query_scatter = o->ops->alloc(o->dev, count * (size_t)D * sizeof(float));
+    if (!o->raw.query_mean || !o->raw.query_scatter)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for the covariance of queries (%zu MB)", count * (size_t)D * sizeof(float) >> 20);
+    o->raw.query_rows = o->n - KVT_QUERY_SKIP;
+    o->look.queries = queries;
+    return 0;
+}
+
 void kvt_observer_close(struct kvt_observer *o)
 {
     if (!o->ops)
         return;
-    void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows };
+    void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, (void *)o->raw.query_mean,
+                    (void *)o->raw.query_scatter, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         o->ops->free(o->dev, own[i]);
     for (int w = 0; w < o->raw.n_windows; w++)

@@ -16,6 +16,7 @@ struct kvt_observer {
     struct kvt_look look;            /* to hand to the forward pass */
     float *entropy, *sink;           /* (H, n) backend */
     float *pool_mean, *pool_max;     /* (H, R, C) backend */
+    int D;                           /* of queries, where their statistics are gathered */
     float *rows;                     /* (heads, attn_rows, n) backend */
     int *head;                       /* heads whose full rows are wanted */
     int n_heads;
@@ -27,6 +28,9 @@ struct kvt_observer {
 /* needs: what all methods need. probe may be NULL. ENOMEM with the size that was asked for. */
 int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct kvt_dev *dev, const struct kvt_probe *probe,
                       int L, int H, int n, const struct kvt_needs *needs, struct kvt_err *err);
+/* After open: statistics of unrotated queries are gathered too, the first KVT_QUERY_SKIP rows left out (kvpress: outliers). */
+enum { KVT_QUERY_SKIP = 4 };
+int kvt_observer_queries(struct kvt_observer *o, int D, struct kvt_err *err);
 void kvt_observer_close(struct kvt_observer *o);
 /* Bytes that open would take: reductions (all layers) and maps with staging (one layer). */
 void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps);

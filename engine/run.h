@@ -36,6 +36,7 @@ struct kvt_session {
     int32_t *layer;                /* (L) those that methods act on */
     int32_t *shot;                 /* (n_shots, 2) copy, those inside the context */
     int32_t *span;                 /* (n_spans, 3) copy, cut off where the context ends */
+    struct kvt_turn *turn;         /* (L) how the layers' queries are rotated, for attention that is expected */
     struct kvt_mat *wo;            /* (L) the layers' output projections, for scores by what a slot adds */
     float *x_prefill;              /* (n_prefill, E) last hidden states of the prefill */
     float *x;                      /* (rows of a call, E) */

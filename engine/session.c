@@ -287,10 +287,11 @@ static int copy_inputs(struct kvt_session *s)
     s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
     s->span = kvt_calloc((size_t)o->n_spans * 3, sizeof *s->span);
     s->wo = kvt_calloc((size_t)s->shape->L, sizeof *s->wo);
+    s->turn = kvt_calloc((size_t)s->shape->L, sizeof *s->turn);
     s->layer = kvt_calloc((size_t)s->shape->L, sizeof *s->layer);
     s->branch_opts = kvt_calloc((size_t)o->n_branches, sizeof *s->branch_opts);
     s->kept = kvt_calloc((size_t)s->n * (size_t)s->shape->L * (size_t)s->shape->G, sizeof *s->kept);
-    if (!s->layer || !s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->wo)
+    if (!s->layer || !s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->wo || !s->turn)
         return KVT_ENOMEM;
     memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
     if (o->n_branches)
@@ -372,9 +373,11 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
     if (!rc)
         rc = kvt_forward_open(&s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, run_of(&s->o),
-                              s->o.n_prompt + s->o.n_new, err);
+                              s->o.n_prompt + s->o.n_new, needs.ahead, err);
     if (!rc)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
+    if (!rc && needs.ahead)
+        rc = kvt_observer_queries(&s->observer, shape->D, err);
     if (rc)
         return rc;
     s->observer.see.unit = s->shot, s->observer.see.n_units = s->env.n_shots;
@@ -388,9 +391,12 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->env.max_slots = s->max_slots, s->env.probe = &s->evict_probe;
     s->env.future = kvt_oracle_left, s->env.future_self = s;
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
-    for (int l = 0; l < shape->L; l++)
+    for (int l = 0; l < shape->L; l++) {
+        const struct kvt_rope *rope = kvt_forward_rope(&s->forward, l);
         s->wo[l] = s->forward.layer[l].o;
-    s->env.wo = s->wo;
+        s->turn[l] = (struct kvt_turn){.rope = *rope, .scale = shape->attn_scale * (rope->rot ? s->forward.rope_scale[rope - s->forward.rope] : 1)};
+    }
+    s->env.wo = s->wo, s->env.turn = s->turn;
     rc = open_branches(s, err);
     if (rc)
         return rc;
@@ -457,7 +463,7 @@ void kvt_session_close(struct kvt_session **session)
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->token, s->shot, s->span, s->wo, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->token, s->shot, s->span, s->wo, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

@@ -53,6 +53,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "in a contest neighbours of one cell compare; use alloc=uniform and critical=0, or leaves=worst"},
         {step && p->unit != KVT_UNIT_TOKEN && !(p->unit == KVT_UNIT_CHUNK && p->leaver == KVT_LEAVES_CONTEST), "in each step single tokens leave; use unit=token, or schedule=prefill"},
         {step && p->score == KVT_SCORE_SQMASS && p->distance, "in each step every row counts at once; use v=0, or schedule=prefill"},
+        {p->score == KVT_SCORE_EXPECTED && p->ahead < 1, "expected attention looks at the next positions; use ahead=1 or more"},
         {pooled && p->score == KVT_SCORE_LAGKV, "ranks of a partition aren't pooled; use pool=none"},
         {step && (p->alloc != KVT_ALLOC_UNIFORM || p->skip || p->reuse > 1 || p->scope == KVT_SCOPE_ALL_LAYERS),
          "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},

@@ -250,7 +250,7 @@ static int run(struct machine *m, const struct kvt_shape *s, const struct kvt_we
     struct kvt_cache_opts o = { .L = s->L, .G = s->G, .D = s->D, .max_branch = 1, .max_slots = n, .type = KVT_F32 };
     rc = zero && pos && x && out ? ops->cache_open(m->dev, &cache, &o, &m->err) : KVT_ENOMEM;
     if (!rc)
-        rc = kvt_forward_open(&f, s, w, ops, m->dev, cache, KVT_COMPUTE_F32, n, n + v->n_greedy, &m->err);
+        rc = kvt_forward_open(&f, s, w, ops, m->dev, cache, KVT_COMPUTE_F32, n, n + v->n_greedy, 0, &m->err);
     for (int t = 0; pos && t < n; t++)
         pos[t] = t;
     for (int t = 0, rows = first; !rc && t < n; t += rows, rows = step) {

@@ -123,6 +123,8 @@ struct golden_rig {
     int32_t *pos;              /* (G, slots) backend */
     float *host;
     int32_t *at;               /* branch and position of each row, host */
+    struct kvt_turn turn[GOLDEN_LAYERS];
+    float *rope;               /* backend, where expected attention asks */
     struct kvt_mat wo[GOLDEN_LAYERS]; /* (H D, H D), where a second stage asks */
 };
 
@@ -191,13 +193,35 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
         r->wo[l] = (struct kvt_mat){.data = w, .type = KVT_F32, .n = (int)(H * D), .k = (int)(H * D)};
     }
     r->env.wo = r->wo;
+    r->env.D = c->D;
     struct kvt_needs needs = {0};
     kvt_spec_needs(spec, &needs);
     cr_assert_eq(kvt_evict_check(spec, &c->budget, c->n, c->n, c->n_shots, &err), 0, "%s: %s", c->name, err.text);
     cr_assert_eq(kvt_observer_open(&r->seen, ops, r->dev, NULL, c->L, c->H, c->n, &needs, &err), 0, "%s", err.text);
     r->seen.see.unit = c->shot, r->seen.see.n_units = c->n_shots;
-    for (int l = 0; l < c->L; l++)
+    if (needs.ahead) { /* rope of base 10000, halves, as the script's */
+        int n_pos = c->n + needs.ahead;
+        float *table = calloc((size_t)n_pos * D, sizeof *table);
+        cr_assert_eq(kvt_observer_queries(&r->seen, c->D, &err), 0, "%s", err.text);
+        for (int p = 0; p < n_pos; p++)
+            for (int i = 0; i < c->D / 2; i++) {
+                double angle = p * pow(10000, -2.0 * i / c->D);
+                table[p * c->D + 2 * i] = (float)cos(angle);
+                table[p * c->D + 2 * i + 1] = (float)sin(angle);
+            }
+        r->rope = ops->alloc(r->dev, (size_t)n_pos * D * sizeof *table);
+        cr_assert_eq(ops->write(r->dev, r->rope, table, (size_t)n_pos * D * sizeof *table), 0);
+        free(table);
+        for (int l = 0; l < c->L; l++)
+            r->turn[l] = (struct kvt_turn){.rope = {r->rope, n_pos, c->D, true}, .scale = 1 / sqrtf((float)c->D)};
+        r->env.turn = r->turn;
+    }
+    for (int l = 0; l < c->L; l++) {
         golden_rows(r, 0, l, 0, c->n, r->seen.look.before(r->seen.look.self, l, 0, c->n));
+        if (r->seen.look.queries) /* in two runs */
+            cr_assert_eq(r->seen.look.queries(r->seen.look.self, l, 0, c->n / 3, r->q) ||
+                         r->seen.look.queries(r->seen.look.self, l, c->n / 3, c->n - c->n / 3, r->q + (size_t)(c->n / 3) * H * D), 0);
+    }
     cr_assert_eq(ops->cache_fork(r->dev, r->cache, 0, 1), 0);
     cr_assert_eq(kvt_evictor_open(&r->e, &r->env, 1, spec, &c->budget, &err), 0, "%s", err.text);
     cr_assert_eq(kvt_evict_prefill(r->e, &r->seen.raw, &err), 0, "%s: %s", c->name, err.text);
@@ -208,7 +232,7 @@ static inline void golden_close(struct golden_rig *r)
     kvt_evictor_close(&r->e);
     kvt_observer_close(&r->seen);
     r->ops->cache_close(r->dev, &r->cache);
-    void *own[] = {r->k, r->v, r->q, r->out, r->row, r->pos};
+    void *own[] = {r->rope, r->k, r->v, r->q, r->out, r->row, r->pos};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         r->ops->free(r->dev, own[i]);
     for (int l = 0; l < r->c->L; l++)

@@ -50,6 +50,8 @@ static const char *const specs[] = {
     "knorm[skip=1,sinks=3,heads=shared]",
     "keydiff[recent=4]",
     "lagkv[lag=8]",
+    "expected[ahead=1]",
+    "expected[ahead=3,vnorm=0,sinks=2,recent=3]",
     "my[score=sqmass,group=sum,protect=recent3,schedule=step]",
     "my[score=sqmass,v=5,group=sum,alloc=global,unit=page]",
     "my[score=sqwmass,w=7,v=2,pool=max3]",
@@ -274,6 +276,11 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
         r.raw.sqmass[i] = r.raw.mass;
     }
     r.raw.max = r.raw.last, r.raw.later = r.raw.mass;
+    struct kvt_turn turn[8] = {{{0}, 0}}; /* no rotation, and keys of thousands scaled down */
+    for (int l = 0; l < s->L; l++)
+        turn[l].scale = 1e-5f;
+    r.raw.query_mean = r.raw.mass, r.raw.query_scatter = r.raw.last, r.raw.query_rows = 1;
+    r.env.turn = turn;
     r.env.shot = s->shot;
     r.env.n_shots = s->n_shots;
     r.env.span = s->span;
