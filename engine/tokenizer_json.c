@@ -20,7 +20,7 @@ struct reader {
     cJSON *json, *config, *generation, *model_config;
     struct kvt_bytes *text;     /* (cap) by id; p NULL: no token has it */
     uint8_t *type, *word;       /* (cap) */
-    int n, cap;
+    int n, cap, entries;        /* entries: of vocabulary and added tokens together, so no id is as high */
     struct kvt_err *err;
 };
 
@@ -42,6 +42,9 @@ static int put_token(struct reader *r, int32_t id, const char *text, enum kvt_to
 {
     if (id < 0)
         return kvt_fail(r->err, KVT_EFORMAT, "%s: the id of token '%.40s' is not a whole number below %d", r->where, text, MOST_TOKENS);
+    if (id >= r->entries)
+        return kvt_fail(r->err, KVT_EFORMAT, "%s: token '%.40s' has the id %d, but there are only %d tokens", r->where, text, id,
+                        r->entries);
     if (id >= r->cap) {
         int cap = id < 4096 ? 8192 : 2 * id;
         struct kvt_bytes *t = realloc(r->text, (size_t)cap * sizeof *t);
@@ -271,6 +274,7 @@ static int read_model(struct reader *r)
     const char *type = text_of(get(model, "type"));
     if (!cJSON_IsObject(model))
         return kvt_fail(r->err, KVT_EFORMAT, "%s: no model", r->where);
+    r->entries = cJSON_GetArraySize(get(model, "vocab")) + cJSON_GetArraySize(get(r->json, "added_tokens"));
     if (!type)
         type = get(model, "merges") ? "BPE" : "without a type";
     if (strcmp(type, "BPE") == 0)

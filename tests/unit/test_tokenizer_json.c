@@ -48,11 +48,13 @@ Test(tokenizer_json, bad_files_get_one_line)
     REFUSED(KVT_EFORMAT, "not a whole number below", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":2147483648}", "[]")));
     REFUSED(KVT_EFORMAT, "not a whole number below", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":-1}", "[]")));
     REFUSED(KVT_EFORMAT, "not a whole number below", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":1.5}", "[]")));
-    REFUSED(KVT_EFORMAT, "no token has the id 1", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":2}", "[]")));
+    REFUSED(KVT_EFORMAT, "there are only 2 tokens", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":2}", "[]")));
+    REFUSED(KVT_EFORMAT, "no token has the id 1", FILE_OF("{\"id\":0,\"content\":\"<unk>\"}", "null", "null", "null",
+            BPE("{\"<unk>\":0,\"a\":2}", "[]")));
     REFUSED(KVT_EFORMAT, "have the same id 1", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":1,\"b\":1}", "[]")));
     REFUSED(KVT_EFORMAT, "are the same text", FILE_OF("", "null", "null", "null", BPE("{\"<unk>\":0,\"a\":1,\"a\":2}", "[]")));
     REFUSED(KVT_EFORMAT, "have the same id 3", FILE_OF("{\"id\":3,\"content\":\"x\"}", "null", "null", "null", BPE(VOCAB, MERGES)));
-    REFUSED(KVT_EFORMAT, "no token has the id 12", FILE_OF("{\"id\":16777214,\"content\":\"x\"}", "null", "null", "null", BPE(VOCAB, MERGES)));
+    REFUSED(KVT_EFORMAT, "there are only 13 tokens", FILE_OF("{\"id\":16777214,\"content\":\"x\"}", "null", "null", "null", BPE(VOCAB, MERGES)));
     REFUSED(KVT_EFORMAT, "without content", FILE_OF("{\"id\":12}", "null", "null", "null", BPE(VOCAB, MERGES)));
     REFUSED(KVT_EFORMAT, "unknown token", FILE_OF("", "null", "null", "null", BPE("{\"a\":0}", "[]")));
     REFUSED(KVT_EFORMAT, "merge 0 does not join", FILE_OF("", "null", "null", "null", BPE(VOCAB, "[\"a x\"]")));
@@ -194,6 +196,7 @@ Test(tokenizer_json, bos_and_ends)
     const char *without = FILE_OF(MARKS, "null", "null", "null", BPE(VOCAB, MERGES));
     CHECK(with, NULL, "a", "1[0,0) 3[0,1)");
     CHECK(with, NULL, "<s>a", "1[0,3) 3[3,4)"); /* no second one */
+    CHECK(FILE_OF(MARKS, "{\"type\":\"Strip\",\"strip_left\":true}", "null", TEMPLATE, BPE(VOCAB, MERGES)), NULL, "  a", "1[0,0) 3[0,3)");
     CHECK(with, "{\"bos_token\":\"<s>\",\"add_bos_token\":false}", "a", "3[0,1)");
     CHECK(without, "{\"bos_token\":\"<s>\"}", "a", "3[0,1)");
     CHECK(without, "{\"bos_token\":{\"content\":\"<s>\"},\"add_bos_token\":true}", "a", "1[0,0) 3[0,1)");

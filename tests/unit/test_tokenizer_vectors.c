@@ -206,6 +206,51 @@ ParameterizedTest(const struct name *p, vectors, gguf_scores)
     kvt_gguf_close(&g);
 }
 
+/* Where the value of a key begins, behind its type. */
+static unsigned char *after(unsigned char *p, size_t n, const char *key)
+{
+    size_t k = strlen(key);
+    for (size_t i = 0; i + k + 4 < n; i++)
+        if (memcmp(p + i, key, k) == 0)
+            return p + i + k + 4;
+    cr_assert(false, "no key %s", key);
+    return p;
+}
+
+static void gguf_refused(unsigned char *base, size_t n, const char *says)
+{
+    struct kvt_gguf g;
+    struct kvt_tokenizer *tok = NULL;
+    struct kvt_err err;
+    cr_assert_eq(kvt_gguf_parse(&g, "bad", base, n, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_tokenizer_open(&tok, &g, &err), KVT_EFORMAT);
+    cr_assert(!tok && strstr(err.text, says), "%s", err.text);
+    kvt_gguf_close(&g);
+}
+
+/* Would catch: scores that no order holds for, and a vocabulary whose parts don't fit together. */
+Test(vectors, bad_scores_in_gguf)
+{
+    void *base;
+    cr_assert_eq(posix_memalign(&base, 64, 1 << 16), 0);
+    FILE *in = fopen(KVT_TEST_VECTORS "/tokenizers/spm-llama.bin", "rb");
+    cr_assert(in);
+    size_t n = fread(base, 1, 1 << 16, in);
+    fclose(in);
+    unsigned char *scores = after(base, n, "tokenizer.ggml.scores"), keep[4]; /* element type, count (8), values */
+    const uint32_t bad[] = {0x7fc00000u, 0x7f800000u, 0xff800000u};
+    for (int i = 0; i < 3; i++) {
+        unsigned char *value = scores + 12 + 4 * 300;
+        memcpy(keep, value, 4);
+        memcpy(value, &bad[i], 4);
+        gguf_refused(base, n, "the score of token 300");
+        memcpy(value, keep, 4);
+    }
+    memcpy(after(base, n, "tokenizer.ggml.bos_token_id"), "\xff\xff\xff\x7f", 4);
+    gguf_refused(base, n, "bos_token_id");
+    free(base);
+}
+
 static int hash_piece(void *arg, struct kvt_view v, struct kvt_err *err)
 {
     uint32_t *h = arg;
