@@ -85,6 +85,8 @@ int kvt_evict_protect(const struct kvt_policy *p, const struct kvt_evict_env *en
                       uint8_t *map)
 {
     int recent = p->recent < 0 ? (budget + 1) / 2 : p->recent, count = 0;
+    if (kvt_evict_lags(p))
+        recent = n - kvt_evict_lag_tail(p, n);
     /* kvpress's ChunkKV protects nothing: its window wins by its score */
     bool window = p->keep_window && !(p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS);
     for (int j = 0; j < n; j++) {
@@ -107,7 +109,8 @@ static int check(const struct kvt_spec *spec, const struct kvt_budget *budget, c
 {
     const struct kvt_policy *p = &spec->policy;
     const char *name = spec->method->name;
-    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE || budget->kind == KVT_BUDGET_MATCH)
+    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE || budget->kind == KVT_BUDGET_MATCH ||
+        kvt_evict_lags(p))
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
     int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
     int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
@@ -139,6 +142,8 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
     if (p->score == KVT_SCORE_EXPECTED && (n_prompt <= 4 || n_context <= p->sinks))
         return kvt_fail(err, KVT_EINPUT, "%s learns from the queries behind the first 4 tokens, and ranks what lies behind %d sinks; this prompt "
                         "is too short", name, p->sinks);
+    if (kvt_evict_lags(p) && budget->kind != KVT_BUDGET_KEEP)
+        return kvt_fail(err, KVT_EUSAGE, "%s: in steps each partition is cut to a share; give --keep or --remove", name);
     bool looks = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
         return kvt_fail(err, KVT_EINPUT,

@@ -106,20 +106,22 @@ static int select_slots(struct kvt_evictor *e, struct kvt_evict_work *w)
 /* Each stretch of `within` slots keeps its own share of the budget, at least one slot (FINCH: kvpress finch_press.py). */
 static int select_within(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
+    const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
     int L = e->env->L, R = w->R, rc = 0;
+    bool lags = kvt_evict_lags(p);
     for (int l = 0; !rc && l < L; l++) {
         size_t at = kvt_evict_at(w, l, 0), cell = (size_t)l * (size_t)R;
-        bool share = e->budget.kind == KVT_BUDGET_KEEP && w->layer_tok[l] < w->n && e->spec.policy.alloc == KVT_ALLOC_UNIFORM;
+        bool share = e->budget.kind == KVT_BUDGET_KEEP && (lags || (w->layer_tok[l] < w->n && p->alloc == KVT_ALLOC_UNIFORM));
         struct kvt_topk_within_args a = {
             .score = w->score + at, .protect = w->protect + at, .n = w->n_live + cell, .R = R, .ld = w->ld,
-            .within = e->spec.policy.within, .num = share ? e->budget.keep_ppm : w->layer_tok[l], .den = share ? 1000000 : w->n,
+            .from = lags ? p->sinks : 0, .within = lags ? p->lag : p->within, .num = share ? e->budget.keep_ppm : w->layer_tok[l], .den = share ? 1000000 : w->n,
             .kept = w->kept + at, .n_kept = w->n_kept + cell, .reason = w->reason + at};
         rc = ops->topk_within(e->env->dev, &a);
-        int32_t sum = 0; /* the budget that this is */
-        for (int from = 0; from < w->n; from += a.within) {
-            int64_t keep = (w->n - from < a.within ? w->n - from : a.within) * a.num / a.den;
-            sum += keep < 1 ? 1 : (int32_t)keep;
+        int end = lags ? kvt_evict_lag_tail(p, w->n) : w->n, sum = a.from + w->n - end; /* the budget that this is */
+        for (int from = a.from; from < end; from += a.within) {
+            int64_t keep = (end - from < a.within ? end - from : a.within) * a.num / a.den;
+            sum += keep < 1 ? 1 : (int)keep;
         }
         for (int r = 0; r < R; r++)
             w->h_budget[cell + (size_t)r] = sum;
@@ -209,7 +211,7 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w)
     int rc = 0;
     for (int l = 0; !rc && p->critical_ppm > 0 && l < e->env->L; l++)
         rc = weigh_layer(e, w, l);
-    if (p->within)
+    if (p->within || kvt_evict_lags(p))
         return select_within(e, w);
     return rc ? rc : select_slots(e, w);
 }

@@ -159,6 +159,11 @@ bool kvt_evict_due(const struct kvt_evictor *e, int layer, int step);
 bool kvt_evict_row_counts(const struct kvt_evictor *e, int step, bool *anew);
 int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *err);
 
+/* LagKV in steps (evict_lag.c): whether it is; the first slot of n that nothing measures yet; the cut that is due, if one is. */
+bool kvt_evict_lags(const struct kvt_policy *p);
+int kvt_evict_lag_tail(const struct kvt_policy *p, int n);
+int kvt_evict_lag(struct kvt_evictor *e, int layer, int pos, int step, struct kvt_err *err);
+
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err);
 void kvt_evict_step_close(struct kvt_evictor *e);
 int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from);

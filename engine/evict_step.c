@@ -296,6 +296,8 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     e->last_pos[layer] = pos;
     if (rc)
         return kvt_evict_device_fail(e, rc, "adding up attention", err);
+    if (kvt_evict_lags(p))
+        return kvt_evict_lag(e, layer, pos, step, err);
     if (p->schedule == KVT_SCHEDULE_EVERY)
         return kvt_evict_due(e, layer, step) ? kvt_evict_every(e, pos, step, err) : 0;
 

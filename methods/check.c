@@ -9,6 +9,8 @@ struct rule {
 /* Scores that can be told of every slot while tokens come. */
 static bool goes_on(enum kvt_score score, enum kvt_schedule schedule)
 {
+    if (schedule == KVT_SCHEDULE_STEP && score == KVT_SCORE_LAGKV)
+        return true;
     if (schedule == KVT_SCHEDULE_EVERY && (score == KVT_SCORE_WMASS || score == KVT_SCORE_SQWMASS || score == KVT_SCORE_KEYDIFF))
         return true;
     return score == KVT_SCORE_RANDOM || score == KVT_SCORE_RECENCY || score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS ||
@@ -59,6 +61,8 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},
         {step && (pooled || p->spans || p->keep_window || p->critical_ppm),
          "in each step sinks and recent tokens are protected and nothing is pooled or staged; use protect=sinkN+recentN and pool=none, or schedule=prefill"},
+        {p->score == KVT_SCORE_LAGKV && step && (p->recent || p->heads == KVT_HEADS_SHARED || p->within),
+         "LagKV in steps keeps its last partition whole and cuts each by itself; use heads=each, and leave recent= and within= out"},
         {every && !goes_on(p->score, p->schedule),
          "every N tokens slots are ranked by what goes on while tokens come: random, recency, mass, wmass, sqmass, sqwmass, last, knorm or keydiff; "
          "use one of them, or schedule=prefill"},

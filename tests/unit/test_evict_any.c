@@ -52,6 +52,7 @@ static const char *const specs[] = {
     "lagkv[lag=8]",
     "expected[ahead=1]",
     "expected[ahead=3,vnorm=0,sinks=2,recent=3]",
+    "lagkv[lag=5,sinks=2,schedule=step]",
     "my[score=sqmass,group=sum,protect=recent3,schedule=step]",
     "my[score=sqmass,v=5,group=sum,alloc=global,unit=page]",
     "my[score=sqwmass,w=7,v=2,pool=max3]",
@@ -151,6 +152,12 @@ static bool same(const struct outcome *a, const struct outcome *b)
     return a->n == b->n && (!a->n || !memcmp(a->pos, b->pos, a->n * sizeof *a->pos));
 }
 
+/* Where all slots of a row compete at once. */
+static bool has_threshold(const struct kvt_policy *p)
+{
+    return p->leaver == KVT_LEAVES_WORST && !p->within && !(p->score == KVT_SCORE_LAGKV && p->schedule == KVT_SCHEDULE_STEP);
+}
+
 static bool stays(uint8_t reason)
 {
     return reason == KVT_KEPT_SCORE || reason == KVT_KEPT_UNIT || reason == KVT_KEPT_WINDOW ||
@@ -185,10 +192,10 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                     p->keep_window && p->chunk_count == KVT_COUNT_PAPER && j >= r->env.n_prompt - p->window;
                 cr_assert(here || !in_window || p->score == KVT_SCORE_NONE, "%s: lost position %d of the window", what,
                           j);
-                if (reason[j] == KVT_KEPT_SCORE && !(p->critical_ppm && isnan(score[j])) && p->leaver == KVT_LEAVES_WORST && !p->within)
+                if (reason[j] == KVT_KEPT_SCORE && !(p->critical_ppm && isnan(score[j])) && has_threshold(p))
                     cr_assert(score[j] >= threshold, "%s: %g is below the threshold %g", what, (double)score[j],
                               (double)threshold);
-                if (reason[j] == KVT_LEFT_SCORE && p->leaver == KVT_LEAVES_WORST && !p->within)
+                if (reason[j] == KVT_LEFT_SCORE && has_threshold(p))
                     cr_assert(score[j] <= threshold, "%s: %g is above the threshold %g", what, (double)score[j],
                               (double)threshold);
                 cr_assert(!here || p->heads != KVT_HEADS_SHARED ||
@@ -202,6 +209,8 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
                 cr_assert_eq(held, n);
             else if (p->unit == KVT_UNIT_PAGE)
                 cr_assert(held == r->budget_tok[cell] && (held == n || held % KVT_PAGE_SLOTS == 0), "%s: %d of %d", what, held, r->budget_tok[cell]);
+            else if (p->score == KVT_SCORE_LAGKV && p->schedule == KVT_SCHEDULE_STEP)
+                cr_assert_eq(held, r->budget_tok[cell], "%s: %d of %d", what, held, r->budget_tok[cell]);
             else if (p->within) /* stretches whose protected slots are more than their share keep these */
                 cr_assert(held >= r->budget_tok[cell] && held <= r->budget_tok[cell] + p->window + p->sinks, "%s: %d of %d", what, held,
                           r->budget_tok[cell]);
@@ -305,7 +314,7 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
             random_row(&r, s, l, pos, x, row);
             rig_step(&r, e, 1, l, pos, pos < first_new ? 0 : pos - first_new + 1, row, n_row);
             int32_t *at = calloc((size_t)n_row, sizeof *at);
-            for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && budget.keep_ppm < 1000000; g++) {
+            for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && spec.policy.score != KVT_SCORE_LAGKV && budget.keep_ppm < 1000000; g++) {
                 int held = rig_positions(&r, 1, l, g, at), tok = kvt_budget_tokens(&budget, pos + 1);
                 /* after whole chunks there may be room for some more tokens */
                 cr_assert(held <= tok && (held == tok || spec.policy.unit == KVT_UNIT_CHUNK), "%s: %d of %d at position %d", what,

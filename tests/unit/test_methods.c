@@ -39,7 +39,7 @@ Test(methods, canonical_defaults)
         "decode=none,decode_recent=0,sinks=0,recent=0,renumber=0]",
         "knorm@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
         "keydiff@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
-        "lagkv@1[lag=128,sinks=4,recent=0,heads=each,skip=0,renumber=0]",
+        "lagkv@1[lag=128,sinks=4,recent=0,heads=each,skip=0,schedule=prefill,renumber=0]",
         "expected@1[ahead=512,vnorm=1,sinks=4,recent=0,heads=each,skip=0,renumber=0]",
         NULL, /* my: has no form without a score, see below */
     };
