@@ -24,12 +24,9 @@ int kvt_oracle_open(struct kvt_session *s, struct kvt_err *err)
     size_t cells = (size_t)s->shape->L * (size_t)s->shape->G;
     if (s->n_early == s->n)
         return 0;
-    o->ld = s->n_prefill;
     o->future = kvt_calloc((size_t)(s->n - s->n_early), sizeof *o->future);
     o->row = kvt_calloc((size_t)s->shape->H * (size_t)s->max_slots, sizeof *o->row);
-    o->host = kvt_calloc(cells * (size_t)o->ld, sizeof *o->host);
-    o->given = s->ops->alloc(s->dev, cells * (size_t)o->ld * sizeof *o->given);
-    bool ok = o->future && o->row && o->host && o->given;
+    bool ok = o->future && o->row;
     for (int b = s->n_early; ok && b < s->n; b++) {
         const struct kvt_policy *p = policy_of(s, b);
         if (future_of(s, p))
@@ -52,9 +49,6 @@ void kvt_oracle_close(struct kvt_session *s)
     }
     free(o->future);
     free(o->row);
-    free(o->host);
-    if (o->given)
-        s->ops->free(s->dev, o->given);
     memset(o, 0, sizeof *o);
 }
 
@@ -111,14 +105,11 @@ const float *kvt_oracle_left(void *self, int branch, int layer)
     return future_of(s, policy_of(s, b))->left + (size_t)layer * (size_t)s->shape->G * (size_t)s->max_slots;
 }
 
-int kvt_oracle_given(struct kvt_session *s, int b, struct kvt_err *err)
+void kvt_oracle_given(struct kvt_session *s, int b)
 {
-    struct kvt_oracle *o = &s->oracle;
     const struct kvt_future *f = future_of(s, policy_of(s, b));
-    size_t cells = (size_t)s->shape->L * (size_t)s->shape->G, n = (size_t)s->n_context, ld = (size_t)o->ld;
+    size_t cells = (size_t)s->shape->L * (size_t)s->shape->G, n = (size_t)s->n_context, ld = (size_t)s->n_prefill;
     for (size_t c = 0; c < cells; c++)
         for (size_t j = 0; j < n; j++)
-            o->host[c * ld + j] = (float)f->sum[c * (size_t)s->max_slots + j];
-    int rc = s->ops->write(s->dev, o->given, o->host, cells * ld * sizeof *o->host);
-    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
+            s->given_host[c * ld + j] = (float)f->sum[c * (size_t)s->max_slots + j];
 }

@@ -21,9 +21,6 @@ struct kvt_oracle {
     struct kvt_future *future; /* (n) */
     int n;
     float *row;                /* (H, max_slots) host */
-    float *given;              /* (L, G, ld) backend: the worth of the branch that is being compressed */
-    float *host;               /* (L, G, ld) */
-    int ld;
 };
 
 /* After the branches are known: what to sum for those that are oracles. */
@@ -35,7 +32,7 @@ int kvt_oracle_look(struct kvt_session *s, int layer, struct kvt_err *err);
 void kvt_oracle_begin(struct kvt_session *s);
 /* kvt_evict_env's `future`. */
 const float *kvt_oracle_left(void *session, int branch, int layer);
-/* Puts into oracle.given what branch b ranks by. */
-int kvt_oracle_given(struct kvt_session *s, int b, struct kvt_err *err);
+/* What branch b ranks by at prefill's end, into s->given_host. */
+void kvt_oracle_given(struct kvt_session *s, int b);
 
 #endif

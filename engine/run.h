@@ -5,6 +5,7 @@
 #include "engine/branch.h"
 #include "engine/fidelity.h"
 #include "engine/forward.h"
+#include "engine/kvzip.h"
 #include "engine/observe.h"
 #include "engine/oracle.h"
 #include "kvt/session.h"
@@ -29,6 +30,8 @@ struct kvt_session {
     int row0;                      /* its first row of logits */
     int snapshot;                  /* cell that holds the context as prefilled; -1: nobody needs it */
     struct kvt_oracle oracle;
+    struct kvt_kvzip kvzip;
+    float *given, *given_host;     /* (L, G, n_prefill) backend, host: the branch's own worth of slots, where it isn't a reduction */
     int n_context, n_prefill;      /* evictable tokens; tokens of the shared prefill */
     int max_rows;                  /* streams that may run at once */
     int max_slots;

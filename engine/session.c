@@ -339,6 +339,10 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
             return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
         struct kvt_budget budget = bo ? bo->budget : (struct kvt_budget){ .keep_ppm = 1000000 };
         int rc = kvt_budget_resolve(&budget, s->env.L, s->shape->G, slot_bytes(s->shape, &s->o), err);
+        bool file = bo && bo->spec.policy.score == KVT_SCORE_FILE;
+        if (!rc && file && (!bo->given || (bo->n_given != s->n_context && bo->n_given != s->o.n_prompt)))
+            rc = kvt_fail(err, KVT_EINPUT, "%s: it has scores of %d tokens; the context has %d, the whole prompt %d", bo->spec.policy.path,
+                          bo->given ? bo->n_given : 0, s->n_context, s->o.n_prompt);
         if (!rc && bo)
             rc = kvt_evict_check(&bo->spec, &budget, s->n_prefill, s->n_context, s->env.n_shots, err);
         if (!rc && bo)
@@ -366,14 +370,20 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     /* a cell for each branch, one for its free-running text, one that keeps the context as prefilled */
     int cells = s->n + (s->o.decode == KVT_DECODE_BOTH ? s->n - 1 : 0);
     s->snapshot = s->n_early < s->n ? cells++ : -1;
+    int rc = kvt_kvzip_plan(s, err);
+    if (rc)
+        return rc;
+    s->kvzip.cell = cells;
+    cells += s->kvzip.n ? 2 : 0;
+    int repeated = s->kvzip.n ? s->n_context + s->kvzip.rows : 0, n_tok = s->o.n_prompt + s->o.n_new;
     struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = cells,
-                                 .max_slots = s->max_slots, .type = s->o.kv_type };
-    int rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
+                                 .max_slots = repeated > s->max_slots ? repeated : s->max_slots, .type = s->o.kv_type };
+    rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
     if (!rc)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
     if (!rc)
         rc = kvt_forward_open(&s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, run_of(&s->o),
-                              s->o.n_prompt + s->o.n_new, needs.ahead, err);
+                              n_tok, repeated - n_tok > needs.ahead ? repeated - n_tok : needs.ahead, err);
     if (!rc)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
     if (!rc && needs.ahead)
@@ -409,6 +419,15 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     rc = kvt_fidelity_open(s, err);
     if (!rc)
         rc = kvt_oracle_open(s, err);
+    if (!rc)
+        rc = kvt_kvzip_open(s, err);
+    if (!rc && needs.given) {
+        size_t count = (size_t)shape->L * (size_t)shape->G * (size_t)s->n_prefill;
+        s->given = s->ops->alloc(s->dev, count * sizeof *s->given);
+        s->given_host = kvt_calloc(count, sizeof *s->given_host);
+        if (!s->given || !s->given_host)
+            rc = kvt_fail(err, KVT_ENOMEM, "no memory for the scores of %d tokens", s->n_prefill);
+    }
     if (rc)
         return rc;
     if (!s->x_prefill || !s->x || !s->logits || !s->row || host_arrays(s))
@@ -452,18 +471,21 @@ void kvt_session_close(struct kvt_session **session)
         return;
     for (int b = 0; s->branch && b < s->n; b++)
         kvt_branch_close(&s->branch[b]);
+    kvt_kvzip_close(s);
     if (s->dev) {
         void *own[] = { s->x_prefill, s->x, s->logits, s->row };
         for (size_t i = 0; i < sizeof own / sizeof *own; i++)
             s->ops->free(s->dev, own[i]);
         kvt_fidelity_close(s);
         kvt_oracle_close(s);
+        if (s->given)
+            s->ops->free(s->dev, s->given);
         kvt_observer_close(&s->observer);
         kvt_forward_close(&s->forward);
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->token, s->shot, s->span, s->wo, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->given_host, s->token, s->shot, s->span, s->wo, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -522,11 +544,21 @@ static int drop_question(struct kvt_session *s, struct kvt_err *err)
 /* What branch b ranks by: the shared reductions, and where its score is its own, that. */
 static int scores_of(struct kvt_session *s, int b, struct kvt_prefill_scores *raw, struct kvt_err *err)
 {
+    const struct kvt_branch_opts *o = &s->o.branch[b - 1];
+    enum kvt_score score = o->spec.policy.score;
+    size_t cells = (size_t)s->shape->L * (size_t)s->shape->G, n = (size_t)s->n_context, ld = (size_t)s->n_prefill;
     *raw = s->observer.raw;
-    if (b < s->n_early)
+    if (score != KVT_SCORE_ORACLE && score != KVT_SCORE_FILE && score != KVT_SCORE_KVZIP)
         return 0;
-    raw->given = s->oracle.given;
-    return kvt_oracle_given(s, b, err);
+    const float *from = score == KVT_SCORE_FILE ? o->given : score == KVT_SCORE_KVZIP ? kvt_kvzip_score(s, o->spec.policy.repeat) : NULL;
+    size_t from_ld = score == KVT_SCORE_FILE ? (size_t)o->n_given : n;
+    for (size_t c = 0; from && c < cells; c++)
+        memcpy(s->given_host + c * ld, from + c * from_ld, n * sizeof *from);
+    if (!from)
+        kvt_oracle_given(s, b);
+    raw->given = s->given;
+    int rc = s->ops->write(s->dev, s->given, s->given_host, cells * ld * sizeof *s->given);
+    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
 }
 
 static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *err)
@@ -592,6 +624,9 @@ int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
         rc = drop_question(s, err);
     if (!rc && s->snapshot >= 0 && (rc = s->ops->cache_fork(s->dev, s->cache, 0, s->snapshot)))
         rc = kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
+    if (!rc)
+        rc = kvt_kvzip_run(s, err);
+    t0 += s->phase_ns[KVT_PHASE_REPEAT];
     if (!rc)
         rc = kvt_session_fork(s, 0, err);
     if (!rc)

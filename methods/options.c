@@ -33,8 +33,8 @@ static const struct kvt_option options[] = {
            {"mass", KVT_SCORE_MASS, false}, {"wmass", KVT_SCORE_WMASS, false}, {"last", KVT_SCORE_LAST, false},
            {"sqmass", KVT_SCORE_SQMASS, false}, {"sqwmass", KVT_SCORE_SQWMASS, false}, {"max", KVT_SCORE_MAX, false},
            {"later", KVT_SCORE_LATER, false}, {"knorm", KVT_SCORE_KNORM, false}, {"keydiff", KVT_SCORE_KEYDIFF, false},
-           {"lagkv", KVT_SCORE_LAGKV, false}, {"expected", KVT_SCORE_EXPECTED, false}, {"kvzip", KVT_SCORE_KVZIP, true},
-           {"file", KVT_SCORE_FILE, true}, {"oracle", KVT_SCORE_ORACLE, false}),
+           {"lagkv", KVT_SCORE_LAGKV, false}, {"expected", KVT_SCORE_EXPECTED, false}, {"kvzip", KVT_SCORE_KVZIP, false},
+           {"file", KVT_SCORE_FILE, false}, {"oracle", KVT_SCORE_ORACLE, false}),
     INT("w", window, 1, MOST_TOK, "rows of the observation window, 1 or more"),
     ALIAS("keep_window", KIND_BOOL, keep_window, "0 or 1"),
     {"rows", KIND_CHOICE, AT(score), 0, 0,
@@ -52,9 +52,9 @@ static const struct kvt_option options[] = {
     INT("ahead", ahead, 0, MOST_TOK, "future positions; oracle: generated tokens whose rows count, 0 for all"),
     ODD("nosinks", KIND_BOOL, sinkless, "0 or 1"),
     ODD("vnorm", KIND_BOOL, vnorm, "0 or 1"),
-    SOON("repeat", KIND_INT, repeat, 1, MOST_TOK, "tokens repeated at a time, 1 or more"),
+    INT("repeat", repeat, 1, MOST_TOK, "tokens repeated at a time, 1 or more"),
     ODD("critical", KIND_PPM, critical_ppm, "share of the budget chosen by the score alone, 0 for no second stage"),
-    SOON("path", KIND_PATH, path, 0, 0, "a file"),
+    ODD("path", KIND_PATH, path, "a file"),
     CHOICE("heads", heads, "each or shared", {"each", KVT_HEADS_EACH, false}, {"shared", KVT_HEADS_SHARED, false}),
     CHOICE("unit", unit, "token, chunk, page, shot or sentence",
            {"token", KVT_UNIT_TOKEN, false}, {"chunk", KVT_UNIT_CHUNK, false}, {"page", KVT_UNIT_PAGE, false},
@@ -264,6 +264,9 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
 {
     char name[TEXT], value[TEXT];
     const char *eq = memchr(text, '=', bytes);
+    if (!eq && s->method->defaults.score == KVT_SCORE_FILE && trimmed(value, sizeof value, text, bytes) &&
+        kvt_option_set(&s->policy, find("path"), value, &(bool){false}))
+        return 0; /* file[scores.h5] */
     if (!eq)
         return kvt_fail(err, KVT_EUSAGE, "%s: option '%.*s' has no value; write name=value", s->method->name,
                         (int)bytes, text);

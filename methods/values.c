@@ -183,7 +183,7 @@ bool kvt_option_set(struct kvt_policy *p, const struct kvt_option *o, const char
         return true;
     }
     case KIND_PATH:
-        if (!*v || strlen(v) >= sizeof p->path)
+        if (strlen(v) >= sizeof p->path)
             return false;
         memcpy(p->path, v, strlen(v) + 1);
         return true;

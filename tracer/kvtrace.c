@@ -31,8 +31,8 @@ struct shown {
 
 static void show(void *arg, enum kvt_phase phase, int done, int of)
 {
-    static const char *const what[] = { "prefill", "evict", "question", "decode", "oracle" };
-    static const char *const unit[] = { "layers", "branches", "tokens", "steps", "steps" };
+    static const char *const what[] = { "prefill", "evict", "question", "decode", "repeat", "oracle" };
+    static const char *const unit[] = { "layers", "branches", "tokens", "steps", "layers", "steps" };
     struct shown *s = arg;
     if (s->phase != (int)phase) {
         if (s->phase >= 0)

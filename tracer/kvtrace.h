@@ -44,6 +44,7 @@ struct kvtrace_run {
     int n_shots;
     uint8_t *layer_mask, *head_mask; /* for full maps */
     bool lost_mass, output_error, regret; /* --fidelity */
+    float **given;                   /* (n_branches) scores that were read for the method `file`, owned; or NULL */
     struct kvt_wants wants;
     struct kvt_session_opts session;
     struct kvt_hasher *hasher;       /* of the weights, beside the run; NULL once the trace knows */

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "tracer/kvtrace.h"
+#include "tracer/score_file.h"
 
 /* One list of budgets, appended to run->budget. */
 static int add_budgets(struct kvtrace_run *run, const char *list, const char *what, struct kvt_err *err)
@@ -200,6 +201,32 @@ static int make_shots(struct kvtrace_run *run, struct kvt_err *err)
     return 0;
 }
 
+/* Scores of the method `file`, once for each file. */
+static int read_scores(struct kvtrace_run *run, struct kvt_err *err)
+{
+    const struct kvt_shape *shape = kvt_model_shape(run->model);
+    run->given = kvt_calloc((size_t)run->n_branches, sizeof *run->given);
+    if (!run->given)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", run->n_branches);
+    for (int b = 0; b < run->n_branches; b++) {
+        struct kvt_branch_opts *o = &run->branch[b];
+        if (o->spec.policy.score != KVT_SCORE_FILE)
+            continue;
+        if (!*o->spec.policy.path)
+            return kvt_fail(err, KVT_EUSAGE, "%s: which file? write file[scores.h5]", o->spec.method->name);
+        for (int k = 0; k < b && !o->given; k++)
+            if (run->branch[k].given && !strcmp(run->branch[k].spec.policy.path, o->spec.policy.path))
+                o->given = run->branch[k].given, o->n_given = run->branch[k].n_given;
+        if (o->given)
+            continue;
+        int rc = kvt_score_file_read(&run->given[b], &o->n_given, o->spec.policy.path, shape->L, shape->G, run->prompt.tokens.n, err);
+        if (rc)
+            return rc;
+        o->given = run->given[b];
+    }
+    return 0;
+}
+
 int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
 {
     static const enum kvt_dtype kv_types[] = { KVT_F16, KVT_BF16, KVT_F32 };
@@ -215,6 +242,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         rc = kvt_model_open(&run->model, o->model, err);
     if (!rc)
         rc = kvt_prompt_build(&run->prompt, kvt_model_tokenizer(run->model), &o->prompt, err);
+    if (!rc)
+        rc = read_scores(run, err);
     if (!rc)
         rc = make_wants(run, kvt_model_shape(run->model), err);
     if (!rc)
@@ -251,6 +280,9 @@ void kvtrace_teardown(struct kvtrace_run *run)
     free(run->spec);
     kvt_plugins_close(&run->plugins);
     free(run->budget);
+    for (int b = 0; run->given && b < run->n_branches; b++)
+        free(run->given[b]);
+    free(run->given);
     free(run->branch);
     free(run->name);
     free(run->asked);

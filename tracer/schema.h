@@ -132,7 +132,7 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
       "the free-running token, readable")                                                                                \
     X(FREE_LOGPROB, "free/logprob", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat", "its ln p")                  \
-    X(PHASE_NAME, "phases/name", STR, 16, "phase", "", INPLACE, ALWAYS, ZERO, "", "prefill, evict, question, decode or oracle")  \
+    X(PHASE_NAME, "phases/name", STR, 16, "phase", "", INPLACE, ALWAYS, ZERO, "", "prefill, evict, question, decode, repeat (KVzip) or oracle")  \
     X(PHASE_START, "phases/start_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "start, monotonic clock")      \
     X(PHASE_DUR, "phases/duration_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "duration")                   \
     X(PHASE_TOK, "phases/tokens", I32, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "token", "tokens processed")             \

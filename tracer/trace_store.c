@@ -294,7 +294,7 @@ static bool put_fidelity(struct kvt_trace_store *st, const struct kvt_ev_fidelit
 
 static bool put_phase(struct kvt_trace_store *st, const struct kvt_ev_phase *e)
 {
-    static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode", "oracle"};
+    static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode", "repeat", "oracle"};
     if (st->n_phases == KVT_TRACE_PHASES)
         return true;
     size_t i = (size_t)st->n_phases++;

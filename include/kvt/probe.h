@@ -34,6 +34,7 @@ enum kvt_event_kind {
 };
 
 enum kvt_phase { KVT_PHASE_PREFILL, KVT_PHASE_EVICT, KVT_PHASE_QUESTION, KVT_PHASE_DECODE,
+                 KVT_PHASE_REPEAT, /* KVzip's reconstruction */
                  KVT_PHASE_ORACLE, /* all that oracle branches cost: eviction, question, decode beside the full branch again */
                  KVT_N_PHASE };
 

@@ -154,7 +154,7 @@ static int keep_all(struct setup u)
     const struct kvt_method *const *methods = kvt_methods(&count);
     static const char *const more[] = { "snapkv[renumber=1]", "streaming[schedule=prefill]", "shotkv[scope=all_layers]" };
     for (int i = 0; i < count; i++)
-        if (strcmp(methods[i]->name, "oracle") && add(branch, &n, name, strcmp(methods[i]->name, "my") ? methods[i]->name : "my[score=mass,unit=chunk]", 100))
+        if (strcmp(methods[i]->name, "oracle") && strcmp(methods[i]->name, "file") && add(branch, &n, name, strcmp(methods[i]->name, "my") ? methods[i]->name : "my[score=mass,unit=chunk]", 100))
             return 1;
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (add(branch, &n, name, more[i], 100))

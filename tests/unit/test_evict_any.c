@@ -7,6 +7,8 @@ static const char *const specs[] = {
     "full",
     "oracle",
     "oracle[heads=shared,sinks=2]",
+    "kvzip[alloc=uniform]",
+    "file[x.h5]",
     "random[seed=3]",
     "random[heads=shared,sinks=2]",
     "streaming",

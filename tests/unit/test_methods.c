@@ -41,6 +41,9 @@ Test(methods, canonical_defaults)
         "keydiff@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
         "lagkv@1[lag=128,sinks=4,recent=0,heads=each,skip=0,schedule=prefill,renumber=0]",
         "expected@1[ahead=512,vnorm=1,sinks=4,recent=0,heads=each,skip=0,renumber=0]",
+        "kvzip@1[repeat=2048,alloc=global,heads=each,sinks=4,recent=0,renumber=0]",
+        "file@1[path=,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope=per_layer,"
+        "alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,sinks=0,recent=0,renumber=0]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;
