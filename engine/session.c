@@ -243,8 +243,8 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
     int copies = streams_of(o, o->n_branches);
     for (int b = 0; b < o->n_branches; b++) {
-        const struct kvt_budget *asked = &o->branch[b].budget;
-        struct kvt_budget budget = asked->kind == KVT_BUDGET_MATCH ? o->branch[asked->match - 1].budget : *asked;
+        struct kvt_budget budget = o->branch[b].budget;
+        budget = budget.kind == KVT_BUDGET_MATCH ? o->branch[budget.match - 1].budget : budget;
         rc = kvt_budget_resolve(&budget, layers_of(s, o, NULL), s->G, slot_bytes(s, o), err);
         if (rc)
             return rc;
@@ -304,11 +304,8 @@ static int copy_inputs(struct kvt_session *s)
     for (int i = 0; i < o->n_spans; i++) {
         const int32_t *from = o->span + 3 * i;
         bool cut = from[2] > s->n_context; /* of a sentence nothing is left then: it's no unit any more */
-        if (from[1] >= s->n_context || from[1] >= from[2] || (cut && from[0] == KVT_SPAN_SENTENCE))
-            continue;
-        int32_t *to = s->span + 3 * s->env.n_spans++;
-        memcpy(to, from, 3 * sizeof *to);
-        to[2] = cut ? s->n_context : from[2];
+        if (from[1] < s->n_context && from[1] < from[2] && !(cut && from[0] == KVT_SPAN_SENTENCE))
+            memcpy(s->span + 3 * s->env.n_spans++, (int32_t[]){ from[0], from[1], cut ? s->n_context : from[2] }, 3 * sizeof *s->span);
     }
     return 0;
 }
@@ -567,11 +564,10 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     const struct kvt_budget *asked = &s->o.branch[b - 1].budget;
     struct kvt_prefill_scores raw;
     size_t cells = (size_t)s->env.L * (size_t)s->env.G;
-    if (s->o.interrupted && *s->o.interrupted)
-        return kvt_fail(err, KVT_EINTR, "interrupted");
-    int rc = s->ops->cache_fork(s->dev, s->cache, cell, b);
+    bool stop = s->o.interrupted && *s->o.interrupted;
+    int rc = stop ? KVT_EINTR : s->ops->cache_fork(s->dev, s->cache, cell, b);
     if (rc)
-        return kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
+        return stop ? kvt_fail(err, rc, "interrupted") : kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
     st->cell = b;
     if (asked->kind == KVT_BUDGET_MATCH)
         kvt_evictor_match(st->evictor, s->kept + (size_t)asked->match * cells);

@@ -5,7 +5,7 @@
 #include "kvt/method.h"
 
 extern const struct kvt_method kvt_method_full, kvt_method_random, kvt_method_streaming, kvt_method_h2o,
-    kvt_method_snapkv, kvt_method_pyramidkv, kvt_method_chunkkv, kvt_method_shotkv, kvt_method_adakv, kvt_method_criticalkv,
+    kvt_method_snapkv, kvt_method_pyramidkv, kvt_method_chunkkv, kvt_method_shotkv, kvt_method_adakv, kvt_method_criticalkv, kvt_method_kvcompress,
     kvt_method_randomshot, kvt_method_tova, kvt_method_treekv, kvt_method_my;
 extern const struct kvt_method kvt_method_oracle, kvt_method_kvzip, kvt_method_file;
 

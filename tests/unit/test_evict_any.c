@@ -67,6 +67,8 @@ static const char *const specs[] = {
     "adakv[w=8,alloc=pyramid+head,alpha=0]",
     "my[score=wmass,w=8,within=20,protect=window]",
     "my[score=mass,within=33,protect=sink3,heads=shared]",
+    "kvcompress[recent=8]",
+    "kvcompress[score=sqmass,v=10,pool=none,alloc=head,recent=8]",
     "criticalkv[w=8]",
     "criticalkv[w=8,critical=20%,heads=shared]",
     "criticalkv[w=8,alloc=head]",

@@ -30,6 +30,8 @@ Test(methods, canonical_defaults)
         "rule=exact,sinks=0,renumber=0]",
         "criticalkv@1[critical=0.5,w=32,pool=max7,group=mean,order=pool-first,heads=each,keep_window=1,alloc=uniform,"
         "head_rule=safeguard,alpha=0.2,beta=20,rule=exact,sinks=0,renumber=0]",
+        "kvcompress@1[score=sqwmass,w=8,v=0,pool=max7,group=sum,order=pool-first,alloc=global,recent=64,sinks=0,"
+        "schedule=prefill,every=512,renumber=0]",
         "randomshot@1[seed=0,heads=shared,scope=per_layer,overflow=stop,force=0,prefill=same,decode=same,decode_floor=1,"
         "decode_recent=1,sinks=0,renumber=0]",
         "tova@1[group=mean,heads=shared,recent=0,sinks=0,schedule=step,renumber=0]",
