@@ -30,7 +30,7 @@ static int report(struct kvt_evictor *e, int layer, int n, int step, struct kvt_
                 e->host_lost[lost++] = at[i];
         }
         e->held[layer * G + g] = kept;
-        struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = layer, .g = g, .step = step, .n = lost,
+        struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = lost,
                                                                .pos = e->host_lost}};
         int seen = rc || !lost || !e->env->probe || e->quiet ? 0 : e->env->probe->see(e->env->probe->self, &ev);
         if (seen)
@@ -56,13 +56,13 @@ int kvt_evict_lag(struct kvt_evictor *e, int layer, int pos, int step, struct kv
         assert(e->held[layer * G + g] == n);
         rc = ops->write(dev, e->protect + (size_t)g * ld, e->host_protect, (size_t)n);
     }
-    struct kvt_lag_args lag = {.at = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .n = n}, .sink = base, .lag = p->lag,
-                               .out = e->rank, .ld = e->ld};
-    struct kvt_positions_args where = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .pos = e->pos, .count = e->n_live,
+    struct kvt_lag_args lag = {.at = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .n = n},
+                               .sink = base, .lag = p->lag, .out = e->rank, .ld = e->ld};
+    struct kvt_positions_args where = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .pos = e->pos, .count = e->n_live,
                                        .ld = e->ld};
     struct kvt_topk_within_args best = {.score = e->rank, .protect = e->protect, .n = e->n_live, .R = G, .ld = e->ld, .from = base,
                                         .within = p->lag, .num = e->budget.keep_ppm, .den = 1000000, .kept = e->left, .n_kept = e->n_left};
-    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .slot = e->left, .count = e->n_left,
+    struct kvt_keep_args keep = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .slot = e->left, .count = e->n_left,
                                  .ld = e->ld};
     if (!rc)
         rc = ops->lag(dev, &lag);
