@@ -85,17 +85,19 @@ static void put(struct kvt_normed *out, const char *s, size_t n, const struct kv
 
 /* ---- Unicode's forms ---- */
 
-/* The `tokenizers` library's forms are Unicode 9's: marks that came later (and one pair that composes) stay where they are
- * there. So each of them is a cluster by itself. */
-static bool is_later_mark(uint32_t c)
+/* The `tokenizers` library's forms are Unicode 9's: marks that came later, one pair that composes and characters that are
+ * compatible with others stay as and where they are there. So each of them is a cluster by itself. */
+static bool is_later(uint32_t c)
 {
     static const struct { uint32_t lo, hi; } later[] = {
         {0x7fd, 0x7fd}, {0x898, 0x89f}, {0x8ca, 0x8d3}, {0x9fe, 0x9fe}, {0xc3c, 0xc3c}, {0xd3b, 0xd3c}, {0xeba, 0xeba},
-        {0x1715, 0x1715}, {0x1abf, 0x1ace}, {0x1df6, 0x1dfa}, {0xa82c, 0xa82c}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac},
-        {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e},
-        {0x11839, 0x1183a}, {0x11930, 0x11930}, {0x11938, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d45},
-        {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae},
-        {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+        {0x1715, 0x1715}, {0x1abf, 0x1ace}, {0x1df6, 0x1dfa}, {0x32ff, 0x32ff}, {0xa7f2, 0xa7f4}, {0xa82c, 0xa82c},
+        {0xab69, 0xab69}, {0x10781, 0x107ba}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff},
+        {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e},
+        {0x11839, 0x1183a}, {0x11930, 0x11930}, {0x11938, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a47},
+        {0x11a99, 0x11a99}, {0x11d42, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1},
+        {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef},
+        {0x1e4ec, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9},
     };
     int lo = 0, hi = (int)(sizeof later / sizeof *later);
     while (lo < hi) {
@@ -113,7 +115,7 @@ static bool joins(uint32_t c, utf8proc_option_t form)
 {
     utf8proc_int32_t d[32];
     int bound = 0;
-    if (c < 0x300 || is_later_mark(c))
+    if (c < 0x300 || is_later(c))
         return false;
     utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, d, 32, (utf8proc_option_t)(form | UTF8PROC_DECOMPOSE), &bound);
     if (n < 1)
@@ -155,7 +157,7 @@ static int to_form(struct kvt_normed *out, struct kvt_view v, utf8proc_option_t 
     for (size_t i = 0; i < v.n && !rc;) {
         size_t end = i;
         int len, chars = 0;
-        bool alone = is_later_mark(kvt_utf8_get(v.p + i, &len));
+        bool alone = is_later(kvt_utf8_get(v.p + i, &len));
         do {
             kvt_utf8_get(v.p + end, &len);
             end += (size_t)len;
@@ -179,9 +181,10 @@ static int to_form(struct kvt_normed *out, struct kvt_view v, utf8proc_option_t 
 
 static uint32_t lower(uint32_t c)
 {
-    static const struct { uint32_t lo, hi, to; } newer[] = { /* after Unicode 14 */
+    static const struct { uint32_t lo, hi, to; } newer[] = { /* Unicode 16's and 17's */
         {0x1c89, 0x1c89, 0x1c8a}, {0xa7cb, 0xa7cb, 0x264}, {0xa7cc, 0xa7cc, 0xa7cd}, {0xa7da, 0xa7da, 0xa7db},
-        {0xa7dc, 0xa7dc, 0x19b}, {0x10d50, 0x10d65, 0x10d70},
+        {0xa7dc, 0xa7dc, 0x19b}, {0x10d50, 0x10d65, 0x10d70}, {0xa7ce, 0xa7ce, 0xa7cf}, {0xa7d2, 0xa7d2, 0xa7d3},
+        {0xa7d4, 0xa7d4, 0xa7d5}, {0x16ea0, 0x16eb8, 0x16ebb},
     };
     for (size_t i = 0; i < sizeof newer / sizeof *newer; i++)
         if (c >= newer[i].lo && c <= newer[i].hi)
