@@ -311,6 +311,24 @@ int kvt_cpu_out_norms(struct kvt_dev *dev, const struct kvt_out_norms_args *a)
 
 /* ---- Expected Attention ---- */
 
+/* Rows less their mean as `parts` blocks of (T, width), zeros behind D. */
+static void centre(const float *q, size_t q_ld, int T, int D, const double *mean, int width, int parts, float *out)
+{
+    for (int p = 0; p < parts; p++) {
+        int d0 = p * width, live = D - d0 < width ? D - d0 > 0 ? D - d0 : 0 : width;
+        float less[32];
+        for (int i = 0; i < live; i++)
+            less[i] = (float)mean[d0 + i];
+        for (int t = 0; t < T; t++, out += width) {
+            const float *x = q + (size_t)t * q_ld + d0;
+            for (int i = 0; i < live; i++)
+                out[i] = x[i] - less[i];
+            for (int i = live; i < width; i++)
+                out[i] = 0;
+        }
+    }
+}
+
 /* memory: double mean (D); the run centred, in blocks of 16 columns and in panels of k->rows; a tile. */
 static void stats_head(const struct kvt_query_stats_args *a, const struct kvt_score_kernel *k, int h, double *mean)
 {
@@ -326,13 +344,8 @@ static void stats_head(const struct kvt_query_stats_args *a, const struct kvt_sc
             mean[d] += q[(size_t)t * q_ld + (size_t)d];
     for (int d = 0; d < D; d++)
         mean[d] /= T;
-    memset(block, 0, ((size_t)blocks * SLOTS + (size_t)(panels * k->rows)) * (size_t)T * sizeof *block);
-    for (int t = 0; t < T; t++)
-        for (int d = 0; d < D; d++) {
-            float x = (float)(q[(size_t)t * q_ld + (size_t)d] - mean[d]);
-            block[((size_t)(d / SLOTS) * (size_t)T + (size_t)t) * SLOTS + (size_t)(d % SLOTS)] = x;
-            panel[((size_t)(d / k->rows) * (size_t)T + (size_t)t) * (size_t)k->rows + (size_t)(d % k->rows)] = x;
-        }
+    centre(q, q_ld, T, D, mean, SLOTS, blocks, block);
+    centre(q, q_ld, T, D, mean, k->rows, panels, panel);
     double share = (double)T / ((double)a->seen + T);
     for (int d = 0; d < D; d++) /* from here on mean is what this run's lies off */
         mean[d] -= a->seen ? old[d] : 0;

@@ -75,13 +75,22 @@ TARGET static void range(int D, int rows, const float *x, float *min, float *max
 TARGET static float spread_of(int D, const float *x, const float *min, const float *by, float *work)
 {
     float lane[LANES] = {0}, square[LANES] = {0};
-    for (int d = 0; d < D; d++)
-        work[d] = (x[d] - min[d]) * by[d];
-    for (int d = 0; d < D; d++)
-        lane[d % LANES] += work[d];
+    int d = 0;
+    for (; d + LANES <= D; d += LANES)
+        for (int i = 0; i < LANES; i++) {
+            work[d + i] = (x[d + i] - min[d + i]) * by[d + i];
+            lane[i] += work[d + i];
+        }
+    for (int i = 0; d + i < D; i++) {
+        work[d + i] = (x[d + i] - min[d + i]) * by[d + i];
+        lane[i] += work[d + i];
+    }
     float mean = sum16(lane) / (float)D;
-    for (int d = 0; d < D; d++)
-        square[d % LANES] += (work[d] - mean) * (work[d] - mean);
+    for (d = 0; d + LANES <= D; d += LANES)
+        for (int i = 0; i < LANES; i++)
+            square[i] += (work[d + i] - mean) * (work[d + i] - mean);
+    for (int i = 0; d + i < D; i++)
+        square[i] += (work[d + i] - mean) * (work[d + i] - mean);
     return sqrtf(sum16(square) / (float)(D - 1));
 }
 
