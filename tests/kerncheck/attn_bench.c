@@ -76,5 +76,6 @@ void kc_attn_bench(struct kc *k)
         bench_shape(k, c, 2048, 1, 0, 2048, NOTHING, "prefill 2048 x 30");
         bench_shape(k, c, 25, 25, 115, 690, NOTHING, "25 rows x 402 slots x 30");
         bench_shape(k, c, 1, 1, 0, 2048, NOTHING, "1 row x 2048 slots x 30");
+        bench_shape(k, c, 1, 1, 0, 8192, NOTHING, "1 row x 8192 slots x 30");
     }
 }
