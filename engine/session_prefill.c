@@ -1,0 +1,149 @@
+/* A session's prefill: the shared prompt, a fork for each branch, eviction, the question once more. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/run.h"
+
+static int run_prompt(struct kvt_session *s, struct kvt_err *err)
+{
+    int n = s->n_prefill, rc = 0;
+    int32_t *zero = kvt_calloc((size_t)n, sizeof *zero), *pos = kvt_calloc((size_t)n, sizeof *pos);
+    if (!zero || !pos)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);
+    for (int t = 0; pos && t < n; t++)
+        pos[t] = t;
+    struct kvt_rows rows = { .T = n, .token = s->token, .branch = zero, .pos = pos, .exact = false };
+    if (!rc)
+        rc = kvt_forward_embed(&s->forward, &rows, s->x_prefill, err);
+    for (int l = 0; l < s->shape->L && !rc; l++) {
+        rc = kvt_forward_layer(&s->forward, l, &rows, s->x_prefill, &s->observer.look, err);
+        kvt_session_progress(s, KVT_PHASE_PREFILL, l + 1, s->shape->L);
+    }
+    free(zero);
+    free(pos);
+    return rc;
+}
+
+/* The full branch lets go of the question: it is fed again over every branch's cache, its own too. */
+static int drop_question(struct kvt_session *s, struct kvt_err *err)
+{
+    int G = s->shape->G, keep = s->n_context, rc = 0;
+    int32_t *list = kvt_calloc((size_t)G * (size_t)keep + (size_t)G, sizeof *list);
+    int32_t *dev = s->ops->alloc(s->dev, ((size_t)G * (size_t)keep + (size_t)G) * sizeof *dev);
+    if (!list || !dev)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d slots", keep);
+    for (int g = 0; !rc && g < G; g++) {
+        for (int j = 0; j < keep; j++)
+            list[(size_t)g * keep + j] = j;
+        list[(size_t)G * keep + g] = keep;
+    }
+    if (!rc)
+        rc = s->ops->write(s->dev, dev, list, ((size_t)G * (size_t)keep + (size_t)G) * sizeof *dev);
+    for (int l = 0; l < s->shape->L && !rc; l++) {
+        rc = s->ops->cache_keep(s->dev, &(struct kvt_keep_args){ .cache = s->cache, .branch = 0, .layer = l, .slot = dev,
+                                                                .count = dev + (size_t)G * keep, .ld = keep });
+        if (rc)
+            kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
+    }
+    s->ops->free(s->dev, dev);
+    free(list);
+    return rc;
+}
+
+/* What branch b ranks by: the shared reductions, and where its score is its own, that. */
+static int scores_of(struct kvt_session *s, int b, struct kvt_prefill_scores *raw, struct kvt_err *err)
+{
+    const struct kvt_branch_opts *o = &s->o.branch[b - 1];
+    enum kvt_score score = o->spec.policy.score;
+    size_t cells = (size_t)s->shape->L * (size_t)s->shape->G, n = (size_t)s->n_context, ld = (size_t)s->n_prefill;
+    *raw = s->observer.raw;
+    if (score != KVT_SCORE_ORACLE && score != KVT_SCORE_FILE && score != KVT_SCORE_KVZIP)
+        return 0;
+    const float *from = score == KVT_SCORE_FILE ? o->given : score == KVT_SCORE_KVZIP ? kvt_kvzip_score(s, o->spec.policy.repeat) : NULL;
+    size_t from_ld = score == KVT_SCORE_FILE ? (size_t)o->n_given : n;
+    for (size_t c = 0; from && c < cells; c++)
+        memcpy(s->given_host + c * ld, from + c * from_ld, n * sizeof *from);
+    if (!from)
+        kvt_oracle_given(s, b);
+    raw->given = s->given;
+    int rc = s->ops->write(s->dev, s->given, s->given_host, cells * ld * sizeof *s->given);
+    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
+}
+
+static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *err)
+{
+    struct kvt_stream_state *st = &s->branch[b].forced;
+    const struct kvt_budget *asked = &s->o.branch[b - 1].budget;
+    struct kvt_prefill_scores raw;
+    size_t cells = (size_t)s->env.L * (size_t)s->env.G;
+    bool stop = s->o.interrupted && *s->o.interrupted;
+    int rc = stop ? KVT_EINTR : s->ops->cache_fork(s->dev, s->cache, cell, b);
+    if (rc)
+        return stop ? kvt_fail(err, rc, "interrupted") : kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
+    st->cell = b;
+    if (asked->kind == KVT_BUDGET_MATCH)
+        kvt_evictor_match(st->evictor, s->kept + (size_t)asked->match * cells);
+    rc = scores_of(s, b, &raw, err);
+    if (!rc)
+        rc = kvt_evict_prefill(st->evictor, &raw, err);
+    memcpy(s->kept + (size_t)b * cells, kvt_evictor_held(st->evictor), cells * sizeof *s->kept);
+    return rc;
+}
+
+int kvt_session_fork(struct kvt_session *s, int cell, struct kvt_err *err)
+{
+    struct kvt_cache_bytes bytes;
+    enum kvt_phase phase = s->lo > 1 ? KVT_PHASE_ORACLE : KVT_PHASE_EVICT;
+    int rc = 0, done = 0;
+    s->branch[0].forced.cell = 0;
+    for (int follow = 0; follow < 2; follow++) /* who gets what another branch kept comes after it */
+        for (int b = s->lo; b < s->hi && !rc; b++) {
+            if ((s->o.branch[b - 1].budget.kind == KVT_BUDGET_MATCH) != (follow == 1))
+                continue;
+            rc = evict_branch(s, cell, b, err);
+            kvt_session_progress(s, phase, ++done, s->hi - s->lo);
+        }
+    for (int b = 0; b < s->hi && !rc; b = kvt_next_branch(s, b)) {
+        rc = kvt_session_branch_bytes(s, b, &bytes, err);
+        s->branch[b].bytes_after = s->branch[b].bytes_last = bytes.alone;
+    }
+    return rc;
+}
+
+int kvt_session_first_logits(struct kvt_session *s, struct kvt_err *err)
+{
+    if (s->n_context < s->o.n_prompt)
+        return kvt_lockstep_question(s, err);
+    /* literature: everybody's first token comes from the full prefill */
+    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b))
+        s->branch[b].forced.row = s->row0;
+    return kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true,
+                            s->logits + (size_t)s->row0 * s->shape->V, err);
+}
+
+int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
+{
+    int64_t t0 = kvt_now_ns();
+    int rc = run_prompt(s, err);
+    if (!rc)
+        rc = kvt_session_phase(s, KVT_PHASE_PREFILL, t0, s->n_prefill, err);
+    t0 = kvt_now_ns();
+    if (!rc && s->n_context < s->n_prefill)
+        rc = drop_question(s, err);
+    if (!rc && s->snapshot >= 0 && (rc = s->ops->cache_fork(s->dev, s->cache, 0, s->snapshot)))
+        rc = kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
+    if (!rc)
+        rc = kvt_kvzip_run(s, err);
+    t0 += s->phase_ns[KVT_PHASE_REPEAT];
+    if (!rc)
+        rc = kvt_session_fork(s, 0, err);
+    if (!rc)
+        rc = kvt_session_phase(s, KVT_PHASE_EVICT, t0, s->n_context, err);
+    if (rc)
+        return rc;
+    t0 = kvt_now_ns();
+    rc = kvt_session_first_logits(s, err);
+    return rc ? rc : kvt_session_phase(s, KVT_PHASE_QUESTION, t0, s->o.n_prompt - s->n_context, err);
+}
