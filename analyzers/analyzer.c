@@ -287,12 +287,14 @@ int kvt_pick_budget(const struct kvt_trace_info *info, const char *text, int *br
     return 0;
 }
 
+bool kvt_named_by_method(const struct kvt_trace_branch *b) { return !strncmp(b->name, b->method, strlen(b->method)); }
+
 const char *kvt_short_name(const struct kvt_trace_info *info, const int *branch, int count, int i)
 {
     for (int j = 0; j < count; j++)
         if (j != i && !strcmp(info->branch[branch[i]].method, info->branch[branch[j]].method))
             return info->branch[branch[i]].name;
-    return info->branch[branch[i]].method;
+    return kvt_named_by_method(&info->branch[branch[i]]) ? info->branch[branch[i]].method : info->branch[branch[i]].name;
 }
 
 int kvt_check_step(const struct kvt_trace_info *info, int step, struct kvt_err *err)

@@ -44,7 +44,9 @@ bool kvt_same_budget(const struct kvt_trace_branch *a, const struct kvt_trace_br
 int kvt_pick_budget(const struct kvt_trace_info *info, const char *text, int *branch, int *count, struct kvt_err *err);
 /* "25%" or "256 tokens" */
 const char *kvt_budget_text(const struct kvt_trace_branch *b, char *buf, size_t cap);
-/* A short name that tells these branches apart: the method where each method occurs once, else the branch's name. */
+/* Whether a branch has its method's name: one made from a preset, "kvpress/SnapKVPress 25%", hasn't. */
+bool kvt_named_by_method(const struct kvt_trace_branch *b);
+/* A short name that tells these branches apart: the method where each method occurs once and names it, else the branch's name. */
 const char *kvt_short_name(const struct kvt_trace_info *info, const int *branch, int count, int i);
 
 /* Step as asked: EINPUT beyond what the trace holds. */

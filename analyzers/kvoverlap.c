@@ -133,7 +133,7 @@ static const char *side_name(const struct run *r, int b)
         if (r->branch[i] != b && !strcmp(me->method, other->method) && kvt_same_budget(me, other))
             return me->name; /* two variants of a method at one budget */
     }
-    return r->o.branches ? me->name : me->method;
+    return r->o.branches || !kvt_named_by_method(me) ? me->name : me->method;
 }
 
 static void put_pair_names(const struct run *r, struct kvt_table *t, const struct pair *p)

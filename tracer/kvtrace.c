@@ -176,6 +176,8 @@ int main(int argc, char **argv)
         rc = kvtrace_open_plugins(&run, &err);
     if (!rc && run.o.list_methods)
         rc = kvtrace_print_methods(&run.plugins.list, run.o.format, &err);
+    else if (!rc && run.o.list_presets)
+        rc = kvtrace_print_presets(run.o.format, &err);
     else if (!rc) {
         rc = kvtrace_setup(&run, &err);
         if (!rc && run.prompt.given_bos && !run.o.quiet)

@@ -17,11 +17,11 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *plugins, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity;
+    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity;
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
-    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, compress_windows;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows;
 };
 
 /* Everything decided: options, model, prompt, branches. */
@@ -35,6 +35,7 @@ struct kvtrace_run {
     int n_specs;
     struct kvt_budget *budget;
     int n_budgets;
+    struct kvt_budget *own;          /* (n_specs) presets' own budgets, where none was given; else NULL */
     struct kvt_branch_opts *branch;  /* (n_branches) methods x budgets, without full */
     char (*name)[48];                /* (n_branches) */
     char (*asked)[56];               /* (n_branches) the budget in words */
@@ -76,6 +77,7 @@ void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *siz
 
 /* kvtrace_report.c: what is printed. */
 int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct kvt_err *err);
+int kvtrace_print_presets(int format, struct kvt_err *err);
 int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err);
 int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 /* The text of n tokens as valid UTF-8, malloc'ed; NULL without memory. */

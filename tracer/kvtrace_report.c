@@ -93,6 +93,38 @@ int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct
     return rc;
 }
 
+int kvtrace_print_presets(int format, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {
+        { "preset", NULL, NULL, KVT_COL_TEXT, 0, false }, { "method", NULL, NULL, KVT_COL_TEXT, 0, false }, { "default", NULL, NULL, KVT_COL_TEXT, 0, false },
+        { "budget", NULL, NULL, KVT_COL_TEXT, 0, true }, { "canonical", NULL, NULL, KVT_COL_TEXT, 0, true }, { "differs", NULL, NULL, KVT_COL_TEXT, 0, true } };
+    int count, rc = 0;
+    const struct kvt_preset *all = kvt_presets(&count);
+    struct kvt_table *t = kvt_table_new(col, 6);
+    for (int i = 0; i < count && !rc; i++) {
+        const struct kvt_preset *p = &all[i];
+        struct kvt_spec spec;
+        char budget[40] = "none";
+        rc = kvt_spec_parse(&spec, p->spec, strlen(p->spec), err);
+        if (rc)
+            break;
+        if (p->option)
+            snprintf(budget, sizeof budget, "%s %s", p->option, p->value);
+        if (format == KVT_FORMAT_TABLE)
+            printf("%s  %s\n  budget    %s; default %s\n  differs   %s\n", p->name, p->spec, p->budget, budget, p->differs);
+        kvt_put_text(t, p->name);
+        kvt_put_text(t, p->spec);
+        kvt_put_text(t, budget);
+        kvt_put_text(t, p->budget);
+        kvt_put_text(t, spec.canonical);
+        kvt_put_text(t, p->differs);
+    }
+    if (!rc && format != KVT_FORMAT_TABLE)
+        rc = kvt_table_write(t, stdout, (enum kvt_format)format, err);
+    kvt_table_free(&t);
+    return rc;
+}
+
 /* What this process holds now: the program and its libraries, the model's metadata, the tokenizer, the prompt. */
 static size_t resident(void)
 {

@@ -32,16 +32,41 @@ static int add_budgets(struct kvtrace_run *run, const char *list, const char *wh
     return rc;
 }
 
-static void method_name(char name[24], const struct kvtrace_run *run, int i)
+enum { NAME = 32 };
+
+/* A method by its name, or name#2; a preset by its own. */
+static void method_name(char name[NAME], const struct kvtrace_run *run, int i)
 {
     int same = 0;
     for (int j = 0; j < i; j++)
-        same += run->spec[j].method == run->spec[i].method;
-    if (same)
-        snprintf(name, 24, "%.16s#%d", run->spec[i].method->name, (same + 1) % 100000);
+        same += !run->spec[j].preset && run->spec[j].method == run->spec[i].method;
+    if (run->spec[i].preset)
+        snprintf(name, NAME, "%s", run->spec[i].preset->name);
+    else if (same)
+        snprintf(name, NAME, "%.16s#%d", run->spec[i].method->name, (same + 1) % 100000);
     else
-        snprintf(name, 24, "%s", run->spec[i].method->name);
+        snprintf(name, NAME, "%s", run->spec[i].method->name);
 }
+
+/* Where no budget is given, 25 %, and for a preset that has one its own. */
+static int default_budgets(struct kvtrace_run *run, struct kvt_err *err)
+{
+    int rc = 0;
+    run->own = kvt_calloc((size_t)run->n_specs + 1, sizeof *run->own);
+    if (!run->own)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d budgets", run->n_specs);
+    for (int i = 0; i < run->n_specs && !rc; i++) {
+        const struct kvt_preset *p = run->spec[i].preset;
+        bool has = p && p->option;
+        rc = add_budgets(run, has ? p->value : "25%", has ? p->option : "--keep", err);
+        if (!rc)
+            run->own[i] = run->budget[--run->n_budgets];
+    }
+    return rc ? rc : add_budgets(run, "25%", "--keep", err);
+}
+
+/* The budgets of method i: what was given, or its own one; n_budgets is 1 then. */
+static const struct kvt_budget *budgets_of(const struct kvtrace_run *run, int i) { return run->own ? &run->own[i] : run->budget; }
 
 int kvtrace_open_plugins(struct kvtrace_run *run, struct kvt_err *err)
 {
@@ -70,7 +95,7 @@ const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24])
 /* The method that --match names: it must be one of the list, by its name or as name#2. -1: none was asked for. */
 static int match_of(const struct kvtrace_run *run, int *spec, struct kvt_err *err)
 {
-    char name[24];
+    char name[NAME];
     *spec = -1;
     if (!run->o.match)
         return 0;
@@ -81,7 +106,7 @@ static int match_of(const struct kvtrace_run *run, int *spec, struct kvt_err *er
             return 0;
         }
     }
-    return kvt_fail(err, KVT_EUSAGE, "--match '%.40s' is none of the methods that run; name one of --method (a second one of the same name is name#2)", run->o.match);
+    return kvt_fail(err, KVT_EUSAGE, "--match '%.40s' is none of the methods that run; name one of --method or --preset (a second one of the same name is name#2)", run->o.match);
 }
 
 /* Every method at every budget; with --match the others at what that method keeps. `full` in the list is the branch that
@@ -89,11 +114,14 @@ static int match_of(const struct kvtrace_run *run, int *spec, struct kvt_err *er
 static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
 {
     const struct kvtrace_options *o = &run->o;
-    char method[24], budget[24];
+    char method[NAME], budget[24];
     int rc = 0, match = -1;
-    if (!o->methods)
+    if (!o->methods && !o->presets)
         return o->match ? kvt_fail(err, KVT_EUSAGE, "--match without --method: name the methods that follow it") : 0;
-    rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, &run->plugins.list, err);
+    if (o->methods)
+        rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, &run->plugins.list, err);
+    if (!rc && o->presets)
+        rc = kvt_preset_parse_list(&run->spec, &run->n_specs, o->presets, err);
     if (!rc)
         kvtrace_oracles_last(run);
     if (!rc && o->keep_given)
@@ -105,7 +133,7 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     if (!rc && o->bytes_given)
         rc = add_budgets(run, o->bytes, "--bytes", err);
     if (!rc && !run->n_budgets)
-        rc = add_budgets(run, "25%", "--keep", err);
+        rc = default_budgets(run, err);
     if (!rc)
         rc = match_of(run, &match, err);
     if (rc)
@@ -130,13 +158,14 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
         for (int j = 0; j < run->n_budgets; j++) {
             int b = run->n_branches++;
             struct kvt_branch_opts *to = &run->branch[b];
-            snprintf(run->name[b], sizeof run->name[b], "%.22s %s%.22s", method, match >= 0 && i != match ? "~ " : "",
-                     kvtrace_budget_text(&run->budget[j], budget));
+            const struct kvt_budget *asked = &budgets_of(run, match >= 0 ? match : i)[j];
+            int room = (int)sizeof run->name[b] - 4 - (int)strlen(method);
+            snprintf(run->name[b], sizeof run->name[b], "%.31s %s%.*s", method, match >= 0 && i != match ? "~ " : "", room, kvtrace_budget_text(asked, budget));
             for (int k = 0; k < b; k++)
                 if (!strcmp(run->name[k], run->name[b]))
                     return kvt_fail(err, KVT_EUSAGE, "--keep: '%s' is asked for twice", run->name[b]);
             snprintf(run->asked[b], sizeof run->asked[b], "%s", budget);
-            *to = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = run->budget[j] };
+            *to = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = *asked };
             if (match >= 0 && i != match)
                 to->budget = (struct kvt_budget){ .kind = KVT_BUDGET_MATCH, .match = 1 + before * run->n_budgets + j };
         }
@@ -233,8 +262,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     const struct kvtrace_options *o = &run->o;
     if (!o->model)
         return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
-    if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods)
-        return kvt_fail(err, KVT_EUSAGE, "a budget without --method: name the methods that it is for");
+    if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods && !o->presets)
+        return kvt_fail(err, KVT_EUSAGE, "a budget without --method or --preset: name the methods that it is for");
     int rc = kvtrace_fidelity(run, err);
     if (!rc)
         rc = make_branches(run, err);
@@ -283,6 +312,7 @@ void kvtrace_teardown(struct kvtrace_run *run)
     for (int b = 0; run->given && b < run->n_branches; b++)
         free(run->given[b]);
     free(run->given);
+    free(run->own);
     free(run->branch);
     free(run->name);
     free(run->asked);

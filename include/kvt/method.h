@@ -148,11 +148,21 @@ struct kvt_method {
 
 enum { KVT_CANONICAL = 1024 };
 
+/* Another tool's method with that tool's own settings (methods/presets.c). */
+struct kvt_preset {
+    const char *name;          /* "kvpress/SnapKVPress"; a name, not a path; up to 30 bytes */
+    const char *spec;          /* ours, as typed: "snapkv[w=64,pool=avg5]" */
+    const char *budget;        /* their budget's word, and what it is here */
+    const char *option, *value; /* its own budget where none is given: "--tokens", "512"; NULL: it has none */
+    const char *differs;       /* what is known to differ */
+};
+
 /* A method with its parameters as the user gave them. */
 struct kvt_spec {
     const struct kvt_method *method;
     struct kvt_policy policy;
     char canonical[KVT_CANONICAL]; /* "snapkv@1[w=32,pool=max7,group=mean]" */
+    const struct kvt_preset *preset; /* that it was made from, or NULL */
 };
 
 /* A budget as asked: a share of the context, tokens or bytes of each kv head, of each layer or in all, or what another
@@ -186,6 +196,11 @@ int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, c
 void kvt_spec_canonical(struct kvt_spec *spec);
 /* Splits a list at commas outside brackets and parses each; *out is malloc'ed, the caller frees it. */
 int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, const struct kvt_method_list *more, struct kvt_err *err);
+
+/* Presets: all; by name or NULL; and a list of names appended to the specs that are there (EUSAGE with the nearest name). */
+const struct kvt_preset *kvt_presets(int *count);
+const struct kvt_preset *kvt_preset_find(const char *name);
+int kvt_preset_parse_list(struct kvt_spec **spec, int *count, const char *text, struct kvt_err *err);
 
 /* "25%", "0.25", "12.5%" (share kept; remove: share removed) -> ppm. EUSAGE outside (0, 100 %]. */
 int kvt_budget_parse(struct kvt_budget *out, const char *text, bool remove, struct kvt_err *err);

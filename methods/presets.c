@@ -1,0 +1,115 @@
+/* Presets: other tools' methods with their own settings, under their own names.
+ *
+ * A row says which of our methods a peer's is, with the numbers that the peer ships; tests/unit/test_presets.c holds each
+ * against the choices under which test_golden.c proves the kept sets equal. docs/coming-from.md has the figures. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/args.h"
+#include "base/nearest.h"
+#include "kvt/method.h"
+
+#define KVPRESS "compression_ratio=r: --remove r"
+#define FACTORY "max_capacity_prompts=C: --tokens C"
+#define ADAKV "base_capacity=C: --tokens C"
+#define FLOATS "theirs counts int(n (1 - r)) in floats, ours exactly"
+#define KV_HEAD "with kv_cache_granularity=kv_head; their default keeps a cache for each query head"
+#define GQA "with gqa_support; without it they keep a cache for each query head"
+
+static const struct kvt_preset presets[] = {
+    /* kvpress 0.5.5: the defaults of each press; its default ratio removes nothing */
+    {"kvpress/SnapKVPress", "snapkv[w=64,pool=avg5]", KVPRESS, NULL, NULL, FLOATS "; below the window they drop window tokens, ours refuses"},
+    {"kvpress/StreamingLLMPress", "streaming[schedule=prefill,renumber=0]", KVPRESS, NULL, NULL, FLOATS "; below 4 slots they drop sinks, ours refuses"},
+    {"kvpress/ObservedAttentionPress", "h2o[norm=visible,recent=0,schedule=prefill]", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/PyramidKVPress", "pyramidkv[w=64,pool=avg5,rule=kvpress]", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/ChunkKVPress", "chunkkv[w=64,chunk=20,pool=avg5,count=kvpress,heads=shared]", KVPRESS, NULL, NULL, "of SnapKVPress; " FLOATS},
+    {"kvpress/TOVAPress", "tova[schedule=prefill,recent=1]", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/AdaKVPress", "adakv[w=64,pool=avg5,order=pool-first,head_rule=safeguard]", KVPRESS, NULL, NULL,
+     "of SnapKVPress; they mask what they drop, ours frees it; " FLOATS},
+    {"kvpress/CriticalKVPress", "criticalkv[w=64,pool=avg5]", KVPRESS, NULL, NULL, "of SnapKVPress; " FLOATS},
+    {"kvpress/CriticalAdaKVPress", "criticalkv[w=64,pool=avg5,alloc=head]", KVPRESS, NULL, NULL,
+     "of SnapKVPress; they mask what they drop, ours frees it; " FLOATS},
+    {"kvpress/KnormPress", "knorm", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/KeyDiffPress", "keydiff", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/LagKVPress", "lagkv", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/RandomPress", "random", KVPRESS, NULL, NULL, "other random numbers: the kept sets can't be equal; " FLOATS},
+
+    /* Zefan-Cai/KVCache-Factory c97f9d7, what run_longbench.py sets */
+    {"kvcache-factory/snapkv", "snapkv[w=8,pool=max7,order=group-first]", FACTORY, "--tokens", "512", KV_HEAD},
+    {"kvcache-factory/pyramidkv", "pyramidkv[w=8,pool=max7,rule=official,order=group-first]", FACTORY, "--tokens", "512",
+     "their mean lies above what is asked, and so does this; " KV_HEAD},
+    {"kvcache-factory/h2o", "h2o[recent=8,schedule=prefill]", FACTORY, "--tokens", "512", "before 2026-06-22 their H2O was another computation; " KV_HEAD},
+    {"kvcache-factory/streamingllm", "streaming[schedule=prefill,renumber=0]", FACTORY, "--tokens", "512", "once, at prefill's end, in both"},
+    {"kvcache-factory/adakv", "adakv[w=8,pool=max7,head_rule=official]", FACTORY, "--tokens", "512",
+     "heads are rounded one by one: the total may be missed, in both; " KV_HEAD},
+    {"kvcache-factory/l2norm", "knorm[skip=2]", FACTORY, "--tokens", "512", "layers 0 and 1 keep everything, beside the budget, in both"},
+
+    /* FasterDecoding/SnapKV e216ddc: its LongBench configuration c4096_w32_k7_maxpool, and what the code has without one */
+    {"snapkv/longbench", "snapkv[w=32,pool=max7]", "max_capacity_prompts=C: --tokens C", "--tokens", "4096",
+     "they keep a cache for each query head; equal where a group is one head"},
+    {"snapkv/defaults", "snapkv[w=32,pool=avg5]", "max_capacity_prompt=C: --tokens C", "--tokens", "2048",
+     "they keep a cache for each query head; equal where a group is one head"},
+
+    /* FFY0/AdaKV efe4e2e, what its LongBench scripts set */
+    {"adakv/ada-snapkv", "adakv[w=32,pool=max7,head_rule=official]", ADAKV, "--tokens", "1024", "heads are rounded one by one: the total may be missed, in both; " GQA},
+    {"adakv/snapkv", "snapkv[w=32,pool=max7,order=group-first]", ADAKV, "--tokens", "1024", GQA},
+    {"adakv/pyramid", "pyramidkv[w=32,pool=max7,rule=official,order=group-first]", ADAKV, "--tokens", "1024",
+     "theirs has no uniform fallback and keeps the budget of its first prompt; " GQA},
+    {"adakv/slm", "streaming[schedule=prefill,renumber=0]", ADAKV, "--tokens", "1024", "once, at prefill's end, in both"},
+
+    /* single methods' own repositories */
+    {"h2o/real-drop", "h2o", "hh_size=recent_size=S: --tokens 2S", "--tokens", "2048", "theirs breaks with grouped queries and with one head"},
+    {"streaming-llm/run_streaming", "streaming", "start_size=4, recent_size=R: --tokens 4+R", "--tokens", "2004", "their demo makes room once a turn, ours at each step"},
+    {"tova/tova", "tova", "multi_state_size=C: --tokens C", "--tokens", "512", "none known"},
+};
+enum { N_PRESETS = sizeof presets / sizeof *presets };
+
+const struct kvt_preset *kvt_presets(int *count)
+{
+    *count = N_PRESETS;
+    return presets;
+}
+
+const struct kvt_preset *kvt_preset_find(const char *name)
+{
+    for (int i = 0; i < N_PRESETS; i++)
+        if (!strcmp(presets[i].name, name))
+            return &presets[i];
+    return NULL;
+}
+
+static int unknown(const char *name, struct kvt_err *err)
+{
+    const char *known[N_PRESETS], *part[N_PRESETS];
+    for (int i = 0; i < N_PRESETS; i++) {
+        known[i] = presets[i].name;
+        part[i] = strchr(presets[i].name, '/') + 1;
+    }
+    const char *near = kvt_nearest(name, known, N_PRESETS), *tail = near ? NULL : kvt_nearest(name, part, N_PRESETS);
+    for (int i = 0; tail && !near && i < N_PRESETS; i++) /* without its tool's name */
+        if (part[i] == tail)
+            near = known[i];
+    return kvt_fail(err, KVT_EUSAGE, "unknown preset '%.48s'%s%s%s; kvtrace --list-presets shows all", name, near ? ": did you mean '" : "", near ? near : "",
+                    near ? "'?" : "");
+}
+
+int kvt_preset_parse_list(struct kvt_spec **spec, int *count, const char *text, struct kvt_err *err)
+{
+    char **item = NULL;
+    int n = 0, rc = kvt_split(text, &item, &n, "--preset", err);
+    if (rc)
+        return rc;
+    struct kvt_spec *all = realloc(*spec, (size_t)(*count + n) * sizeof *all);
+    if (all)
+        *spec = all;
+    else
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d presets", n);
+    for (int i = 0; i < n && !rc; i++) {
+        const struct kvt_preset *p = kvt_preset_find(item[i]);
+        rc = p ? kvt_spec_parse(&all[*count], p->spec, strlen(p->spec), err) : unknown(item[i], err);
+        if (!rc)
+            all[(*count)++].preset = p;
+    }
+    free(item);
+    return rc;
+}
