@@ -373,7 +373,7 @@ def lagkv(w, root):
 
 def kvcompress(w, root):
     """Metrics and schedule of vllm-kvcompress as they are, but for what needs its CUDA operations: the squared sums of the
-    prefill and the count of blocks to free, three lines each, are written out here."""
+    prefill and the count of blocks to free (csrc/kvcompress_eviction_kernels.cu), some lines each, are written out here."""
     stub("vllm", "vllm._custom_ops", "vllm.debug", "vllm.benchmark", "vllm.kvcompress", "vllm.kvcompress.block", "vllm.kvcompress.state")
     B = 16
 
@@ -390,10 +390,13 @@ def kvcompress(w, root):
             return lambda *a, **k: None
     sys.modules["vllm.debug"].CHECKPOINTER = sys.modules["vllm.benchmark"].BENCHMARKER = Nothing()
 
-    def count(out, logical, offsets, hanging, block, none, evicted):
-        flat, o = out.view(-1), offsets.flatten().tolist() + [logical.numel()]
+    def count(out, logical, offsets, hanging, block, none, *_):
+        flat, o, hang = out.view(-1), offsets.flatten().tolist() + [logical.numel()], hanging.flatten().tolist()
         for i in range(flat.numel()):
-            flat[i] = -(-int((logical[o[i]:o[i + 1]] != none).sum()) // block)
+            n = -(-int((logical[o[i]:o[i + 1]] != none).sum()) // block)
+            flat[i] = n
+            if n:   # the last block to go is the one that isn't full
+                logical[o[i] + (n - 1) * block + hang[i]:o[i] + n * block] = none
     sys.modules["vllm._custom_ops"].count_block_evictions = count
     m = load(root, "vllm-kvcompress/vllm/kvcompress/metrics.py")
     m.count_block_evictions = count
@@ -424,13 +427,15 @@ def kvcompress(w, root):
         offs = torch.arange(L * G, dtype=torch.int).view(1, L, G) * blocks * B
         # every block of n tokens is full, but for the last; slots behind it have infinite metrics by their position
         logical, kv, freed = quiet(c.schedule_evictions, [0], [n - 1], [free], lens, hang, offs, [protected])
-        kept = []
+        kept, ties = [], []
         for i in range(L * G):
             gone = logical[i * blocks * B:i * blocks * B + int(kv.flatten()[i])].tolist()
             kept.append([j for j in range(n) if j not in set(gone)])
+            metric = c.metrics.view(-1)[i * blocks * B:i * blocks * B + n - protected]   # what may go
+            ties.append(tied(metric, len(metric) - len(gone)))
         w.case(f"vllm-kvcompress: w {win} protected {protected}, {stay} blocks a head", t,
                f"my[score=sqwmass,w={win},pool=max7,group=sum,unit=page,alloc=global,protect=recent{protected}]",
-               f"tokens {16 * stay}", kept)
+               f"tokens {16 * stay}", kept, ties)
 
 
 READY = (snapkv, factory, adakv, h2o, h2o_flexgen, h2o_lm_eval, streaming, tova, adakv_heads, l2norm, lagkv, kvcompress)
