@@ -434,7 +434,7 @@ def kvcompress(w, root):
             metric = c.metrics.view(-1)[i * blocks * B:i * blocks * B + n - protected]   # what may go
             ties.append(tied(metric, len(metric) - len(gone)))
         w.case(f"vllm-kvcompress: w {win} protected {protected}, {stay} blocks a head", t,
-               f"my[score=sqwmass,w={win},pool=max7,group=sum,unit=page,alloc=global,protect=recent{protected}]",
+               f"kvcompress[w={win},recent={protected}]",
                f"tokens {16 * stay}", kept, ties)
 
 
