@@ -39,7 +39,7 @@ Test(plugin, opened_twice)
     kvt_plugins_close(&p);
 }
 
-/* The loop's scores decide: the rig's values are (v, v, v, v) with v = 1 + position-dependent, so mass x ||v|| is known.
+/* The loop's scores decide: mass x ||v|| from the rig's own values.
  * Would catch: arrays handed over with the wrong stride, layer or head, and a score that is ignored. */
 Test(plugin, example_keeps_what_its_loop_says)
 {
@@ -69,9 +69,15 @@ Test(plugin, example_keeps_what_its_loop_says)
             double worth[N];
             int32_t want[KEEP];
             int n = 0;
-            for (int j = 0; j < N; j++)
+            float v[N * RIG_D];
+            cr_assert_eq(r.ops->cache_peek(r.dev, r.cache, 0, l, g, NULL, v), 0);
+            for (int j = 0; j < N; j++) {
+                double square = 0;
+                for (int d = 0; d < RIG_D; d++)
+                    square += (double)v[j * RIG_D + d] * v[j * RIG_D + d];
                 worth[j] = j >= N - W ? INFINITY
-                         : ((double)mass[(l * H + 2 * g) * N + j] + mass[(l * H + 2 * g + 1) * N + j]) * rig_key(l, g, j);
+                         : ((double)mass[(l * H + 2 * g) * N + j] + mass[(l * H + 2 * g + 1) * N + j]) * sqrt(square);
+            }
             for (int j = 0; j < N; j++) { /* its rank: how many are worth more */
                 int better = 0;
                 for (int i = 0; i < N; i++)
