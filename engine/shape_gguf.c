@@ -145,6 +145,10 @@ static void read_factors(struct arch_keys *a, struct kvt_shape *s)
     if (!a->rc && far != near)
         a->rc = kvt_fail(a->err, KVT_EFORMAT, "%s: of the tensors 'rope_factors_long.weight' and 'rope_factors_short.weight' only one "
                          "is there", a->g->path);
+    struct kvt_bytes type = {0};
+    if (!a->rc && !far && !kvt_gguf_str(a->g, key(a, "rope.scaling.type"), false, &type, NULL) && type.p && kvt_bytes_equal(type, "longrope"))
+        a->rc = kvt_fail(a->err, KVT_EFORMAT, "%s: rope scaling 'longrope' without its tensor 'rope_factors_long.weight'; convert the "
+                         "model again", a->g->path);
     if (far && near) {
         r->scaling = KVT_ROPE_LONG;
         r->attention = number(a, "rope.scaling.attn_factor", false, 1);
@@ -203,12 +207,16 @@ static void read_scales(struct arch_keys *a, struct kvt_shape *s, const struct k
 /* Things that change the arithmetic and that we don't do: refused by name instead of answered wrongly. */
 static void refuse_unknown_arithmetic(struct arch_keys *a)
 {
-    bool parallel = false;
+    bool parallel = false, causal = true;
     int64_t experts = integer(a, "expert_count", false, 0, INT32_MAX, 0);
     if (!a->rc)
         a->rc = kvt_gguf_bool(a->g, key(a, "use_parallel_residual"), &parallel, a->err);
     if (!a->rc && experts > 0)
         a->rc = kvt_fail(a->err, KVT_EUNSUP, "%s: a mixture of %lld experts is not supported", a->g->path, (long long)experts);
+    if (!a->rc)
+        a->rc = kvt_gguf_bool(a->g, key(a, "attention.causal"), &causal, a->err);
+    if (!causal)
+        unsupported(a, "attention to later tokens too (attention.causal = false)");
     if (parallel)
         unsupported(a, "attention beside the feed-forward (use_parallel_residual)");
     if (has(a, "attention.temperature_scale"))

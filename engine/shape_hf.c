@@ -140,7 +140,6 @@ static void read_yarn(struct config *r, struct kvt_rope_spec *spec)
 
 static void read_long(struct config *r, struct kvt_shape *s, struct kvt_rope_spec *spec)
 {
-    spec->factor = number(r, "factor", (double)s->context_tok / spec->original_tok);
     double own = spec->factor > 1 && spec->original_tok > 1 ? sqrt(1 + log(spec->factor) / log(spec->original_tok)) : 1;
     spec->attention = number(r, "attention_factor", own);
     factors(r, "short_factor", s->rope_rot / 2, spec->short_factor);
@@ -157,11 +156,14 @@ static void read_spec(struct config *c, const cJSON *json, struct kvt_shape *s, 
     if (!type)
         type = text(&r, "type");
     spec->base = number(&r, "rope_theta", spec->base);
-    spec->factor = number(&r, "factor", 1);
     /* Phi-3 has it beside the object, and that one counts (modeling_rope_utils.py) */
     spec->original_tok = integer(c, "original_max_position_embeddings", false, INT_MAX,
                                  integer(&r, "original_max_position_embeddings", false, INT_MAX, s->context_tok));
+    spec->factor = number(&r, "factor", (double)s->context_tok / spec->original_tok);
     double stretched = 0;
+    bool yarn = type && !strcmp(type, "yarn"), lists = get(&r, "long_factor") != NULL; /* the first Phi-3 said yarn for longrope */
+    if (type && !get(&r, "factor") && (!strcmp(type, "linear") || !strcmp(type, "dynamic") || !strcmp(type, "llama3")))
+        refuse(&r, "factor", "is missing from the rope scaling");
     if (!type || !strcmp(type, "default")) {
         spec->factor = 1;
     } else if (!strcmp(type, "linear")) {
@@ -171,7 +173,7 @@ static void read_spec(struct config *c, const cJSON *json, struct kvt_shape *s, 
         spec->scaling = KVT_ROPE_DYNAMIC;
         spec->original_tok = s->context_tok;
         stretched = spec->factor * s->context_tok;
-    } else if (!strcmp(type, "yarn")) {
+    } else if (yarn && !lists) {
         spec->scaling = KVT_ROPE_YARN;
         read_yarn(&r, spec);
         stretched = spec->factor * spec->original_tok;
@@ -179,7 +181,9 @@ static void read_spec(struct config *c, const cJSON *json, struct kvt_shape *s, 
         spec->scaling = KVT_ROPE_LLAMA3;
         spec->low = number(&r, "low_freq_factor", 0);
         spec->high = number(&r, "high_freq_factor", 0);
-    } else if (!strcmp(type, "longrope") || !strcmp(type, "su")) {
+    } else if (yarn || !strcmp(type, "longrope") || !strcmp(type, "su")) {
+        if (!get(c, "original_max_position_embeddings") && !get(&r, "original_max_position_embeddings"))
+            refuse(&r, "original_max_position_embeddings", "is missing; longrope chooses its factors by it");
         spec->scaling = KVT_ROPE_LONG;
         read_long(&r, s, spec);
     } else if (!r.rc) {
@@ -208,7 +212,7 @@ static void read_rope(struct config *c, struct kvt_shape *s, const struct kvt_fa
     struct config one = { .json = full ? full : json, .path = c->path, .err = c->err };
     double rotated = number(c, "partial_rotary_factor", number(&one, "partial_rotary_factor", f->rotated > 0 ? f->rotated : 1));
     s->rope_rot = rotated > 0 && rotated <= 1 ? (int)(s->D * rotated) : 0;
-    if (!s->rope_rot)
+    if (!s->rope_rot && s->D) /* no D: kvt_shape_check says so */
         refuse(c, "partial_rotary_factor", "must be a share of the head's dimensions");
     if (one.json)
         read_spec(c, one.json, s, &s->rope[0]);
@@ -266,7 +270,7 @@ static void read_windows(struct config *c, struct kvt_shape *s, const struct kvt
     s->window = window;
     if (!list || f->window_layers == KVT_WINDOW_ALL) /* those families know no kinds of layers */
         kvt_shape_window_layers(s, f, integer(c, "sliding_window_pattern", false, KVT_MAX_LAYERS, f->full_every),
-                                (int)number(c, "max_window_layers", 28));
+                                (int)fmin(fmax(number(c, "max_window_layers", 28), 0), KVT_MAX_LAYERS));
 }
 
 /* ---- numbers that scale ---- */
@@ -274,7 +278,10 @@ static void read_windows(struct config *c, struct kvt_shape *s, const struct kvt
 static void read_scales(struct config *c, struct kvt_shape *s, const struct kvt_family *f)
 {
     if (f->traits & KVT_FAMILY_QUERY_SCALE) {
-        s->attn_scale = (float)(1 / sqrt(number(c, "query_pre_attn_scalar", f->query_scalar)));
+        double scalar = number(c, "query_pre_attn_scalar", f->query_scalar);
+        if (!(scalar > 0))
+            refuse(c, "query_pre_attn_scalar", "must be above 0");
+        s->attn_scale = (float)(1 / sqrt(scalar));
         /* null is no cap, absent the family's */
         bool no_cap = cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(c->json, "attn_logit_softcapping"));
         s->attn_cap = no_cap ? 0 : (float)number(c, "attn_logit_softcapping", (double)f->attn_cap);
@@ -285,6 +292,8 @@ static void read_scales(struct config *c, struct kvt_shape *s, const struct kvt_
         s->embed_scale = (float)number(c, "embedding_multiplier", 1);
         s->residual_scale = (float)number(c, "residual_multiplier", 1);
         s->attn_scale = (float)number(c, "attention_multiplier", 1);
+        if (!(s->attn_scale > 0))
+            refuse(c, "attention_multiplier", "must be above 0");
         s->logit_scale = (float)(1 / number(c, "logits_scaling", 1));
     }
 }

@@ -437,6 +437,9 @@ static int build(struct reader *r)
     struct kvt_tokenizer *t = r->t;
     t->bos = t->eos = t->eot = t->unknown = -1;
     t->drop_unknown = true;
+    if (!kvt_folder_has(r->f, "tokenizer.json"))
+        return kvt_fail(r->err, KVT_EINPUT, "%s: holds no tokenizer.json; save the tokenizer with transformers' save_pretrained "
+                        "to get one", r->f->path);
     int rc = kvt_json_read(&r->json, r->f, "tokenizer.json", 256u << 20, r->err);
     if (rc || (rc = read_optional(r, &r->config, "tokenizer_config.json")) ||
         (rc = read_optional(r, &r->generation, "generation_config.json")) ||

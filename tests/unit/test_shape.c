@@ -73,6 +73,12 @@ Test(shape, what_published_configurations_say)
     cr_assert(s.rope_rot == 32 && s.layer_norm && s.qkv_bias && !s.o_bias);
     s = good("qwen2", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":4096}");
     cr_assert(s.context_tok == 16384 && s.rope[0].scaling == KVT_ROPE_YARN && fabs(s.rope[0].attention - (1 + 0.1 * log(4))) < 1e-12);
+    s = good("qwen2", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":null,\"original_max_position_embeddings\":1024}");
+    cr_assert(s.rope[0].factor == 4 && s.context_tok == 4096, "yarn's factor is what the context was stretched by");
+    s = good("phi3", "\"head_dim\":4,\"original_max_position_embeddings\":1024,\"rope_scaling\":{\"type\":\"yarn\",\"short_factor\":[1,1],\"long_factor\":[2,3]}");
+    cr_assert(s.rope[0].scaling == KVT_ROPE_LONG && s.rope[0].long_factor[1] == 3 && s.rope[0].factor == 4, "Phi-3's yarn is longrope");
+    s = good("qwen2", "\"use_sliding_window\":true,\"sliding_window\":1024,\"max_window_layers\":1e300");
+    cr_assert_eq(windows(&s), 0);
 }
 
 /* Would catch: a model answered with arithmetic that isn't its own. */
@@ -84,6 +90,10 @@ Test(shape, refused_by_name)
         {"llama", "\"rope_scaling\":{\"rope_type\":\"mrope\",\"factor\":2}", "rope scaling 'mrope' is not supported"},
         {"llama", "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":0.5}", "rope scaling by 0.5"},
         {"llama", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":1024}", "from 0 to 0 turns"},
+        {"llama", "\"rope_scaling\":{\"rope_type\":\"dynamic\"}", "'factor' is missing from the rope scaling"},
+        {"phi3", "\"head_dim\":2,\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}", "'original_max_position_embeddings' is missing"},
+        {"gemma2", "\"query_pre_attn_scalar\":-144", "'query_pre_attn_scalar' must be above 0"},
+        {"granite", "\"attention_multiplier\":0", "'attention_multiplier' must be above 0"},
         {"llama", "\"rope_scaling\":[1]", "must be an object"},
         {"llama", "\"hidden_act\":\"relu\"", "activation 'relu' is not supported"},
         {"llama", "\"num_local_experts\":8", "a mixture of experts is not supported"},
@@ -95,7 +105,7 @@ Test(shape, refused_by_name)
         {"stablelm", "\"use_parallel_residual\":true", "'use_parallel_residual' is not supported for StableLM"},
         {"stablelm", "\"partial_rotary_factor\":1.5", "'partial_rotary_factor' must be a share"},
         {"smollm3", "\"no_rope_layers\":[1,0]", "'no_rope_layers' must be a list"},
-        {"phi3", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}", "'short_factor' must be a list of 64 numbers"},
+        {"phi3", "\"rope_scaling\":{\"type\":\"longrope\",\"original_max_position_embeddings\":1024,\"short_factor\":[1],\"long_factor\":[1]}", "'short_factor' must be a list of 64 numbers"},
         {"granite", "\"logits_scaling\":0", "a scale is out of range"},
         {"granite", "\"position_embedding_type\":\"nope\"", "positions by 'nope' are not supported"},
     };
@@ -106,6 +116,13 @@ Test(shape, refused_by_name)
         cr_assert(rc == KVT_EUNSUP || rc == KVT_EFORMAT, "case %zu: %d", i, rc);
         cr_assert(strstr(err.text, cases[i].says) && !strchr(err.text, '\n'), "case %zu: '%s' says nothing of '%s'", i, err.text, cases[i].says);
     }
+    struct kvt_shape s;
+    struct kvt_err err = {0};
+    cJSON *json = cJSON_Parse("{\"model_type\":\"llama\",\"hidden_size\":50,\"intermediate_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":16,"
+                              "\"vocab_size\":9,\"max_position_embeddings\":9}");
+    cr_assert_eq(kvt_shape_from_config(&s, json, "m", &err), KVT_EFORMAT);
+    cr_assert(strstr(err.text, "width 50 is not a multiple of 16 heads"), "%s", err.text);
+    cJSON_Delete(json);
 }
 
 /* ---- GGUF ---- */
@@ -128,7 +145,8 @@ static void put_str(struct bytes *b, const char *s)
     put(b, s, n);
 }
 
-/* A file of metadata alone: 46 layers of width 4608, 32 heads of 128; `more`: one number of 32 bits under the architecture. */
+/* A file of metadata alone: 46 layers of width 4608, 32 heads of 128; `more`: one number of 32 bits under the architecture,
+ * or what GGUF's type of that key is. */
 static int gguf(struct kvt_shape *s, const char *arch, const char *more, uint32_t value, struct kvt_err *err)
 {
     static const struct { const char *key; uint32_t value; } keys[] = {
@@ -137,7 +155,7 @@ static int gguf(struct kvt_shape *s, const char *arch, const char *more, uint32_
     };
     enum { N = sizeof keys / sizeof *keys };
     struct bytes b = {.n = 0};
-    uint32_t version = 3, u32 = 4, f32 = 6, string = 8;
+    uint32_t version = 3, u32 = 4, f32 = 6, boolean = 7, string = 8;
     uint64_t none = 0, n = N + 2 + (*more != 0);
     float eps = 1e-6f;
     char key[96];
@@ -147,7 +165,16 @@ static int gguf(struct kvt_shape *s, const char *arch, const char *more, uint32_
         snprintf(key, sizeof key, "%s.%s", arch, i < N ? keys[i].key : i == N ? "attention.layer_norm_rms_epsilon" : more);
         if (i == N + 1 && !*more)
             break;
-        put_str(&b, key), put(&b, i == N ? &f32 : &u32, 4);
+        put_str(&b, key);
+        if (i > N && !strcmp(more, "attention.causal")) {
+            put(&b, &boolean, 4), put(&b, &value, 1);
+            break;
+        }
+        if (i > N && !strcmp(more, "rope.scaling.type")) {
+            put(&b, &string, 4), put_str(&b, "longrope");
+            break;
+        }
+        put(&b, i == N ? &f32 : &u32, 4);
         put(&b, i < N ? (const void *)&keys[i].value : i == N ? (const void *)&eps : &value, 4);
     }
     struct kvt_gguf g;
@@ -178,6 +205,11 @@ Test(shape, what_gguf_leaves_out)
     cr_assert(strstr(err.text, "architecture 'gemma3n' is not supported (llama, qwen2, "), "%s", err.text);
     cr_assert_eq(gguf(&s, "granite", "expert_count", 40, &err), KVT_EUNSUP);
     cr_assert(strstr(err.text, "a mixture of 40 experts"), "%s", err.text);
+    cr_assert_eq(gguf(&s, "llama", "attention.causal", 1, &err), 0, "%s", err.text);
+    cr_assert_eq(gguf(&s, "llama", "attention.causal", 0, &err), KVT_EUNSUP);
+    cr_assert(strstr(err.text, "attention.causal"), "%s", err.text);
+    cr_assert_eq(gguf(&s, "phi3", "rope.scaling.type", 0, &err), KVT_EFORMAT);
+    cr_assert(strstr(err.text, "'longrope' without its tensor"), "%s", err.text);
 }
 
 /* Would catch: factors that change while a text grows, at the wrong length, or not at all. */
