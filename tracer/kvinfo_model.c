@@ -153,6 +153,9 @@ static void show_text(const struct lines *to, const struct kvt_model *m)
         line(to, "cannot", "can't", "--chat: %s", why.text);
     else if (chat.needs_system)
         line(to, "cannot", "can't", "--chat without --system: the template's own text isn't known here");
+    if (count(s, KVT_LAYER_WINDOW) == s->L)
+        line(to, "cannot", "can't", "compress runs of more than %d tokens without --compress-windows: every layer has a window, and methods leave those alone",
+             s->window);
     if (s->H > 64)
         line(to, "cannot", "can't", "--maps full: %d query heads, full maps are recorded for models of up to 64", s->H);
 }

@@ -217,7 +217,7 @@ static void show_rows(const struct plan *p, const struct kvt_attn_tile *t, int h
                 out[j] = e[j] * inv;
             memset(out + t->seen[r], 0, (size_t)(t->cell->n - t->seen[r]) * sizeof *out);
         }
-        if (see->row_heads >> h & 1) {
+        if (see->row_heads && see->row_heads >> h & 1) {
             int i = __builtin_popcountll(see->row_heads & ((UINT64_C(1) << h) - 1));
             float *out = see->rows + ((size_t)i * (size_t)p->a->T + (size_t)(t0 + r)) * (size_t)see->ld;
             for (int j = 0; j < t->seen[r]; j++)

@@ -126,7 +126,7 @@ static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t
         see->entropy[(size_t)h * (size_t)N + (size_t)pos] = (float)entropy;
     if (see->sink)
         see->sink[(size_t)h * (size_t)N + (size_t)pos] = (float)sink;
-    if (see->row_heads >> h & 1) {
+    if (see->row_heads && see->row_heads >> h & 1) {
         int i = __builtin_popcountll(see->row_heads & ((UINT64_C(1) << h) - 1));
         float *out = see->rows + ((size_t)i * (size_t)a->T + (size_t)t) * (size_t)see->ld;
         for (int j = 0; j < see->ld; j++)

@@ -15,4 +15,5 @@ try "no length" kvinfo -m tiny.gguf -n 0
 printf '\n# layers with a window, layers without rope\n'
 kvinfo -m "$here/../models/gemma3.gguf" -n 100 | grep -E '^(family|rope|window|no rope|KV)'
 kvinfo -m "$here/../models/smollm3" -n 100 | grep -E '^(family|rope|window|no rope|KV)'
+kvinfo -m "$here/../models/mistral" -n 100 | grep -E '^(window|can.t  *compress)'
 kvinfo -m "$here/../models/gemma3.gguf" --format tsv | grep -E '^(rope|window|norope)'
