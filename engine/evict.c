@@ -110,7 +110,7 @@ static int check(const struct kvt_spec *spec, const struct kvt_budget *budget, c
     const struct kvt_policy *p = &spec->policy;
     const char *name = spec->method->name;
     if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE || budget->kind == KVT_BUDGET_MATCH ||
-        kvt_evict_lags(p))
+        kvt_evict_lags(p) || p->alloc == KVT_ALLOC_CLASS)
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
     int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
     int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
@@ -201,7 +201,9 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     e->last_pos = kvt_calloc((size_t)env->L, sizeof *e->last_pos);
     if (budget->kind == KVT_BUDGET_MATCH)
         e->match = kvt_calloc((size_t)env->L, sizeof *e->match);
-    rc = e->held && e->last_pos && (e->match || budget->kind != KVT_BUDGET_MATCH) ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
+    if (p->alloc == KVT_ALLOC_CLASS && (e->whole = malloc((size_t)env->L * (size_t)env->G)))
+        memset(e->whole, 1, (size_t)env->L * (size_t)env->G);
+    rc = e->held && e->last_pos && (e->whole || p->alloc != KVT_ALLOC_CLASS) && (e->match || budget->kind != KVT_BUDGET_MATCH) ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
     if (!rc && kvt_evictor_steps(e))
         rc = kvt_evict_step_open(e, err);
     if (rc)
@@ -216,6 +218,7 @@ void kvt_evictor_close(struct kvt_evictor **e)
         return;
     kvt_evict_step_close(*e);
     free((*e)->match);
+    free((*e)->whole);
     free((*e)->held);
     free((*e)->last_pos);
     free(*e);
@@ -230,6 +233,9 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
     struct kvt_evictor *f = *out;
     f->quiet = true;
     f->decode_ppm = e->decode_ppm;
+    f->tied = e->tied, f->tied_whole = e->tied_whole;
+    if (e->whole)
+        memcpy(f->whole, e->whole, (size_t)e->env->L * (size_t)e->env->G);
     if (e->match)
         memcpy(f->match, e->match, (size_t)e->env->L * sizeof *f->match);
     memcpy(f->held, e->held, (size_t)e->env->L * (size_t)e->env->G * sizeof *f->held);

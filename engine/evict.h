@@ -97,6 +97,8 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
 int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *raw, struct kvt_err *err);
 
 /* Slots that each cell holds after the last operation, (L, G); host, owned by the evictor. */
+/* KVT_ALLOC_CLASS, before the prefill's end: gates of the model's kv heads, (layers, G). Without it all keep everything. */
+int kvt_evictor_classes(struct kvt_evictor *e, const float *gate, struct kvt_err *err);
 const int32_t *kvt_evictor_held(const struct kvt_evictor *e);
 /* Where the budget is what another branch kept: that branch's (L, G), before kvt_evict_prefill. Each layer gets as many
  * slots in all; a method that acts in each step holds each layer to them. */

@@ -1,6 +1,7 @@
 /* Who gets how much: from a budget to layers, and from layers to cells. Whole numbers; the totals are exact. */
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/evict_state.h"
@@ -14,6 +15,11 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
     if (p->prefill_share > 0 && !e->keep_all) {
         struct kvt_budget own = {.kind = KVT_BUDGET_KEEP, .keep_ppm = llround(p->prefill_share * 1e6)};
         tok = kvt_budget_tokens(&own, n);
+    }
+    if (e->whole && !e->keep_all) {
+        tok = p->sinks + p->recent < n ? p->sinks + p->recent : n;
+        if (e->tied)
+            snprintf(w->note, sizeof w->note, "%d heads have the gate of the cut: the first %d of them keep everything", e->tied, e->tied_whole);
     }
     for (int l = 0; l < L; l++)
         w->layer_tok[l] = tok;
@@ -105,7 +111,7 @@ int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
     bool shared = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_GLOBAL;
     for (int i = 0; i < cells; i++) { /* what doesn't come out even goes to the earlier heads */
         int slots = w->layer_slots[i / w->R], each = slots / e->env->G, r = i % w->R;
-        w->h_budget[i] = w->R == e->env->G ? each + (r < slots % e->env->G) : w->layer_tok[i / w->R];
+        w->h_budget[i] = e->whole ? kvt_evict_class_tok(e, i / w->R, r, w->n) : w->R == e->env->G ? each + (r < slots % e->env->G) : w->layer_tok[i / w->R];
     }
     if (!rc)
         rc = e->env->ops->write(e->env->dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);

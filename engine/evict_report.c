@@ -94,16 +94,16 @@ static int report_others(struct kvt_evictor *e, struct kvt_evict_work *w, struct
 
 int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
 {
-    int64_t cells = (int64_t)e->env->L * e->env->G, kept = 0;
+    int64_t cells = (int64_t)e->env->L * e->env->G, kept = 0, asked = 0;
     int failed = e->env->layer ? report_others(e, w, err) : 0;
     if (failed)
         return failed;
     for (int64_t i = 0; i < cells; i++)
-        kept += w->kept_tok[i];
+        kept += w->kept_tok[i], asked += w->budget_tok[i];
     struct kvt_event ev = {
         .kind = KVT_EV_BUDGET,
         .budget = {.branch = e->branch,
-                   .asked_keep = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
+                   .asked_keep = e->whole ? (double)asked / (double)(cells * w->n) : e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
                    .effective_keep = (double)kept / (double)(cells * w->n),
                    .kept_slots = kept,
                    .context_slots = cells * w->n,

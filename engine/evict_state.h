@@ -34,6 +34,8 @@ struct kvt_evictor {
     bool decode_share;         /* each step, generated tokens are held to a share of their own */
     int64_t decode_ppm;        /* that share, in millionths */
     int64_t *match;            /* (L) slots that each layer gets, where the budget is another branch's; else NULL */
+    uint8_t *whole;            /* (L, G) KVT_ALLOC_CLASS: 1 where everything stays; else NULL */
+    int tied, tied_whole;      /* heads with the gate of the cut, and those of them that keep everything */
     int64_t host_ns;           /* what a score on the host took, its copies included */
     int32_t *held;             /* (L, G) live slots after the last operation */
     int32_t *last_pos;         /* (L) newest position appended */
@@ -149,6 +151,8 @@ int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, i
                               struct kvt_err *err);
 int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err);
 
+/* KVT_ALLOC_CLASS: tokens that a head may hold of n (evict_class.c). */
+int kvt_evict_class_tok(const struct kvt_evictor *e, int layer, int g, int n);
 /* Tokens that a cell of a layer may hold of n. */
 int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n);
 

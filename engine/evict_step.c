@@ -311,7 +311,7 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     }
     bool over = false;
     for (int g = 0; g < G; g++)
-        over |= e->sliding ? n[g] > tok : step > tok;
+        over |= e->whole ? n[g] > kvt_evict_class_tok(e, layer, g, pos + 1) : e->sliding ? n[g] > tok : step > tok;
     if (!over)
         return 0;
 
@@ -322,7 +322,7 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     for (int g = 0; !rc && g < G; g++)
         rc = ops->read(dev, e->host_pos + (size_t)g * ld, e->pos + (size_t)g * ld, (size_t)n[g] * sizeof(int32_t));
     for (int r = 0; !rc && r < R; r++) {
-        int budget = protect_step(e, e->host_pos + (size_t)r * ld, n[r], pos, pos - step + 1, (int)tok);
+        int budget = protect_step(e, e->host_pos + (size_t)r * ld, n[r], pos, pos - step + 1, e->whole ? kvt_evict_class_tok(e, layer, r, pos + 1) : (int)tok);
         rc = ops->write(dev, e->protect + (size_t)r * ld, e->host_protect, (size_t)n[r]);
         if (!rc)
             rc = ops->write(dev, e->budget_tok + r, &budget, sizeof(int32_t));

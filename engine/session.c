@@ -244,7 +244,10 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     int copies = streams_of(o, o->n_branches);
     for (int b = 0; b < o->n_branches; b++) {
         struct kvt_budget budget = o->branch[b].budget;
+        const struct kvt_policy *p = &o->branch[budget.kind == KVT_BUDGET_MATCH ? budget.match - 1 : b].spec.policy;
         budget = budget.kind == KVT_BUDGET_MATCH ? o->branch[budget.match - 1].budget : budget;
+        if (p->alloc == KVT_ALLOC_CLASS)
+            budget = (struct kvt_budget){ .kind = KVT_BUDGET_TOKENS, .tokens = kvt_class_tokens(p, context_of(o)) };
         rc = kvt_budget_resolve(&budget, layers_of(s, o, NULL), s->G, slot_bytes(s, o), err);
         if (rc)
             return rc;
@@ -342,8 +345,13 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
                           bo->given ? bo->n_given : 0, s->n_context, s->o.n_prompt);
         if (!rc && bo)
             rc = kvt_evict_check(&bo->spec, &budget, s->n_prefill, s->n_context, s->env.n_shots, err);
+        bool classes = bo && bo->spec.policy.alloc == KVT_ALLOC_CLASS;
+        if (!rc && classes && (!bo->given || bo->n_given != 1))
+            rc = kvt_fail(err, KVT_EINPUT, "%s: no gates of heads; give path=FILE, a line for each layer with a number for each kv head", bo->spec.method->name);
         if (!rc && bo)
             rc = kvt_evictor_open(&s->branch[b].forced.evictor, &s->env, b, &bo->spec, &budget, err);
+        if (!rc && classes)
+            rc = kvt_evictor_classes(s->branch[b].forced.evictor, bo->given, err);
         if (rc)
             return rc;
         if (bo && kvt_evictor_wants_row(s->branch[b].forced.evictor))

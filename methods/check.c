@@ -57,7 +57,11 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {step && p->score == KVT_SCORE_SQMASS && p->distance, "in each step every row counts at once; use v=0, or schedule=prefill"},
         {p->score == KVT_SCORE_EXPECTED && p->ahead < 1, "expected attention looks at the next positions; use ahead=1 or more"},
         {pooled && p->score == KVT_SCORE_LAGKV, "ranks of a partition aren't pooled; use pool=none"},
-        {step && (p->alloc != KVT_ALLOC_UNIFORM || p->skip || p->reuse > 1 || p->scope == KVT_SCOPE_ALL_LAYERS),
+        {p->alloc == KVT_ALLOC_CLASS && (p->recent < 1 || p->keep_window || p->spans || p->unit != KVT_UNIT_TOKEN || p->heads == KVT_HEADS_SHARED ||
+                                         p->score == KVT_SCORE_FILE || p->critical_ppm || p->within || p->skip || p->reuse > 1 ||
+                                         p->scope == KVT_SCOPE_ALL_LAYERS || p->decode_share_set || p->leaver != KVT_LEAVES_WORST || pooled),
+         "heads of two classes keep everything, or sinks and a number of newest tokens; give recent=N and path=, and leave units, windows, pooling and other shares out"},
+        {step && ((p->alloc != KVT_ALLOC_UNIFORM && p->alloc != KVT_ALLOC_CLASS) || p->skip || p->reuse > 1 || p->scope == KVT_SCOPE_ALL_LAYERS),
          "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},
         {step && (pooled || p->spans || p->keep_window || p->critical_ppm),
          "in each step sinks and recent tokens are protected and nothing is pooled or staged; use protect=sinkN+recentN and pool=none, or schedule=prefill"},

@@ -11,6 +11,7 @@ extern const struct kvt_method kvt_method_oracle, kvt_method_kvzip, kvt_method_f
 
 /* Whether choices go together: EUSAGE with what to change. `name` is the method's, for the message. */
 int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err);
+extern const struct kvt_method kvt_method_duoattention;
 extern const struct kvt_method kvt_method_knorm, kvt_method_keydiff, kvt_method_lagkv, kvt_method_expected;
 
 /* PyramidKV's layer_budget, for every row that may say alloc=pyramid. */

@@ -69,7 +69,7 @@ int kvtrace_add_oracles(struct kvtrace_run *run, struct kvt_err *err)
     int n = run->n_branches;
     for (int b = 0; b < n; b++) {
         struct kvt_branch_opts *br = &run->branch[b];
-        if (is_oracle(&br->spec))
+        if (is_oracle(&br->spec) || br->spec.policy.alloc == KVT_ALLOC_CLASS) /* of given classes nothing is chosen: no regret */
             continue;
         struct kvt_spec o = oracle_of(&br->spec);
         int same = 0, k = 0;

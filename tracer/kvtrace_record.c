@@ -32,6 +32,9 @@ static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, c
         const struct kvt_branch_opts *o = &run->branch[b];
         /* who follows another branch is compared beside it: the same budget was asked */
         struct kvt_budget asked = o->budget.kind == KVT_BUDGET_MATCH ? run->branch[o->budget.match - 1].budget : o->budget;
+        const struct kvt_policy *own = &run->branch[o->budget.kind == KVT_BUDGET_MATCH ? o->budget.match - 1 : b].spec.policy;
+        if (own->alloc == KVT_ALLOC_CLASS)
+            asked = (struct kvt_budget){ .kind = KVT_BUDGET_TOKENS, .tokens = kvt_class_tokens(own, n_context) };
         bool keep = asked.kind == KVT_BUDGET_KEEP;
         if (kvt_budget_resolve(&asked, kvt_session_layers(run->model, &run->session, NULL), s->G, (int64_t)s->D * 2 * kvt_dtypes[run->session.kv_type].block_bytes, NULL))
             asked.tokens = 0; /* the session says why */

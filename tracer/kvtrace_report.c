@@ -38,6 +38,8 @@ static const char *frees(const struct kvt_policy *p, char text[160])
                                          "; whole shots: often less than the budget stays", "; whole sentences: somewhat less stays" };
     if (p->score == KVT_SCORE_NONE)
         return p->every ? "as composed" : "nothing"; /* only `my` has defaults for all */
+    if (p->alloc == KVT_ALLOC_CLASS)
+        return "K and V of streaming heads but sinks and the newest tokens; the other heads keep all";
     bool state = p->schedule != KVT_SCHEDULE_PREFILL && (p->score == KVT_SCORE_MASS || p->score == KVT_SCORE_SQMASS);
     snprintf(text, 160, "K and V over the budget, %s%s%s", p->schedule != KVT_SCHEDULE_PREFILL ? "of all tokens seen so far"
              : p->decode_share_set ? "of the context, and of the generated tokens by their own share" : "of the context; generated tokens stay",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tracer/gate_file.h"
 #include "tracer/kvtrace.h"
 #include "tracer/score_file.h"
 
@@ -92,6 +93,13 @@ const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24])
     return text;
 }
 
+/* Two classes of heads are a budget of their own: one branch, whatever budgets the others have. */
+static bool by_class(const struct kvt_spec *spec) { return spec->policy.alloc == KVT_ALLOC_CLASS; }
+static int budget_count(const struct kvtrace_run *run, int i, int match)
+{
+    return by_class(&run->spec[i]) || (match >= 0 && by_class(&run->spec[match])) ? 1 : run->n_budgets;
+}
+
 /* The method that --match names: it must be one of the list, by its name or as name#2. -1: none was asked for. */
 static int match_of(const struct kvtrace_run *run, int *spec, struct kvt_err *err)
 {
@@ -138,9 +146,9 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
         rc = match_of(run, &match, err);
     if (rc)
         return rc;
-    int before = 0; /* methods with branches in front of the one to match */
+    int before = 0; /* branches in front of those to match */
     for (int i = 0; i < match; i++)
-        before += strcmp(run->spec[i].method->name, "full") != 0;
+        before += strcmp(run->spec[i].method->name, "full") ? budget_count(run, i, match) : 0;
     size_t n = (size_t)run->n_specs * (size_t)run->n_budgets * (run->regret ? 2 : 1);
     run->branch = kvt_calloc(n, sizeof *run->branch);
     run->name = kvt_calloc(n, sizeof *run->name);
@@ -155,19 +163,26 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
             kvt_spec_canonical(&run->spec[i]);
         }
         method_name(method, run, i);
-        for (int j = 0; j < run->n_budgets; j++) {
+        for (int j = 0; j < budget_count(run, i, match); j++) {
             int b = run->n_branches++;
             struct kvt_branch_opts *to = &run->branch[b];
-            const struct kvt_budget *asked = &budgets_of(run, match >= 0 ? match : i)[j];
+            bool follows = match >= 0 && i != match && !by_class(&run->spec[i]);
+            const struct kvt_spec *from = &run->spec[follows ? match : i];
+            struct kvt_budget asked = by_class(from) ? (struct kvt_budget){ .kind = KVT_BUDGET_KEEP, .keep_ppm = from->policy.class_ppm }
+                                                     : budgets_of(run, follows ? match : i)[j];
+            if (by_class(from))
+                snprintf(budget, sizeof budget, "class %g%%", from->policy.class_ppm / 1e4);
+            else
+                kvtrace_budget_text(&asked, budget);
             int room = (int)sizeof run->name[b] - 4 - (int)strlen(method);
-            snprintf(run->name[b], sizeof run->name[b], "%.31s %s%.*s", method, match >= 0 && i != match ? "~ " : "", room, kvtrace_budget_text(asked, budget));
+            snprintf(run->name[b], sizeof run->name[b], "%.31s %s%.*s", method, follows ? "~ " : "", room, budget);
             for (int k = 0; k < b; k++)
                 if (!strcmp(run->name[k], run->name[b]))
                     return kvt_fail(err, KVT_EUSAGE, "--keep: '%s' is asked for twice", run->name[b]);
             snprintf(run->asked[b], sizeof run->asked[b], "%s", budget);
-            *to = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = *asked };
-            if (match >= 0 && i != match)
-                to->budget = (struct kvt_budget){ .kind = KVT_BUDGET_MATCH, .match = 1 + before * run->n_budgets + j };
+            *to = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = asked };
+            if (follows)
+                to->budget = (struct kvt_budget){ .kind = KVT_BUDGET_MATCH, .match = 1 + before + j };
         }
     }
     for (int b = 0; b < run->n_branches; b++)
@@ -230,7 +245,7 @@ static int make_shots(struct kvtrace_run *run, struct kvt_err *err)
     return 0;
 }
 
-/* Scores of the method `file`, once for each file. */
+/* Scores of the method `file` and gates of classes, once for each file. */
 static int read_scores(struct kvtrace_run *run, struct kvt_err *err)
 {
     const struct kvt_shape *shape = kvt_model_shape(run->model);
@@ -239,19 +254,25 @@ static int read_scores(struct kvtrace_run *run, struct kvt_err *err)
         return kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", run->n_branches);
     for (int b = 0; b < run->n_branches; b++) {
         struct kvt_branch_opts *o = &run->branch[b];
-        if (o->spec.policy.score != KVT_SCORE_FILE)
+        bool gates = by_class(&o->spec);
+        if (o->spec.policy.score != KVT_SCORE_FILE && !gates)
             continue;
+        if (!*o->spec.policy.path && gates)
+            return kvt_fail(err, KVT_EUSAGE, "%s: which heads keep everything? give path=FILE, a line for each layer with a gate for each kv head", o->spec.method->name);
         if (!*o->spec.policy.path)
             return kvt_fail(err, KVT_EUSAGE, "%s: which file? write file[scores.h5]", o->spec.method->name);
         for (int k = 0; k < b && !o->given; k++)
-            if (run->branch[k].given && !strcmp(run->branch[k].spec.policy.path, o->spec.policy.path))
+            if (run->branch[k].given && by_class(&run->branch[k].spec) == gates && !strcmp(run->branch[k].spec.policy.path, o->spec.policy.path))
                 o->given = run->branch[k].given, o->n_given = run->branch[k].n_given;
         if (o->given)
             continue;
-        int rc = kvt_score_file_read(&run->given[b], &o->n_given, o->spec.policy.path, shape->L, shape->G, run->prompt.tokens.n, err);
+        int rc = gates ? kvt_gate_file_read(&run->given[b], o->spec.policy.path, shape->L, shape->G, err)
+                       : kvt_score_file_read(&run->given[b], &o->n_given, o->spec.policy.path, shape->L, shape->G, run->prompt.tokens.n, err);
         if (rc)
             return rc;
         o->given = run->given[b];
+        if (gates)
+            o->n_given = 1;
     }
     return 0;
 }

@@ -179,6 +179,13 @@ struct kvt_budget {
     int match;                 /* MATCH: the branch, 1 for the first beside full */
 };
 
+/* KVT_ALLOC_CLASS: mean tokens of a head, rounded up, of n. */
+static inline int kvt_class_tokens(const struct kvt_policy *p, int n)
+{
+    int64_t held = (int64_t)p->sinks + p->recent < n ? p->sinks + p->recent : n;
+    return (int)(((int64_t)p->class_ppm * n + (int64_t)(1000000 - p->class_ppm) * held + 999999) / 1000000);
+}
+
 /* The registry: methods in the order of the documentation. */
 const struct kvt_method *const *kvt_methods(int *count);
 const struct kvt_method *kvt_method_find(const char *name);

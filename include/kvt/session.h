@@ -22,7 +22,8 @@ struct kvt_branch_opts {
     const char *name;          /* "snapkv 25%", unique in the session; copied */
     struct kvt_spec spec;
     struct kvt_budget budget;
-    const float *given;        /* KVT_SCORE_FILE: (L, G, n_given) host, the worth of the context's tokens, or of the whole prompt's */
+    const float *given;        /* KVT_SCORE_FILE: (L, G, n_given) host, the worth of the context's tokens, or of the whole prompt's;
+                                * KVT_ALLOC_CLASS: (L, G) the heads' gates, n_given 1. Such a branch's budget is what the classes give */
     int n_given;
     int oracle;                /* branch number of the oracle of the same unit, allocation, schedule and budget: the other end
                                 * of its regret; 0: none */

@@ -258,6 +258,12 @@ static inline struct kvt_evictor *rig_evict(struct rig *r, int branch, const cha
                  err.text);
     cr_assert_eq(r->ops->cache_fork(r->dev, r->cache, 0, branch), 0);
     cr_assert_eq(kvt_evictor_open(&e, &r->env, branch, &spec, &budget, &err), 0, "%s", err.text);
+    float gate[64]; /* of classes: some equal */
+    cr_assert_leq(r->env.L * r->env.G, 64);
+    for (int i = 0; i < 64; i++)
+        gate[i] = (float)(i * 7 % 5) / 5;
+    if (spec.policy.alloc == KVT_ALLOC_CLASS)
+        cr_assert_eq(kvt_evictor_classes(e, gate, &err), 0, "%s", err.text);
     r->n_decisions = 0;
     cr_assert_eq(kvt_evict_prefill(e, &r->raw, &err), 0, "%s", err.text);
     return e;

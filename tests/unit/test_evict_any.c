@@ -11,6 +11,8 @@ static const char *const specs[] = {
     "file[x.h5]",
     "random[seed=3]",
     "random[heads=shared,sinks=2]",
+    "duoattention[sinks=2,recent=9]",
+    "duoattention[sinks=0,recent=20,class=0.3,schedule=prefill]",
     "streaming",
     "streaming[schedule=prefill,sinks=0]",
     "h2o",
@@ -320,6 +322,10 @@ static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *
             int32_t *at = calloc((size_t)n_row, sizeof *at);
             for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && spec.policy.score != KVT_SCORE_LAGKV && budget.keep_ppm < 1000000; g++) {
                 int held = rig_positions(&r, 1, l, g, at), tok = kvt_budget_tokens(&budget, pos + 1);
+                if (spec.policy.alloc == KVT_ALLOC_CLASS) { /* a budget of its own: all, or sinks and the newest */
+                    int few = spec.policy.sinks + spec.policy.recent;
+                    tok = held == pos + 1 || few > pos + 1 ? pos + 1 : few;
+                }
                 /* after whole chunks there may be room for some more tokens */
                 cr_assert(held <= tok && (held == tok || spec.policy.unit == KVT_UNIT_CHUNK), "%s: %d of %d at position %d", what,
                           held, tok, pos);

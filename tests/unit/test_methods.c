@@ -46,6 +46,7 @@ Test(methods, canonical_defaults)
         "kvzip@1[repeat=2048,alloc=global,heads=each,sinks=4,recent=0,renumber=0]",
         "file@1[path=,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope=per_layer,"
         "alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,sinks=0,recent=0,renumber=0]",
+        "duoattention@1[path=,class=0.5,sinks=64,recent=256,schedule=step,renumber=0]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;
