@@ -32,6 +32,7 @@ static const struct kvt_preset presets[] = {
     {"kvpress/KnormPress", "knorm", KVPRESS, NULL, NULL, FLOATS},
     {"kvpress/KeyDiffPress", "keydiff", KVPRESS, NULL, NULL, FLOATS},
     {"kvpress/LagKVPress", "lagkv", KVPRESS, NULL, NULL, FLOATS},
+    {"kvpress/ExpectedAttentionPress", "expected", KVPRESS, NULL, NULL, FLOATS},
     {"kvpress/RandomPress", "random", KVPRESS, NULL, NULL, "other random numbers: the kept sets can't be equal; " FLOATS},
 
     /* Zefan-Cai/KVCache-Factory c97f9d7, what run_longbench.py sets */
@@ -60,6 +61,7 @@ static const struct kvt_preset presets[] = {
     /* single methods' own repositories */
     {"h2o/real-drop", "h2o", "hh_size=recent_size=S: --tokens 2S", "--tokens", "2048", "theirs breaks with grouped queries and with one head"},
     {"streaming-llm/run_streaming", "streaming", "start_size=4, recent_size=R: --tokens 4+R", "--tokens", "2004", "their demo makes room once a turn, ours at each step"},
+    {"lagkv/lagkv", "lagkv[lag=1024,sinks=16,schedule=step]", "ratio=r (kept, of each partition): --keep r", "--keep", "50%", "none known"},
     {"tova/tova", "tova", "multi_state_size=C: --tokens C", "--tokens", "512", "none known"},
 };
 enum { N_PRESETS = sizeof presets / sizeof *presets };

@@ -22,6 +22,7 @@ static const struct {
     {"kvpress/KnormPress", "kvpress", "kvpress KnormPress"},
     {"kvpress/KeyDiffPress", "kvpress", "kvpress KeyDiffPress"},
     {"kvpress/LagKVPress", "kvpress", "kvpress LagKVPress"},
+    {"kvpress/ExpectedAttentionPress", "kvpress", "kvpress ExpectedAttentionPress"},
     {"kvpress/RandomPress", NULL, NULL},
     {"kvcache-factory/snapkv", "official", "KVCache-Factory snapkv"},
     {"kvcache-factory/pyramidkv", "official", "KVCache-Factory pyramidkv"},
@@ -37,6 +38,7 @@ static const struct {
     {"adakv/slm", "official", "AdaKV slm"},
     {"h2o/real-drop", "official", "H2O real-drop"},
     {"streaming-llm/run_streaming", "official", "streaming-llm"},
+    {"lagkv/lagkv", "official", "LagKV"},
     {"tova/tova", "official", "TOVA"},
 };
 
@@ -45,7 +47,7 @@ static const struct {
 static struct kvt_policy choices(const struct kvt_policy *full)
 {
     struct kvt_policy p = *full;
-    int *const size[] = {&p.window, &p.pool_width, &p.lag, &p.chunk_tok, &p.alpha_ppm, &p.beta, &p.skip, &p.sinks, &p.recent};
+    int *const size[] = {&p.window, &p.pool_width, &p.lag, &p.chunk_tok, &p.alpha_ppm, &p.beta, &p.skip, &p.sinks, &p.recent, &p.ahead};
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         *size[i] = *size[i] != 0;
     bool rows = p.score == KVT_SCORE_WMASS || p.score == KVT_SCORE_MASS || p.score == KVT_SCORE_LAST;
@@ -76,8 +78,10 @@ static struct kvt_policy choices(const struct kvt_policy *full)
         p.prefill_share = 0;
     if (p.schedule != KVT_SCHEDULE_EVERY)
         p.every = 0;
-    p.ahead = p.repeat = p.distance = 0; /* of scores that no preset has */
-    p.vnorm = p.sinkless = false;
+    p.repeat = p.distance = 0; /* of scores that no preset has */
+    p.sinkless = false;
+    if (p.score != KVT_SCORE_EXPECTED)
+        p.ahead = 0, p.vnorm = false;
     return p;
 }
 
@@ -89,7 +93,7 @@ static const char *differ(const struct kvt_policy *a, const struct kvt_policy *b
     SAME(heads); SAME(unit); SAME(unit_reduce); SAME(chunk_tok); SAME(chunk_count); SAME(overflow); SAME(force); SAME(scope); SAME(within);
     SAME(alloc); SAME(beta); SAME(rule); SAME(head_rule); SAME(alpha_ppm); SAME(class_ppm); SAME(skip); SAME(reuse); SAME(schedule);
     SAME(every); SAME(prefill_chunk); SAME(leaver); SAME(prefill_share); SAME(decode_share_set); SAME(decode_share); SAME(sinks); SAME(recent);
-    SAME(keep_window); SAME(spans); SAME(after); SAME(seed);
+    SAME(ahead); SAME(vnorm); SAME(keep_window); SAME(spans); SAME(after); SAME(seed);
 #undef SAME
     return a->schedule != KVT_SCHEDULE_PREFILL && a->renumber != b->renumber ? "renumber" : NULL;
 }
@@ -170,8 +174,9 @@ Test(presets, parse)
         cr_assert(strncmp(all[i].name, spec->method->name, strlen(spec->method->name)) || strchr(all[i].name, '/'));
         cr_assert_eq(!all[i].option, !all[i].value);
         if (all[i].option) {
-            cr_assert_str_eq(all[i].option, "--tokens");
-            cr_assert_eq(kvt_budget_parse_amount(&b, all[i].value, false, &err), 0, "%s", err.text);
+            bool tokens = !strcmp(all[i].option, "--tokens");
+            cr_assert(tokens || !strcmp(all[i].option, "--keep"), "%s", all[i].option);
+            cr_assert_eq(tokens ? kvt_budget_parse_amount(&b, all[i].value, false, &err) : kvt_budget_parse(&b, all[i].value, false, &err), 0, "%s", err.text);
         }
         for (int j = 0; j < i; j++)
             cr_assert(strcmp(all[i].name, all[j].name));
