@@ -27,7 +27,6 @@ struct step {
 enum { MAX_STEPS = 16 };
 
 struct kvt_pretokenizer {
-    const char *name;
     int n;
     struct step step[MAX_STEPS];
     bool bytes, whole_first, bos;
@@ -78,16 +77,16 @@ static const struct rule {
     {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
 };
 
-/* The name among names that are separated by blanks, or NULL. */
-static const char *find_name(const char *names, const char *name, size_t n)
+/* Whether it is one of names that are separated by blanks. */
+static bool has_name(const char *names, const char *name, size_t n)
 {
     for (const char *p = names; *p;) {
         size_t len = strcspn(p, " ");
         if (len == n && memcmp(p, name, n) == 0)
-            return p;
+            return true;
         p += len + (p[len] == ' ');
     }
-    return NULL;
+    return false;
 }
 
 static int no_memory(const char *where, struct kvt_err *err)
@@ -118,10 +117,10 @@ int kvt_pretokenizer_open(struct kvt_pretokenizer **out, const char *name, size_
 {
     *out = NULL;
     const struct rule *rule = NULL;
-    const char *known = NULL;
+    bool known = false;
     for (size_t i = 0; i < sizeof rules / sizeof *rules && !known; i++) {
         rule = &rules[i];
-        known = find_name(rule->names, name, name_n);
+        known = has_name(rule->names, name, name_n);
     }
     if (!known)
         return kvt_fail(err, KVT_EUNSUP, "%s: pre-tokenizer '%.*s' is not supported (docs/models.md lists those that are)", where,
@@ -132,7 +131,6 @@ int kvt_pretokenizer_open(struct kvt_pretokenizer **out, const char *name, size_
     p->bytes = true;
     p->whole_first = rule->whole_first;
     p->bos = rule->bos;
-    p->name = known;
     int rc = 0;
     for (int i = 0; i < 6 && rule->regex[i] && !rc; i++)
         rc = add_regex(p, rule->regex[i], where, err);
@@ -154,7 +152,6 @@ void kvt_pretokenizer_close(struct kvt_pretokenizer **p)
     *p = NULL;
 }
 
-const char *kvt_pretokenizer_name(const struct kvt_pretokenizer *p) { return p->name; }
 bool kvt_pretokenizer_whole_first(const struct kvt_pretokenizer *p) { return p->whole_first; }
 bool kvt_pretokenizer_bos(const struct kvt_pretokenizer *p) { return p->bos; }
 bool kvt_pretokenizer_bytes(const struct kvt_pretokenizer *p) { return p->bytes; }
@@ -481,7 +478,6 @@ int kvt_pretokenizer_json(struct kvt_pretokenizer **out, const cJSON *json, cons
     struct kvt_pretokenizer *p = kvt_calloc(1, sizeof *p);
     if (!p)
         return no_memory(where, err);
-    p->name = "own"; /* spelled out in the file */
     int rc = !json || cJSON_IsNull(json) ? 0 : add(p, json, where, err);
     if (rc)
         kvt_pretokenizer_close(&p);

@@ -15,7 +15,6 @@ int kvt_pretokenizer_open(struct kvt_pretokenizer **out, const char *name, size_
 /* From the field "pre_tokenizer" of tokenizer.json; null: the text is one piece. */
 int kvt_pretokenizer_json(struct kvt_pretokenizer **out, const cJSON *json, const char *where, struct kvt_err *err);
 void kvt_pretokenizer_close(struct kvt_pretokenizer **p);
-const char *kvt_pretokenizer_name(const struct kvt_pretokenizer *p);
 /* A piece that is itself a token isn't merged again (Llama 3); said by the name in GGUF files. */
 bool kvt_pretokenizer_whole_first(const struct kvt_pretokenizer *p);
 /* Whether BOS is put in front where a GGUF file doesn't say. */
