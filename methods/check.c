@@ -42,7 +42,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {p->overflow == KVT_OVERFLOW_KNAPSACK && (of_heads || p->alloc == KVT_ALLOC_GLOBAL),
          "a knapsack is filled for each head; use alloc=uniform, or overflow=skip"},
         {p->critical_ppm && p->unit != KVT_UNIT_TOKEN, "the second stage (critical=) chooses single tokens; use unit=token"},
-        {p->within && (p->unit != KVT_UNIT_TOKEN || of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm || step ||
+        {p->within && (p->unit != KVT_UNIT_TOKEN || of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm || step || every ||
                        p->leaver == KVT_LEAVES_CONTEST),
          "a share in each stretch (within=) is kept of single tokens, in each head alike, at prefill's end; leave it out, or use unit=token, "
          "alloc=uniform, critical=0 and schedule=prefill"},
@@ -54,7 +54,12 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {p->leaver == KVT_LEAVES_CONTEST && (of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm),
          "in a contest neighbours of one cell compare; use alloc=uniform and critical=0, or leaves=worst"},
         {step && p->unit != KVT_UNIT_TOKEN && !(p->unit == KVT_UNIT_CHUNK && p->leaver == KVT_LEAVES_CONTEST), "in each step single tokens leave; use unit=token, or schedule=prefill"},
-        {step && p->score == KVT_SCORE_SQMASS && p->distance, "in each step every row counts at once; use v=0, or schedule=prefill"},
+        {p->leaver == KVT_LEAVES_CONTEST && p->unit != KVT_UNIT_TOKEN && p->unit != KVT_UNIT_CHUNK,
+         "in a contest tokens or chunks compare; use unit=token or chunk, or leaves=worst"},
+        {(step || every) && (p->score == KVT_SCORE_SQMASS || p->score == KVT_SCORE_SQWMASS) && p->distance,
+         "while tokens come every row counts at once; use v=0, or schedule=prefill"},
+        {p->score == KVT_SCORE_KVZIP && p->repeat < 1, "the context is repeated a number of tokens at a time, and this method has no repeat=; use kvzip or my"},
+        {p->score == KVT_SCORE_LAGKV && p->lag < 1, "partitions have a length, and this method has no lag=; use lagkv or my"},
         {p->score == KVT_SCORE_EXPECTED && p->ahead < 1, "expected attention looks at the next positions; use ahead=1 or more"},
         {pooled && p->score == KVT_SCORE_LAGKV, "ranks of a partition aren't pooled; use pool=none"},
         {p->alloc == KVT_ALLOC_CLASS && (p->recent < 1 || p->keep_window || p->spans || p->unit != KVT_UNIT_TOKEN || p->heads == KVT_HEADS_SHARED ||
@@ -67,6 +72,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "in each step sinks and recent tokens are protected and nothing is pooled or staged; use protect=sinkN+recentN and pool=none, or schedule=prefill"},
         {p->score == KVT_SCORE_LAGKV && step && (p->recent || p->heads == KVT_HEADS_SHARED || p->within),
          "LagKV in steps keeps its last partition whole and cuts each by itself; use heads=each, and leave recent= and within= out"},
+        {every && p->every < 1, "every how many tokens? this method has no every=; use my[score=...,schedule=every,every=N], or schedule=step"},
         {every && !goes_on(p->score, p->schedule),
          "every N tokens slots are ranked by what goes on while tokens come: random, recency, mass, wmass, sqmass, sqwmass, last, knorm or keydiff; "
          "use one of them, or schedule=prefill"},

@@ -350,7 +350,7 @@ int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, c
             p = comma ? comma + 1 : end;
         }
     }
-    if (takes_all(s.method) && s.policy.score == KVT_SCORE_NONE)
+    if (s.policy.score == KVT_SCORE_NONE && (takes_all(s.method) || s.method->defaults.score != KVT_SCORE_NONE))
         return kvt_fail(err, KVT_EUSAGE, "%s: say what a slot is worth: %s[score=...], of %s", name, name,
                         options[0].values);
     int rc = kvt_policy_check(&s.policy, name, err);

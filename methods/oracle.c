@@ -10,8 +10,8 @@ const struct kvt_method kvt_method_oracle = {
     .version = 1,
     .source = "control: docs/measures.md 3",
     .summary = "the full branch's future attention: the bound of every method",
-    .defaults = {.score = KVT_SCORE_ORACLE, .chunk_tok = 10, .beta = 20, .alpha_ppm = 200000, .reuse = 1},
-    .options = "ahead nosinks unit reduce chunk count overflow force heads scope alloc beta rule head_rule alpha skip reuse schedule "
-               "decode decode_recent sinks recent renumber",
+    .defaults = {.score = KVT_SCORE_ORACLE, .chunk_tok = 10, .beta = 20, .alpha_ppm = 200000, .reuse = 1, .every = 512},
+    .options = "ahead nosinks unit reduce chunk count overflow force heads scope within alloc beta rule head_rule alpha skip reuse schedule every "
+               "prefill decode decode_floor decode_recent sinks recent renumber",
     .layer_budget = kvt_pyramid_layers,
 };

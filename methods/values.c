@@ -1,5 +1,6 @@
 /* Values of options: text to a field of the policy, and back. */
 #include <ctype.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -193,6 +194,16 @@ bool kvt_option_set(struct kvt_policy *p, const struct kvt_option *o, const char
     return false;
 }
 
+/* Millionths as a decimal that set_ppm reads: 0.00001, where %g would write 1e-05. */
+static void print_ppm(int64_t ppm, char *out, size_t len)
+{
+    int n = snprintf(out, len, "%d.%06d", (int)(ppm / 1000000), (int)(ppm % 1000000));
+    while (n > 0 && out[n - 1] == '0')
+        out[--n] = 0;
+    if (n > 0 && out[n - 1] == '.')
+        out[n - 1] = 0;
+}
+
 void kvt_option_print(const struct kvt_policy *p, const struct kvt_option *o, char *out, size_t len)
 {
     const char *at = (const char *)p + o->at;
@@ -240,11 +251,11 @@ void kvt_option_print(const struct kvt_policy *p, const struct kvt_option *o, ch
         else if (share <= 0)
             snprintf(out, len, "same");
         else
-            snprintf(out, len, "%.6g", share);
+            print_ppm(llround(share * 1e6), out, len);
         break;
     }
     case KIND_PPM:
-        snprintf(out, len, "%.6g", i / 1e6);
+        print_ppm(i, out, len);
         break;
     case KIND_PATH:
         snprintf(out, len, "%s", p->path);

@@ -37,8 +37,8 @@ Test(methods, canonical_defaults)
         "tova@1[group=mean,heads=shared,recent=0,sinks=0,schedule=step,renumber=0]",
         "treekv@1[norm=visible,group=mean,chunk=16,recent=half,sinks=4,heads=each,schedule=step,renumber=1]",
         "oracle@1[ahead=0,nosinks=0,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope="
-        "per_layer,alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,schedule=prefill,"
-        "decode=none,decode_recent=0,sinks=0,recent=0,renumber=0]",
+        "per_layer,within=0,alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,schedule=prefill,every=512,"
+        "prefill=same,decode=none,decode_floor=0,decode_recent=0,sinks=0,recent=0,renumber=0]",
         "knorm@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
         "keydiff@1[sinks=0,recent=0,heads=each,skip=0,renumber=0]",
         "lagkv@1[lag=128,sinks=4,recent=0,heads=each,skip=0,schedule=prefill,renumber=0]",
@@ -85,6 +85,9 @@ Test(methods, compositions)
          "after=drop]"},
         {"my[score=wmass,w=32,pool=max7,unit=shot,alloc=global,protect=sink4+recent32]", /* the one of the issue */
          "my@1[score=wmass,pool=max7,unit=shot,alloc=global,schedule=prefill,protect=sink4+recent32,renumber=0,after=drop]"},
+        {"my[score=wmass,critical=0.00001,prefill=0.0005%]", /* no exponents: they couldn't be read */
+         "my@1[score=wmass,critical=0.00001,unit=token,alloc=uniform,schedule=prefill,prefill=0.000005,protect=none,renumber=0,"
+         "after=drop]"},
         {"my[score=mass,protect=answers+question+system,unit=page,alloc=global]",
          "my@1[score=mass,unit=page,alloc=global,schedule=prefill,protect=question+system+answers,renumber=0,after=drop]"},
     };
@@ -204,6 +207,13 @@ Test(methods, bad_text)
         {"my[score=mass,schedule=step,alloc=head]", "alloc=uniform"},
         {"my[score=mass,schedule=step,protect=window]", "protect=sinkN"},
         {"my[score=mass,schedule=step,decode=50%]", "schedule=prefill"},
+        {"h2o[schedule=every]", "no every="}, /* a method that doesn't say what a choice needs */
+        {"kvcompress[score=kvzip]", "no repeat="},
+        {"kvcompress[score=lagkv,pool=none]", "no lag="},
+        {"kvcompress[score=none]", "score=..."},
+        {"kvcompress[v=2,schedule=every]", "v=0"},
+        {"my[score=mass,within=20,schedule=every]", "within="},
+        {"my[score=mass,unit=shot,leaves=contest]", "unit=token or chunk"},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         struct kvt_spec *s = NULL;
