@@ -109,10 +109,13 @@ static int check(const struct kvt_spec *spec, const struct kvt_budget *budget, c
 {
     const struct kvt_policy *p = &spec->policy;
     const char *name = spec->method->name;
-    if (never_evicts(spec, budget) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE || budget->kind == KVT_BUDGET_MATCH ||
-        kvt_evict_lags(p) || p->alloc == KVT_ALLOC_CLASS)
+    struct kvt_budget own = kvt_evict_own_budget(p, budget);
+    if ((never_evicts(spec, budget) && never_evicts(spec, &own)) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE ||
+        budget->kind == KVT_BUDGET_MATCH || kvt_evict_lags(p) || p->alloc == KVT_ALLOC_CLASS)
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
-    int tok = kvt_budget_tokens(budget, n_context), kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
+    int tok = kvt_budget_tokens(&own, n_context), later = kvt_budget_tokens(budget, n_context);
+    tok = p->schedule != KVT_SCHEDULE_PREFILL && later < tok ? later : tok;
+    int kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
     int least = kept + (p->score == KVT_SCORE_RECENCY || p->unit == KVT_UNIT_CHUNK);
     if (tok >= least || tok >= n_context)
         return 0;
@@ -182,6 +185,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     e->spec = *spec;
     e->budget = *budget;
     const struct kvt_policy *p = &e->spec.policy;
+    struct kvt_budget own = kvt_evict_own_budget(p, budget);
     bool never = never_evicts(spec, budget);
     e->sliding = !never && p->schedule != KVT_SCHEDULE_PREFILL;
     if (p->decode_share_set && p->score != KVT_SCORE_NONE) {
@@ -191,7 +195,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
                       : (int64_t)kvt_budget_tokens(budget, env->n_context) * 1000000 / env->n_context;
         e->decode_share = e->decode_ppm < 1000000 || (budget->kind == KVT_BUDGET_MATCH && p->decode_share < 0);
     }
-    e->keep_all = never;
+    e->keep_all = never && never_evicts(spec, &own);
     if (env->probe && env->probe->wants) {
         struct kvt_wants w = {0};
         env->probe->wants(env->probe->self, &w);

@@ -1,6 +1,5 @@
 /* Who gets how much: from a budget to layers, and from layers to cells. Whole numbers; the totals are exact. */
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,11 +10,9 @@ static bool by_layer(const struct kvt_policy *p) { return p->alloc == KVT_ALLOC_
 void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
-    int L = e->env->L, G = e->env->G, n = w->n, tok = e->keep_all ? n : kvt_budget_tokens(&e->budget, n);
-    if (p->prefill_share > 0 && !e->keep_all) {
-        struct kvt_budget own = {.kind = KVT_BUDGET_KEEP, .keep_ppm = llround(p->prefill_share * 1e6)};
-        tok = kvt_budget_tokens(&own, n);
-    }
+    int L = e->env->L, G = e->env->G, n = w->n;
+    const struct kvt_budget budget = kvt_evict_own_budget(p, &e->budget);
+    int tok = e->keep_all ? n : kvt_budget_tokens(&budget, n);
     if (e->whole && !e->keep_all) {
         tok = p->sinks + p->recent < n ? p->sinks + p->recent : n;
         if (e->tied)
@@ -27,7 +24,7 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
         struct kvt_layer_ask ask = {
             .L = L, .n = n, .total_tok = tok,
             .protect_tok = kvt_evict_protect(p, e->env, e->env->n_prompt, n, tok, NULL),
-            .total_real = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm * n / 1e6 : tok,
+            .total_real = budget.kind == KVT_BUDGET_KEEP ? (double)budget.keep_ppm * n / 1e6 : tok,
         };
         w->fallback = e->spec.method->layer_budget(p, &ask, w->layer_tok, w->note, sizeof w->note) == 1;
         for (int l = 0; l < L; l++)
@@ -36,8 +33,8 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
     for (int l = 0; l < p->skip && l < L; l++) /* beside the budget, as in the code that has it */
         w->layer_tok[l] = n;
     for (int l = 0; l < L; l++) {
-        int64_t spare = e->budget.kind != KVT_BUDGET_TOKENS ? 0 : e->budget.of == KVT_OF_LAYER ? e->budget.spare
-                      : e->budget.spare / L + (l < e->budget.spare % L); /* the earlier layers get what doesn't come out even */
+        int64_t spare = budget.kind != KVT_BUDGET_TOKENS ? 0 : budget.of == KVT_OF_LAYER ? budget.spare
+                      : budget.spare / L + (l < budget.spare % L); /* the earlier layers get what doesn't come out even */
         int64_t slots = e->match && l >= p->skip ? e->match[l] : (int64_t)w->layer_tok[l] * G + spare;
         w->layer_slots[l] = (int32_t)(slots > (int64_t)n * G ? (int64_t)n * G : slots < 1 ? 1 : slots);
         if (e->match)
@@ -68,6 +65,15 @@ static int protect_all(struct kvt_evictor *e, struct kvt_evict_work *w)
     return rc;
 }
 
+enum kvt_divide kvt_evict_divide_how(const struct kvt_policy *p)
+{
+    if (p->unit == KVT_UNIT_PAGE)
+        return KVT_DIVIDE_PAGES;
+    if (p->alloc == KVT_ALLOC_GLOBAL || p->head_rule == KVT_HEAD_SAFEGUARD)
+        return KVT_DIVIDE_RANK;
+    return p->head_rule == KVT_HEAD_BLEND ? KVT_DIVIDE_BLEND : KVT_DIVIDE_ROUND;
+}
+
 /* Budgets of a layer's rows, or of all rows from the first layer that isn't left whole. */
 static int divide(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
@@ -87,8 +93,7 @@ static int divide(struct kvt_evictor *e, struct kvt_evict_work *w)
     struct kvt_divide_args a = {.score = w->score + kvt_evict_at(w, first, 0), .protect = w->protect + kvt_evict_at(w, first, 0),
                                 .n = w->n_live, .total = w->total, .R = rows, .ld = w->ld, .per = R,
                                 .budget = w->budget + first * R};
-    a.how = pages ? KVT_DIVIDE_PAGES : p->alloc == KVT_ALLOC_GLOBAL || p->head_rule == KVT_HEAD_SAFEGUARD ? KVT_DIVIDE_RANK
-          : p->head_rule == KVT_HEAD_BLEND ? KVT_DIVIDE_BLEND : KVT_DIVIDE_ROUND;
+    a.how = kvt_evict_divide_how(p);
     a.alpha_ppm = p->alloc == KVT_ALLOC_GLOBAL ? 0 : p->alpha_ppm;
     if (p->alloc == KVT_ALLOC_GLOBAL) {
         a.per = rows;

@@ -41,7 +41,7 @@ bool kvt_evict_row_counts(const struct kvt_evictor *e, int step, bool *anew)
     return step > 0 && to_go < p->window;
 }
 
-/* Scores of a layer's slots where no row is added up: (G, ld) from keys, values, positions or chance. */
+/* Scores of a layer's slots where no row is added up: (G, ld) from keys, positions, what the oracle knows of them, or chance. */
 static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float *out)
 {
     const struct kvt_policy *p = &e->spec.policy;
@@ -61,6 +61,8 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     }
     if (p->score == KVT_SCORE_KEYDIFF)
         return ops->keydiff(dev, &(struct kvt_keydiff_args){.at = at, .out = out, .ld = e->ld});
+    if (p->score == KVT_SCORE_ORACLE)
+        return kvt_evict_future(e, layer, n, G, out);
     for (int g = 0; !rc && g < G; g++) {
         const int32_t *pos = e->host_pos + (size_t)g * (size_t)e->ld;
         for (int i = 0; i < n[g]; i++)
@@ -145,8 +147,7 @@ static int share(struct kvt_evictor *e, const float *score)
     rc = e->env->ops->write(e->env->dev, w->total, w->h_n_kept, (size_t)(cells / per) * sizeof *w->h_n_kept);
     return rc ? rc : e->env->ops->divide(e->env->dev, &(struct kvt_divide_args){
         .score = score, .protect = w->protect, .n = w->n, .total = w->total, .R = cells, .ld = e->ld, .per = per,
-        .how = pages ? KVT_DIVIDE_PAGES : per == cells || p->head_rule == KVT_HEAD_SAFEGUARD ? KVT_DIVIDE_RANK : KVT_DIVIDE_BLEND,
-        .alpha_ppm = per == cells ? 0 : p->alpha_ppm, .budget = w->budget});
+        .how = kvt_evict_divide_how(p), .alpha_ppm = p->alloc == KVT_ALLOC_GLOBAL ? 0 : p->alpha_ppm, .budget = w->budget});
 }
 
 /* One cell after its slots were chosen: its sums close up, and what left is told. */

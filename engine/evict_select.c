@@ -52,7 +52,9 @@ static int chunks_of(const struct kvt_evictor *e, struct kvt_evict_work *w, int 
     const struct kvt_policy *p = &e->spec.policy;
     int64_t k;
     if (p->chunk_count == KVT_COUNT_KVPRESS) {
-        k = e->budget.kind == KVT_BUDGET_KEEP ? w->S * e->budget.keep_ppm / 1000000 : (int64_t)w->S * tok / w->n;
+        struct kvt_budget budget = kvt_evict_own_budget(p, &e->budget);
+        bool share = budget.kind == KVT_BUDGET_KEEP && p->alloc == KVT_ALLOC_UNIFORM;
+        k = share ? w->S * budget.keep_ppm / 1000000 : (int64_t)w->S * tok / w->n;
         return k < 1 ? 1 : (int)k;
     }
     k = (tok - w->n_protect) / p->chunk_tok;
@@ -110,12 +112,13 @@ static int select_within(struct kvt_evictor *e, struct kvt_evict_work *w)
     const struct kvt_ops *ops = e->env->ops;
     int L = e->env->L, R = w->R, rc = 0;
     bool lags = kvt_evict_lags(p);
+    struct kvt_budget budget = lags ? e->budget : kvt_evict_own_budget(p, &e->budget);
     for (int l = 0; !rc && l < L; l++) {
         size_t at = kvt_evict_at(w, l, 0), cell = (size_t)l * (size_t)R;
-        bool share = e->budget.kind == KVT_BUDGET_KEEP && (lags || (w->layer_tok[l] < w->n && p->alloc == KVT_ALLOC_UNIFORM));
+        bool share = budget.kind == KVT_BUDGET_KEEP && (lags || (w->layer_tok[l] < w->n && p->alloc == KVT_ALLOC_UNIFORM));
         struct kvt_topk_within_args a = {
             .score = w->score + at, .protect = w->protect + at, .n = w->n_live + cell, .R = R, .ld = w->ld,
-            .from = lags ? p->sinks : 0, .within = lags ? p->lag : p->within, .num = share ? e->budget.keep_ppm : w->layer_tok[l], .den = share ? 1000000 : w->n,
+            .from = lags ? p->sinks : 0, .within = lags ? p->lag : p->within, .num = share ? budget.keep_ppm : w->layer_tok[l], .den = share ? 1000000 : w->n,
             .kept = w->kept + at, .n_kept = w->n_kept + cell, .reason = w->reason + at};
         rc = ops->topk_within(e->env->dev, &a);
         int end = lags ? kvt_evict_lag_tail(p, w->n) : w->n, sum = a.from + w->n - end; /* the budget that this is */

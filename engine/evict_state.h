@@ -134,10 +134,18 @@ int kvt_evict_protect(const struct kvt_policy *p, const struct kvt_evict_env *en
 
 /* Units of the context into w->h_seg and w->h_candidate; returns how many. With w NULL only counts. */
 int kvt_evict_units(const struct kvt_evictor *e, struct kvt_evict_work *w, int fence);
+/* The budget at prefill's end: the policy's own share of the context, where it has one. */
+static inline struct kvt_budget kvt_evict_own_budget(const struct kvt_policy *p, const struct kvt_budget *budget)
+{
+    bool own = p->prefill_share > 0 && budget->kind != KVT_BUDGET_MATCH;
+    return own ? (struct kvt_budget){.kind = KVT_BUDGET_KEEP, .keep_ppm = (int64_t)(p->prefill_share * 1e6 + 0.5)} : *budget;
+}
 /* What each layer is asked to keep, w->layer_tok; whole numbers from the budget, before any score is known. */
 void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w);
 /* From the layers' tokens and the scores to the budget of every cell, w->budget; protects on the way. */
 int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w);
+/* By which rule cells share a total. */
+enum kvt_divide kvt_evict_divide_how(const struct kvt_policy *p);
 /* Selects the kept slots of all layers: fills w->kept, n_kept, reason, threshold and, for units, w->unit. */
 int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w);
 
@@ -155,6 +163,9 @@ int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, str
 int kvt_evict_class_tok(const struct kvt_evictor *e, int layer, int g, int n);
 /* Tokens that a cell of a layer may hold of n. */
 int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n);
+
+/* The oracle's worth of slots is one of positions, those in host_pos: of n[r] slots of each of a layer's R rows into out (R, ld). */
+int kvt_evict_future(struct kvt_evictor *e, int layer, const int32_t *n, int R, float *out);
 
 /* schedule=every (evict_every.c): its memory; whether this is the step; whether a row of this step is added up, and whether
  * the sums begin with it; the eviction. */

@@ -137,8 +137,7 @@ static int rank_by_norm(struct kvt_evictor *e, int layer, const int32_t *n, int 
     return rc || R == e->env->G ? rc : ops->combine(e->env->dev, &sum);
 }
 
-/* The oracle's worth of slots is one of positions. */
-static int rank_future(struct kvt_evictor *e, int layer, const int32_t *n, int R)
+int kvt_evict_future(struct kvt_evictor *e, int layer, const int32_t *n, int R, float *out)
 {
     const struct kvt_evict_env *env = e->env;
     const float *worth = env->future(env->future_self, e->branch, kvt_evict_layer(env, layer));
@@ -151,7 +150,7 @@ static int rank_future(struct kvt_evictor *e, int layer, const int32_t *n, int R
             for (int g = r; g < (R < env->G ? env->G : r + 1); g++)
                 e->host_rank[i] += worth[(size_t)g * (size_t)env->max_slots + (size_t)at[i]];
         }
-        rc = env->ops->write(env->dev, e->rank + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
+        rc = env->ops->write(env->dev, out + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
     }
     return rc;
 }
@@ -171,7 +170,7 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
     struct kvt_combine_args sum = {.in = row, .out = e->rank, .R = e->env->H, .ld = e->ld, .n = longest(n, G),
                                    .scale = 1, .sum_rows = true};
     if (p->score == KVT_SCORE_ORACLE)
-        return rank_future(e, layer, n, R);
+        return kvt_evict_future(e, layer, n, R, e->rank);
     if (!e->sliding || p->score == KVT_SCORE_LAST) /* the current row alone, reduced over groups or summed over heads */
         return R > 1 ? ops->group(dev, &group) : ops->combine(dev, &sum);
     if (p->score == KVT_SCORE_KNORM)

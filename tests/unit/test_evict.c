@@ -297,6 +297,29 @@ Test(evict, ties_go_to_the_earlier_position)
     }
 }
 
+/* A share of its own is what a method gets of the context, whatever counts it, and layers get what they are allotted. Would
+ * catch: the branch's budget used in some of the places. */
+Test(evict, own_share_of_the_context)
+{
+    EACH_BACKEND(ops) {
+        struct rig r;
+        rig_open(&r, ops, 1, 2, 1, 1, 40, 40, 0, 6, NULL, 0);
+        struct kvt_evictor *e = rig_evict(&r, 1, "my[score=mass,prefill=25%]", rig_keep(1000000)); /* every score is 0 */
+        RIG_EXPECT(&r, 1, 0, 0, "of everything", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 2, "my[score=mass,unit=chunk,chunk=5,count=kvpress,prefill=25%]", rig_keep(500000));
+        RIG_EXPECT(&r, 2, 0, 0, "chunks", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 3, "my[score=mass,within=20,prefill=10%]", rig_keep(500000));
+        RIG_EXPECT(&r, 3, 0, 0, "stretches", 0, 1, 20, 21);
+        kvt_evictor_close(&e);
+        e = rig_evict(&r, 4, "my[score=mass,unit=chunk,chunk=1,count=kvpress,alloc=pyramid]", rig_keep(500000));
+        RIG_EXPECT(&r, 4, 1, 0, "the last layer's chunks", 0); /* 39 and 1: 20 a layer from 2 x 20 - 1 down to 20 / 20 */
+        kvt_evictor_close(&e);
+        rig_close(&r);
+    }
+}
+
 /* Max pooling and the group mean don't commute. Heads 8 0 0 0 and 0 6 0 0 at width 3: pooled first, both maxima reach
  * slots 0 and 1: 7 7 3 0; averaged first, 4 3 0 0 becomes 4 4 3 0. Would catch: the order option ignored. */
 Test(evict, pooling_order)
