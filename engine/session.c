@@ -62,8 +62,11 @@ static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
     struct kvt_needs needs = { 0 };
     for (int b = 0; b < o->n_branches; b++) {
         const struct kvt_spec *spec = &o->branch[b].spec;
-        bool found = !kvt_spec_looks(spec);
+        enum kvt_score score = spec->policy.score;
+        bool squares = score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS, found = !kvt_spec_looks(spec) && !squares;
         kvt_spec_needs(spec, &needs);
+        for (int i = 0; squares && i < needs.n_squares; i++)
+            found |= needs.square[i].window == (score == KVT_SCORE_SQMASS ? 0 : spec->policy.window) && needs.square[i].distance == spec->policy.distance;
         for (int i = 0; i < needs.n_windows; i++)
             found |= needs.window[i] == spec->policy.window;
         if (!found)
@@ -147,6 +150,14 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
     for (int b = 0; b < early_of(o) - 1; b++)
         if (o->branch[b].spec.policy.score == KVT_SCORE_ORACLE)
             return kvt_fail(err, KVT_EUSAGE, "%s: oracles come after all other branches, because they need what those have seen", o->branch[b].name);
+    for (int b = 0; b < o->n_branches; b++) { /* who is followed has evicted before, by a budget of its own */
+        const struct kvt_budget *budget = &o->branch[b].budget;
+        int of = budget->match - 1;
+        if (budget->kind == KVT_BUDGET_MATCH && (of < 0 || of >= o->n_branches || o->branch[of].budget.kind == KVT_BUDGET_MATCH ||
+                                                 (of >= early_of(o) - 1 && b < early_of(o) - 1)))
+            return kvt_fail(err, KVT_EUSAGE, "%s can't follow %s, which keeps nothing of its own before it; --match a method that is no oracle",
+                            o->branch[b].name, of < 0 || of >= o->n_branches ? "a branch that isn't there" : o->branch[of].name);
+    }
     if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
         return kvt_fail(err, KVT_EUSAGE, "fidelity compares branches on the full branch's text; decode forced or both");
     return check_windows(o, err);

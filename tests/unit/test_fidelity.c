@@ -346,13 +346,13 @@ Test(fidelity, no_set_loses_less_than_the_oracle)
 /* The others don't notice that oracles follow, and the full branch is itself again beside them (asserted by the session). */
 Test(fidelity, oracles_change_nothing_before_them)
 {
-    static const char *const with[] = { "h2o", "snapkv[w=4]", "shotkv", "oracle", "oracle[unit=shot,heads=shared]" };
+    static const char *const with[] = { "h2o", "snapkv[w=4]", "shotkv", "oracle", "oracle[unit=shot,heads=shared]", "oracle[schedule=step]", "oracle[schedule=every,every=1]" };
     static struct seen seen[2];
     struct tried t;
     int32_t token[N_PROMPT];
     for (int i = 0; i < N_PROMPT; i++)
         token[i] = 3 + i * 37 % 390;
-    open_model(&t, with, 5, 40);
+    open_model(&t, with, 7, 40);
     seen[0].late = 4;
     struct kvt_session *s = run(&t, "cpu", KVT_PROTOCOL_LITERATURE, token, N_PROMPT, &seen[0]);
     t.n = 3;
@@ -367,6 +367,10 @@ Test(fidelity, oracles_change_nothing_before_them)
         cr_assert_eq(x.bytes_mean, y.bytes_mean);
         cr_assert(x.n_free == y.n_free && !memcmp(x.free, y.free, (size_t)x.n_free * sizeof *x.free));
     }
+    struct kvt_branch_result step, every; /* without a question to feed, every token is each step */
+    kvt_session_result(s, 6, &step);
+    kvt_session_result(s, 7, &every);
+    cr_assert_float_eq(step.lost_mass, every.lost_mass, 1e-7, "each step %g, every token %g", step.lost_mass, every.lost_mass);
     kvt_session_close(&s);
     kvt_session_close(&bare);
     t.n = 5;
@@ -377,5 +381,11 @@ Test(fidelity, oracles_change_nothing_before_them)
                                   .question_start = 50, .window = 8, .shot = shots, .n_shots = 3, .n_new = 1, .branch = t.branch, .n_branches = 5 };
     cr_assert_eq(kvt_session_open(&s, t.model, &o, &err), KVT_EUSAGE);
     cr_assert(strstr(err.text, "oracles come after"), "%s", err.text);
+    t.branch[3] = t.branch[0], t.branch[0] = swap;
+    for (int follows = 1; follows <= 4; follows += 3) { /* itself, and an oracle */
+        t.branch[0].budget = (struct kvt_budget){ .kind = KVT_BUDGET_MATCH, .match = follows };
+        cr_assert_eq(kvt_session_open(&s, t.model, &o, &err), KVT_EUSAGE);
+        cr_assert(strstr(err.text, "can't follow"), "%s", err.text);
+    }
     kvt_model_close(&t.model);
 }
