@@ -320,6 +320,31 @@ Test(evict, own_share_of_the_context)
     }
 }
 
+/* Would catch: heads' rounding that is chosen at prefill's end and forgotten every N tokens. */
+Test(evict, heads_are_rounded_as_asked_every_n_tokens)
+{
+    static const char *const rule[] = {"blend", "official"};
+    int total[2] = {0}, differ = 0;
+    for (int seed = 0; seed < 8; seed++) {
+        struct rig r;
+        rig_open(&r, &kvt_ops_cpu, 1, 1, 3, 3, 41, 41, 1, 3, NULL, 0);
+        for (int i = 0; i < 2; i++) {
+            char spec[160];
+            snprintf(spec, sizeof spec, "my[score=random,seed=%d,alloc=head,head_rule=%s,prefill=100%%,schedule=every,every=1]", seed, rule[i]);
+            struct kvt_evictor *e = rig_evict(&r, 1 + i, spec, rig_tokens(13));
+            rig_step(&r, e, 1 + i, 0, 41, 1, NULL, 0);
+            total[i] = 0;
+            for (int g = 0; g < 3; g++)
+                total[i] += kvt_evictor_held(e)[g];
+            kvt_evictor_close(&e);
+        }
+        cr_assert_eq(total[0], 3 * 13);
+        differ += total[1] != total[0];
+        rig_close(&r);
+    }
+    cr_assert(differ > 0);
+}
+
 /* Max pooling and the group mean don't commute. Heads 8 0 0 0 and 0 6 0 0 at width 3: pooled first, both maxima reach
  * slots 0 and 1: 7 7 3 0; averaged first, 4 3 0 0 becomes 4 4 3 0. Would catch: the order option ignored. */
 Test(evict, pooling_order)

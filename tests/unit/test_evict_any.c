@@ -487,20 +487,3 @@ Test(evict_any, every_token_is_each_step)
             free(b.pos);
         }
 }
-
-/* Would catch: heads' rounding chosen at prefill's end and forgotten every N tokens. */
-Test(evict_any, heads_are_rounded_as_asked_every_n_tokens)
-{
-    int differ = 0;
-    for (uint64_t seed = 1; seed <= 6; seed++) {
-        struct shape s = random_shape(seed);
-        struct outcome a, b;
-        run(&a, &s, &kvt_ops_cpu, 1, "my[score=random,alloc=head,head_rule=blend,schedule=every,every=1]", rig_keep(300000));
-        run(&b, &s, &kvt_ops_cpu, 1, "my[score=random,alloc=head,head_rule=official,schedule=every,every=1]", rig_keep(300000));
-        cr_assert(!a.refused && !b.refused);
-        differ += !same(&a, &b);
-        free(a.pos);
-        free(b.pos);
-    }
-    cr_assert(differ > 0);
-}
