@@ -185,7 +185,8 @@ static void read_windows(struct arch_keys *a, struct kvt_shape *s, const struct 
 
 static void read_scales(struct arch_keys *a, struct kvt_shape *s, const struct kvt_family *f)
 {
-    s->attn_cap = (float)number(a, "attn_logit_softcapping", false, (double)f->attn_cap);
+    if (f->attn_cap > 0) /* Gemma 2; llama.cpp asks for it there alone too */
+        s->attn_cap = (float)number(a, "attn_logit_softcapping", false, (double)f->attn_cap);
     s->logit_cap = (float)number(a, "final_logit_softcapping", false, (double)f->logit_cap);
     s->attn_scale = (float)number(a, "attention.scale", false, 0);
     /* Converters don't write Gemma's query_pre_attn_scalar. It is the head size, but for the two models of 27B, which

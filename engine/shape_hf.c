@@ -282,9 +282,9 @@ static void read_scales(struct config *c, struct kvt_shape *s, const struct kvt_
         if (!(scalar > 0))
             refuse(c, "query_pre_attn_scalar", "must be above 0");
         s->attn_scale = (float)(1 / sqrt(scalar));
-        /* null is no cap, absent the family's */
+        /* null is no cap, absent the family's. Gemma 3 takes over Gemma 2's keys, but its attention doesn't look at the cap. */
         bool no_cap = cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(c->json, "attn_logit_softcapping"));
-        s->attn_cap = no_cap ? 0 : (float)number(c, "attn_logit_softcapping", (double)f->attn_cap);
+        s->attn_cap = no_cap || !(f->attn_cap > 0) ? 0 : (float)number(c, "attn_logit_softcapping", (double)f->attn_cap);
         no_cap = cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(c->json, "final_logit_softcapping"));
         s->logit_cap = no_cap ? 0 : (float)number(c, "final_logit_softcapping", (double)f->logit_cap);
     }

@@ -65,6 +65,8 @@ Test(shape, what_published_configurations_say)
     s = good("gemma3_text", "\"rope_theta\":1000000,\"rope_local_base_freq\":20000,\"sliding_window\":512,\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8}");
     cr_assert(windows(&s) == 10 && !kvt_layer_window(&s, 5) && s.layer[4] == (KVT_LAYER_WINDOW | KVT_LAYER_LOCAL_ROPE) && s.layer[11] == 0);
     cr_assert(s.rope[0].factor == 8 && s.rope[1].scaling == KVT_ROPE_PLAIN && s.rope[1].base == 20000 && s.context_tok == 4096);
+    s = good("gemma3_text", "\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0");
+    cr_assert(s.attn_cap == 0 && s.logit_cap == 30, "transformers' Gemma 3 caps logits, not attention");
     s = good("smollm3", "");
     cr_assert(s.layer[3] == KVT_LAYER_NOPE && s.layer[4] == 0 && s.rope[0].base == 2e6 && s.tied);
     s = good("granite", "\"attention_multiplier\":0.0078125,\"embedding_multiplier\":12.0,\"logits_scaling\":8.0,\"residual_multiplier\":0.22");
