@@ -147,6 +147,35 @@ static uint64_t kth(uint64_t *x, int n, int k)
     return x[k];
 }
 
+/* Where one slot too many is held, as in a step, only the last of the order is needed: false where it's another case. */
+static bool one_leaves(const struct kvt_topk_args *a, int r)
+{
+    size_t row = (size_t)r * (size_t)a->ld;
+    const float *score = a->score + row;
+    const uint8_t *protect = a->protect ? a->protect + row : NULL;
+    const int32_t *pos = a->pos ? a->pos + row : NULL;
+    int n = a->n[r], at = -1;
+    if (a->kept || a->reason || a->threshold || a->budget[r] != n - 1)
+        return false;
+    for (int i = 0; i < n; i++) {
+        if (protect && protect[i])
+            continue;
+        float x = score[i], w = at < 0 ? 0 : score[at];
+        if (at >= 0 && x > w)
+            continue;
+        bool first = at < 0 || x < w || (isnan(x) && !isnan(w));
+        if (first || ((x == w || (isnan(x) && isnan(w))) && (pos ? pos[i] > pos[at] : true)))
+            at = i;
+    }
+    if (at >= 0 && a->left)
+        a->left[row] = at;
+    if (a->n_kept)
+        a->n_kept[r] = n - (at >= 0);
+    if (a->n_left)
+        a->n_left[r] = at >= 0;
+    return true;
+}
+
 static void topk_row(const struct kvt_topk_args *a, int r, uint64_t *keys)
 {
     size_t row = (size_t)r * (size_t)a->ld;
@@ -197,7 +226,8 @@ int kvt_cpu_topk(struct kvt_dev *dev, const struct kvt_topk_args *a)
     if (!keys)
         return KVT_ENOMEM;
     for (int r = 0; r < a->R; r++)
-        topk_row(a, r, keys);
+        if (!one_leaves(a, r))
+            topk_row(a, r, keys);
     return 0;
 }
 

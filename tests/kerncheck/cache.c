@@ -292,6 +292,41 @@ static void check_topk(struct kc *k)
     }
 }
 
+/* As steps ask it: one slot too many, and only who leaves. */
+static void check_topk_step(struct kc *k)
+{
+    for (int turn = 0; turn < 60; turn++) {
+        int R = kc_int(k, 1, 4), ld = kc_int(k, 1, 90);
+        size_t n_all = (size_t)(R * ld), ints = n_all * 4, rows = (size_t)R * 4;
+        float *score = floats(k, n_all);
+        uint8_t *protect = kc_host(k, n_all);
+        int32_t *pos = kc_host(k, ints), budget[4], n[4], *left[2] = {kc_host(k, ints), kc_host(k, ints)}, gone[2][4];
+        kc_fill_scores(k, score, n_all, turn % 4);
+        for (size_t i = 0; i < n_all; i++) {
+            protect[i] = (uint8_t)(kc_int(k, 0, turn % 7) ? KVT_KEPT_WINDOW : 0);
+            pos[i] = (int32_t)((i % (size_t)ld * 7919 + 13) % 7927);
+        }
+        for (int r = 0; r < R; r++) {
+            n[r] = kc_int(k, 0, ld);
+            budget[r] = n[r] - 1;
+        }
+        for (int i = -1; i < k->n_cand; i++) {
+            struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
+            int w = i >= 0;
+            struct kvt_topk_args a = {.score = kc_put(k, c, score, ints), .protect = turn % 2 ? kc_put(k, c, protect, n_all) : NULL,
+                                      .pos = turn % 3 ? kc_put(k, c, pos, ints) : NULL, .budget = kc_put(k, c, budget, rows),
+                                      .n = kc_put(k, c, n, rows), .R = R, .ld = ld, .left = kc_put(k, c, NULL, ints),
+                                      .n_left = kc_put(k, c, NULL, rows)};
+            kc_rc(k, c, "topk", c->ops->topk(c->dev, &a), "ld=%d", ld);
+            kc_get(k, c, left[w], a.left, ints);
+            kc_get(k, c, gone[w], a.n_left, rows);
+            kc_same(k, c, "topk", gone[0], gone[w], rows, "n_left of a step, ld=%d case %d", ld, turn);
+            kc_same(k, c, "topk", left[0], left[w], ints, "left of a step, ld=%d case %d", ld, turn);
+        }
+        kc_end_case(k, "topk");
+    }
+}
+
 static void check_units(struct kc *k)
 {
     for (int turn = 0; turn < 80; turn++) {
@@ -361,6 +396,7 @@ static void check(struct kc *k)
     check_pages(k);
     check_reductions(k);
     check_topk(k);
+    check_topk_step(k);
     check_units(k);
     kc_check_pick(k);
 }
