@@ -57,7 +57,7 @@ struct kvt_evictor {
     int32_t *host_pos;         /* (G, ld) */
     int32_t *host_left;        /* (G, ld) */
     int32_t *host_lost;        /* (ld) */
-    int32_t *host_n;           /* (3 G) */
+    int32_t *host_n;           /* (G) */
     uint8_t *host_protect;     /* (ld) */
 };
 
