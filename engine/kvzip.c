@@ -101,6 +101,7 @@ struct pass {
     struct kvt_session *s;
     float *score;              /* (L, G, n_context) */
     int from, to;              /* the chunk */
+    int trail;                 /* tokens of the chunk before that its repetition starts with */
     int sinks;                 /* slots before it in the scored cell */
     int T;                     /* rows */
 };
@@ -168,9 +169,9 @@ static void put(struct kvt_kvzip *z, int *T, const int32_t *token, int n)
 static int run_chunk(struct kvt_session *s, struct pass *p, struct kvt_err *err)
 {
     struct kvt_kvzip *z = &s->kvzip;
-    int trail = p->from < KVT_KVZIP_TRAIL ? p->from : KVT_KVZIP_TRAIL, T = 0;
+    int T = 0;
     put(z, &T, z->cue[p->from > 0].id, z->cue[p->from > 0].n);
-    put(z, &T, s->token + p->from - trail, trail); /* the end of the chunk before; none before the first */
+    put(z, &T, s->token + p->from - p->trail, p->trail);
     put(z, &T, z->turn.id, z->turn.n);
     put(z, &T, s->token + p->from, p->to - p->from);
     for (int t = 0; t < T; t++)
@@ -206,6 +207,7 @@ int kvt_kvzip_run(struct kvt_session *s, struct kvt_err *err)
     for (int i = 0; i < z->n && !rc; i++)
         for (int from = 0; from < s->n_context && !rc; from += z->repeat[i]) {
             struct pass p = { .s = s, .score = z->score[i], .from = from };
+            p.trail = !from ? 0 : z->repeat[i] < KVT_KVZIP_TRAIL ? z->repeat[i] : KVT_KVZIP_TRAIL;
             p.to = s->n_context - from < z->repeat[i] ? s->n_context : from + z->repeat[i];
             rc = run_chunk(s, &p, err);
             tokens += p.T;

@@ -9,7 +9,7 @@
  * score: its sets must be equal.
  *
  * It would catch: a window off by one, pooling with the wrong padding, sum for mean over a group of unequal parts, a
- * budget that counts protected slots twice, a chunk cut at the wrong place. */
+ * budget that counts protected slots twice, a chunk cut at the wrong place, a KVzip pass without its cue, turn or sinks. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
