@@ -388,7 +388,7 @@ static int evict(struct run *r, int b)
         kept += r->kept[i];
     int kind = b % N_KIND;
     struct kvt_event ev = {.kind = KVT_EV_BUDGET, .budget = {b, kinds[kind].keep, (double)kept / (double)slots, kept, slots, r->budget,
-                                                             r->kept, kind == B_SHOTKV, kind == B_SHOTKV ? "one shot would not fit" : ""}};
+                                                             r->kept, kind == B_SHOTKV, kind == B_SHOTKV ? "one shot would not fit" : "", 0}};
     int rc = tell(r, &ev);
     return rc ? rc : kvt_trace_bytes_after(r->w, b, (uint64_t)kept * 64);
 }
@@ -441,7 +441,7 @@ static int step(struct run *r, int step)
             rc = lose(r, b, step);
     }
     struct kvt_event ev = {.kind = KVT_EV_STEP, .step = {step, B, ids, ids + B, f, f + B, f + 2 * B, bytes, bytes + B,
-                                                         5000000 + (uint64_t)step * 6400, 20000000 + step * 1000}};
+                                                         5000000 + (uint64_t)step * 6400, 20000000 + step * 1000, 0}};
     rc = rc ? rc : tell(r, &ev);
     for (int b = 0; !rc && b < B; b++) {
         rc = kvt_trace_token(r->w, b, step, false, ids[b], words[ids[b] % 8]);
