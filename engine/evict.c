@@ -147,7 +147,7 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
                         "is too short", name, p->sinks);
     if (kvt_evict_lags(p) && budget->kind != KVT_BUDGET_KEEP)
         return kvt_fail(err, KVT_EUSAGE, "%s: in steps each partition is cut to a share; give --keep or --remove", name);
-    bool looks = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window;
+    bool looks = kvt_spec_looks(spec) || p->score == KVT_SCORE_SQWMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
         return kvt_fail(err, KVT_EINPUT,
                         "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,

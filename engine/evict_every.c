@@ -151,7 +151,7 @@ static int share(struct kvt_evictor *e, const float *score)
 }
 
 /* One cell after its slots were chosen: its sums close up, and what left is told. */
-static int settle(struct kvt_evictor *e, int layer, int g, int step)
+static int settle(struct kvt_evictor *e, int layer, int g, int step, bool *stopped)
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
@@ -176,7 +176,9 @@ static int settle(struct kvt_evictor *e, int layer, int g, int step)
         return rc;
     struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = lost,
                                                            .pos = e->host_lost}};
-    return e->env->probe->see(e->env->probe->self, &ev);
+    rc = e->env->probe->see(e->env->probe->self, &ev);
+    *stopped = rc != 0;
+    return rc;
 }
 
 int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *err)
@@ -186,6 +188,7 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
     struct kvt_dev *dev = e->env->dev;
     struct kvt_evict_round *w = &e->round;
     int L = e->env->L, G = e->env->G, cells = L * G, rc = 0;
+    bool stopped = false;
     for (int l = 0; !rc && l < L; l++)
         rc = prepare(e, l, pos);
     const float *score = w->pooled ? w->pooled : w->score;
@@ -204,7 +207,9 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
         rc = ops->cache_keep(dev, &(struct kvt_keep_args){.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, l),
                                                           .slot = w->kept + cell * (size_t)e->ld, .count = w->n_kept + cell, .ld = e->ld});
         for (int g = 0; !rc && g < G; g++)
-            rc = settle(e, l, g, step);
+            rc = settle(e, l, g, step, &stopped);
     }
+    if (stopped)
+        return kvt_fail(err, rc, "the run was stopped by what records it");
     return rc ? kvt_evict_device_fail(e, rc, "eviction after N tokens", err) : 0;
 }

@@ -273,6 +273,18 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     /* a backend's own: rows packed for a product, and in each thread a panel of weights and a tile of scores */
     int threads = o->threads > 0 ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN), widest = s->E > s->F ? s->E : s->F;
     widest = widest > s->H * s->D ? widest : s->H * s->D;
+    /* what some methods are ranked by: queries' mean and covariance, scores from outside, sums of steps by slot */
+    size_t cells = (size_t)s->L * s->G, slots = (size_t)(o->n_prompt + o->n_new);
+    bool expected = false;
+    for (int b = 0; b < o->n_branches; b++)
+        expected |= o->branch[b].spec.policy.score == KVT_SCORE_EXPECTED;
+    if (expected)
+        out->work_bytes += (size_t)s->L * s->H * s->D * ((size_t)s->D + 1) * sizeof(float);
+    if (needs.given)
+        out->work_bytes += cells * (size_t)prefill_of(o) * 2 * sizeof(float);
+    for (int b = 0; b < o->n_branches; b++)
+        if (o->branch[b].spec.policy.schedule != KVT_SCHEDULE_PREFILL)
+            out->work_bytes += cells * slots * sizeof(float) * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
     out->work_bytes += (size_t)widest * (2 * (size_t)run_of(o) + 128 * (size_t)threads) + (size_t)threads * (512 << 10);
     return 0;
 }
