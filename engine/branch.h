@@ -24,7 +24,7 @@ struct kvt_branch {
     int diverged;                /* 1-based step, 0 = not yet */
     double kl_sum, bytes_sum;
     int n_agree, n_fed;          /* steps at which both said the same; steps whose bytes are in bytes_sum */
-    uint64_t bytes_after, bytes_last;
+    uint64_t bytes_after, bytes_last, bytes_peak;
     double effective_keep;
 };
 

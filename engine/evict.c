@@ -34,6 +34,8 @@ static void need_square(const struct kvt_policy *p, int window, struct kvt_needs
 
 bool kvt_spec_looks(const struct kvt_spec *spec)
 {
+    if (spec->policy.prefill_chunk) /* it sees its own chunks */
+        return false;
     return spec->policy.score == KVT_SCORE_WMASS || (spec->policy.score == KVT_SCORE_HOST && spec->method->host_needs & KVT_HOST_WMASS);
 }
 
@@ -49,6 +51,8 @@ static void need_window(const struct kvt_policy *p, struct kvt_needs *needs)
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
 {
     const struct kvt_policy *p = &spec->policy;
+    if (p->prefill_chunk)
+        return;
     switch (p->score) {
     case KVT_SCORE_MASS: needs->mass = true; break;
     case KVT_SCORE_LAST: needs->last = true; break;
@@ -152,7 +156,8 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
         return kvt_fail(err, KVT_EINPUT,
                         "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,
                         p->window, n_prompt, n_prompt > 1 ? n_prompt - 1 : 1);
-    return check(spec, budget, NULL, n_prompt, n_context, err);
+    int rc = check(spec, budget, NULL, n_prompt, n_context, err);
+    return rc || never_evicts(spec, budget) ? rc : kvt_evict_chunk_check(spec, budget, n_context, err);
 }
 
 /* What can only be told when the text is known: sentences, protected spans. */
@@ -188,6 +193,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     struct kvt_budget own = kvt_evict_own_budget(p, budget);
     bool never = never_evicts(spec, budget);
     e->sliding = !never && p->schedule != KVT_SCHEDULE_PREFILL;
+    e->chunked = !never && p->prefill_chunk > 0;
     if (p->decode_share_set && p->score != KVT_SCORE_NONE) {
         /* a budget in tokens has no share of its own: the one it is of the context */
         e->decode_ppm = p->decode_share >= 0 ? llround(p->decode_share * 1e6)
@@ -208,7 +214,7 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
     if (p->alloc == KVT_ALLOC_CLASS && (e->whole = malloc((size_t)env->L * (size_t)env->G)))
         memset(e->whole, 1, (size_t)env->L * (size_t)env->G);
     rc = e->held && e->last_pos && (e->whole || p->alloc != KVT_ALLOC_CLASS) && (e->match || budget->kind != KVT_BUDGET_MATCH) ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for an evictor of %d layers", env->L);
-    if (!rc && kvt_evictor_steps(e))
+    if (!rc && (kvt_evictor_steps(e) || e->chunked))
         rc = kvt_evict_step_open(e, err);
     if (rc)
         kvt_evictor_close(&e);

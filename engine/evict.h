@@ -96,6 +96,14 @@ int kvt_evictor_fork(struct kvt_evictor **out, const struct kvt_evictor *e, int 
  * the shared prefill in every cell when called (the question was dropped by the session). */
 int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *raw, struct kvt_err *err);
 
+/* A prefill in chunks, instead of kvt_evict_prefill, where the policy has prefill_chunk. For each chunk: what attention of a
+ * layer must return for rows from row0 of the chunk that ends at `end` (NULL: nothing; *rc: a failure), after the layer's last
+ * rows `seen`, after the last layer the eviction, reported as EVICT with step = -2 - chunk. Then the end: DECISION and BUDGET. */
+const struct kvt_see *kvt_evict_chunk_look(struct kvt_evictor *e, int model_layer, int row0, int end, int *rc);
+int kvt_evict_chunk_seen(struct kvt_evictor *e, int model_layer, int rows);
+int kvt_evict_chunk(struct kvt_evictor *e, int chunk, int rows, int end, struct kvt_err *err);
+int kvt_evict_chunk_end(struct kvt_evictor *e, struct kvt_err *err);
+
 /* Slots that each cell holds after the last operation, (L, G); host, owned by the evictor. */
 /* KVT_ALLOC_CLASS, before the prefill's end: gates of the model's kv heads, (layers, G). Without it all keep everything. */
 int kvt_evictor_classes(struct kvt_evictor *e, const float *gate, struct kvt_err *err);

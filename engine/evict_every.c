@@ -1,4 +1,4 @@
-/* Eviction every N tokens: all layers at once, after the last layer's attention of the step, so that cells can share a budget
+/* Eviction every N tokens, and after each chunk of a prefill: all layers at once, after the last layer's attention of the step, so that cells can share a budget
  * (kvpress's DecodingPress, KV-Compress's repeated compression). Slots stay in order of position. */
 #include <assert.h>
 #include <string.h>
@@ -39,6 +39,12 @@ bool kvt_evict_row_counts(const struct kvt_evictor *e, int step, bool *anew)
     int to_go = (p->every - step % p->every) % p->every; /* steps until the next eviction */
     *anew = to_go == p->window - 1 || step % p->every == 1 || p->every == 1;
     return step > 0 && to_go < p->window;
+}
+
+int kvt_evict_every_recent(const struct kvt_policy *p, int tok, bool in_chunk)
+{
+    int recent = p->recent < 0 ? (tok + 1) / 2 : p->recent;
+    return in_chunk && p->keep_window && p->window > recent ? p->window : recent;
 }
 
 /* Scores of a layer's slots where no row is added up: (G, ld) from keys, positions, what the oracle knows of them, or chance. */
@@ -111,7 +117,7 @@ static int prepare(struct kvt_evictor *e, int layer, int pos)
         .cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .pos = w->pos + cell * ld, .count = w->n + cell, .ld = e->ld});
     if (!rc)
         rc = ops->read(dev, e->host_pos, w->pos + cell * ld, G * ld * sizeof(int32_t));
-    int tok = kvt_evict_tokens(e, layer, pos + 1), recent = p->recent < 0 ? (tok + 1) / 2 : p->recent;
+    int tok = kvt_evict_tokens(e, layer, pos + 1), recent = kvt_evict_every_recent(p, tok, e->in_chunk);
     for (size_t g = 0; !rc && g < G; g++) {
         for (int i = 0; i < n[g]; i++) {
             int at = e->host_pos[g * ld + (size_t)i];
@@ -211,5 +217,5 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
     }
     if (stopped)
         return kvt_fail(err, rc, "the run was stopped by what records it");
-    return rc ? kvt_evict_device_fail(e, rc, "eviction after N tokens", err) : 0;
+    return rc ? kvt_evict_device_fail(e, rc, e->in_chunk ? "eviction after a chunk" : "eviction after N tokens", err) : 0;
 }

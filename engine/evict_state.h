@@ -45,7 +45,12 @@ struct kvt_evictor {
     int ld;
     float *state;              /* (L, G, ld) accumulated mass by slot; NULL where the method has none */
     int32_t *turn;             /* (L, G) TreeKV: where the next contest is; NULL where the worst leaves */
-    struct kvt_evict_round round; /* schedule=every */
+    struct kvt_evict_round round; /* schedule=every, chunks of a prefill */
+    /* a prefill in chunks (evict_chunk.c) */
+    bool chunked;              /* it evicts after each chunk */
+    bool in_chunk;             /* the running eviction is a chunk's */
+    struct kvt_see chunk_see;
+    float *column, *column_grp; /* (H, ld), (G, ld) what a chunk's rows give the slots of a layer; NULL where no row counts */
     float *rank;               /* (G, ld) */
     int32_t *pos;              /* (G, ld) */
     int32_t *left;             /* (G, ld) */
@@ -173,6 +178,14 @@ void kvt_evict_every_layout(struct kvt_evictor *e, struct kvt_carve *dev, struct
 bool kvt_evict_due(const struct kvt_evictor *e, int layer, int step);
 bool kvt_evict_row_counts(const struct kvt_evictor *e, int step, bool *anew);
 int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *err);
+/* Newest tokens that stay under a budget of tok; the rows of a chunk's window too, where the policy keeps it. */
+int kvt_evict_every_recent(const struct kvt_policy *p, int tok, bool in_chunk);
+/* Which of the L the model's layer is; -1: left alone. */
+int kvt_evict_own_layer(const struct kvt_evict_env *env, int model_layer);
+
+/* Chunks of a prefill (evict_chunk.c): their memory, rows: where attention counts; a budget that the first chunk's end can't hold. */
+void kvt_evict_chunk_layout(struct kvt_evictor *e, bool rows, struct kvt_carve *dev);
+int kvt_evict_chunk_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_context, struct kvt_err *err);
 
 /* LagKV in steps (evict_lag.c): whether it is; the first slot of n that nothing measures yet; the cut that is due, if one is. */
 bool kvt_evict_lags(const struct kvt_policy *p);

@@ -6,12 +6,13 @@
 #include "base/mem.h"
 #include "engine/evict_state.h"
 
-/* Scores that rows are added up for over many steps; between two evictions of schedule=every also those of a few rows. */
+/* Scores that rows are added up for over many steps; between two evictions of schedule=every, or in a chunk, also those of a few rows. */
 static bool accumulates(const struct kvt_evictor *e)
 {
     enum kvt_score score = e->spec.policy.score;
     bool few = score == KVT_SCORE_WMASS || score == KVT_SCORE_SQWMASS || score == KVT_SCORE_LAST;
-    return e->sliding && (score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS || (few && e->spec.policy.schedule == KVT_SCHEDULE_EVERY));
+    bool sums = score == KVT_SCORE_MASS || score == KVT_SCORE_SQMASS;
+    return (e->chunked && (sums || few)) || (e->sliding && (sums || (few && e->spec.policy.schedule == KVT_SCHEDULE_EVERY)));
 }
 
 static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carve *host)
@@ -19,8 +20,9 @@ static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carv
     size_t G = (size_t)e->env->G, ld = (size_t)e->ld;
     e->state = accumulates(e) ? kvt_carve(dev, (size_t)e->env->L * G * ld, sizeof(float)) : NULL;
     e->turn = e->sliding && e->spec.policy.leaver == KVT_LEAVES_CONTEST ? kvt_carve(dev, (size_t)e->env->L * G, sizeof(int32_t)) : NULL;
-    if (e->spec.policy.schedule == KVT_SCHEDULE_EVERY)
+    if (e->spec.policy.schedule == KVT_SCHEDULE_EVERY || e->chunked)
         kvt_evict_every_layout(e, dev, host);
+    kvt_evict_chunk_layout(e, accumulates(e), dev);
     e->rank = kvt_carve(dev, G * ld, sizeof(float));
     e->pos = kvt_carve(dev, G * ld, sizeof(int32_t));
     e->left = kvt_carve(dev, G * ld, sizeof(int32_t));
@@ -263,8 +265,7 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
     return 0;
 }
 
-/* Which of the L the model's layer is; -1: left alone. */
-static int own_layer(const struct kvt_evict_env *env, int layer)
+int kvt_evict_own_layer(const struct kvt_evict_env *env, int layer)
 {
     for (int l = 0; env->layer && l < env->L; l++)
         if (env->layer[l] == layer)
@@ -275,7 +276,7 @@ static int own_layer(const struct kvt_evict_env *env, int layer)
 int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int row_ld, int pos, int step,
                    struct kvt_err *err)
 {
-    int layer = own_layer(e->env, model_layer);
+    int layer = kvt_evict_own_layer(e->env, model_layer);
     if (layer < 0)
         return 0;
     const struct kvt_ops *ops = e->env->ops;

@@ -96,7 +96,7 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
     int first = s->n_context, n = s->o.n_prompt - first, blocked = 0, row = 0, rc = 0;
     size_t E = (size_t)s->shape->E;
     s->step = 0;
-    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
+    for (int b = kvt_first_branch(s); b < s->hi; b = kvt_next_branch(s, b)) {
         struct kvt_branch *br = &s->branch[b];
         int none = 0;
         if (slides(br))
@@ -105,17 +105,17 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
             put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &none);
         br->forced.row = s->row0 + blocked++;
     }
-    rc = kvt_lockstep_feed(s, row, err);
+    rc = row ? kvt_lockstep_feed(s, row, err) : 0; /* all of them may slide */
     for (int i = 0; i < blocked && !rc; i++)
         rc = op(s, s->ops->copy(s->dev, s->x + (size_t)i * E, s->x + ((size_t)(i + 1) * (size_t)n - 1) * E, E * sizeof(float)), err);
     if (!rc)
         rc = head(s, blocked, s->row0, err);
-    if (blocked == 1 + s->hi - s->lo)
+    if (blocked == !s->o.no_full + s->hi - s->lo)
         return rc;
     for (int i = 0; i < n && !rc; i++) {
         int blocks = 0;
         row = 0;
-        for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
+        for (int b = kvt_first_branch(s); b < s->hi; b = kvt_next_branch(s, b)) {
             struct kvt_branch *br = &s->branch[b];
             if (!slides(br))
                 continue;
@@ -274,6 +274,7 @@ static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_
         if (rc)
             return rc;
         s->ev_alone[b] = br->bytes_last = bytes.alone;
+        br->bytes_peak = bytes.alone > br->bytes_peak ? bytes.alone : br->bytes_peak;
         s->ev_own[b] = bytes.own;
         br->bytes_sum += (double)bytes.alone;
         br->n_fed++;
@@ -327,7 +328,7 @@ static bool finished(const struct kvt_session *s)
 /* The pass's branches, to the last token. */
 static int decode_pass(struct kvt_session *s, enum kvt_phase phase, struct kvt_err *err)
 {
-    struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = true, .n_rows = first_rows(s) };
+    struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = !s->o.no_full, .n_rows = first_rows(s) };
     int rc = 0;
     for (int k = 1; k <= s->o.n_new && !rc && !finished(s); k++) {
         int64_t step0 = kvt_now_ns();

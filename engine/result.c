@@ -8,6 +8,11 @@
 
 int kvt_session_n_context(const struct kvt_session *s) { return s->n_context; }
 uint64_t kvt_session_logits_hash(const struct kvt_session *s) { return s->logits_hash; }
+uint64_t kvt_session_bytes_peak(const struct kvt_session *s)
+{
+    struct kvt_cache_bytes bytes = { 0 };
+    return s->ops->cache_bytes(s->dev, s->cache, 0, &bytes) ? 0 : bytes.peak;
+}
 int kvt_session_steps(const struct kvt_session *s) { return s->steps; }
 const char *kvt_session_device(const struct kvt_session *s) { return s->ops->describe(s->dev); }
 int64_t kvt_session_phase_ns(const struct kvt_session *s, enum kvt_phase phase) { return s->phase_ns[phase]; }
@@ -28,13 +33,13 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
     double lost = mean_of(f, f->lost, branch, 0);
     *out = (struct kvt_branch_result){
         .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
-        .diverged = b->diverged, .mean_kl = b->n_said ? b->kl_sum / b->n_said : 0,
-        .top1_agree = b->n_said ? (double)b->n_agree / b->n_said : 1,
+        .diverged = b->diverged, .mean_kl = s->o.no_full ? NAN : b->n_said ? b->kl_sum / b->n_said : 0,
+        .top1_agree = s->o.no_full ? NAN : b->n_said ? (double)b->n_agree / b->n_said : 1,
         .regret = oracle ? lost - mean_of(f, f->lost, oracle, 0) : NAN,
         .lost_mass = lost, .lost_rest = mean_of(f, f->lost, branch, 1),
         .output_local = mean_of(f, f->output, branch, 2), .output_propagated = mean_of(f, f->output, branch, 3),
         .effective_keep = b->effective_keep,
-        .bytes_after = b->bytes_after, .bytes_last = b->bytes_last,
+        .bytes_after = b->bytes_after, .bytes_last = b->bytes_last, .bytes_peak = b->bytes_peak,
         .bytes_mean = b->n_fed ? b->bytes_sum / b->n_fed : (double)b->bytes_after };
     return 0;
 }

@@ -3,6 +3,7 @@
 #define KVT_ENGINE_RUN_H
 
 #include "engine/branch.h"
+#include "engine/chunked.h"
 #include "engine/fidelity.h"
 #include "engine/forward.h"
 #include "engine/kvzip.h"
@@ -32,6 +33,7 @@ struct kvt_session {
     struct kvt_oracle oracle;
     struct kvt_kvzip kvzip;
     float *given, *given_host;     /* (L, G, n_prefill) backend, host: the branch's own worth of slots, where it isn't a reduction */
+    uint64_t bytes_prefill;        /* KV of the shared prefill, question included */
     int n_context, n_prefill;      /* evictable tokens; tokens of the shared prefill */
     int max_rows;                  /* streams that may run at once */
     int max_slots;
@@ -42,6 +44,7 @@ struct kvt_session {
     struct kvt_turn *turn;         /* (L) how the layers' queries are rotated, for attention that is expected */
     struct kvt_mat *wo;            /* (L) the layers' output projections, for scores by what a slot adds */
     float *x_prefill;              /* (n_prefill, E) last hidden states of the prefill */
+    float *x_chunk, *x_last;       /* (rows of a chunk, E); (n, E) the last row of who prefilled in chunks; NULL where nobody does */
     float *x;                      /* (rows of a call, E) */
     float *logits;                 /* (max_rows, V) */
     float *row;                    /* (blocks, H, max_slots) decode rows of those who ask */
@@ -71,6 +74,8 @@ struct kvt_session {
 
 /* The branch after b in the running pass; the last is s->hi - 1. */
 static inline int kvt_next_branch(const struct kvt_session *s, int b) { return b ? b + 1 : s->lo; }
+/* The first that is fed: 0, or where there is no full branch the first of the others. */
+static inline int kvt_first_branch(const struct kvt_session *s) { return s->o.no_full ? s->lo : 0; }
 
 int64_t kvt_now_ns(void);
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);

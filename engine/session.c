@@ -158,6 +158,13 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
             return kvt_fail(err, KVT_EUSAGE, "%s can't follow %s, which keeps nothing of its own before it; --match a method that is no oracle",
                             o->branch[b].name, of < 0 || of >= o->n_branches ? "a branch that isn't there" : o->branch[of].name);
     }
+    for (int b = 0; o->no_full && b < o->n_branches; b++)
+        if (!o->branch[b].spec.policy.prefill_chunk)
+            return kvt_fail(err, KVT_EUSAGE, "%s needs the full prefill; without a full branch every method prefills in chunks: give it prefill_chunk=N",
+                            o->branch[b].spec.canonical);
+    if (o->no_full && (o->decode != KVT_DECODE_FREE || !o->n_branches))
+        return kvt_fail(err, KVT_EUSAGE, o->n_branches ? "without a full branch there is no text to follow; decode free" :
+                        "without a full branch nothing is left to run; name a method");
     if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
         return kvt_fail(err, KVT_EUSAGE, "fidelity compares branches on the full branch's text; decode forced or both");
     return check_windows(o, err);
@@ -263,8 +270,11 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
         if (rc)
             return rc;
         size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&budget, context_of(o))) / (size_t)s->L * (size_t)layers_of(s, o, NULL);
-        out->kv_decode_bytes += kept < out->kv_prefill_bytes ? kept : 0;
+        int chunk = o->branch[b].spec.policy.prefill_chunk;
+        out->kv_decode_bytes += kept < out->kv_prefill_bytes || chunk ? kept : 0;
+        out->kv_decode_bytes += chunk ? page_bytes(s, o->kv_type, chunk < context_of(o) ? chunk : context_of(o)) : 0;
     }
+    out->kv_prefill_bytes = o->no_full ? 0 : out->kv_prefill_bytes;
     out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
     kvt_observer_bytes(wants, s->L, s->H, prefill_of(o), &needs, &out->scores_bytes, &out->maps_bytes);
     out->work_bytes = kvt_forward_work_bytes(s, run_of(o), o->n_prompt + o->n_new)
@@ -360,6 +370,7 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
         const struct kvt_branch_opts *bo = b ? &s->o.branch[b - 1] : NULL;
         if (kvt_branch_open(&s->branch[b], bo ? bo->name : "full", bo && bo->spec.policy.renumber, s->o.n_new))
             return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
+        s->branch[b].ended = !b && s->o.no_full;
         struct kvt_budget budget = bo ? bo->budget : (struct kvt_budget){ .keep_ppm = 1000000 };
         int rc = kvt_budget_resolve(&budget, s->env.L, s->shape->G, slot_bytes(s->shape, &s->o), err);
         bool file = bo && bo->spec.policy.score == KVT_SCORE_FILE;
@@ -438,7 +449,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     rc = open_branches(s, err);
     if (rc)
         return rc;
-    s->x_prefill = device_floats(s, (size_t)s->n_prefill, (size_t)shape->E);
+    s->x_prefill = device_floats(s, s->o.no_full ? 1 : (size_t)s->n_prefill, (size_t)shape->E);
     s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
     s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n;
@@ -449,6 +460,8 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
         rc = kvt_oracle_open(s, err);
     if (!rc)
         rc = kvt_kvzip_open(s, err);
+    if (!rc)
+        rc = kvt_chunked_open(s, err);
     if (!rc && needs.given) {
         size_t count = (size_t)shape->L * (size_t)shape->G * (size_t)s->n_prefill;
         s->given = s->ops->alloc(s->dev, count * sizeof *s->given);
@@ -506,6 +519,7 @@ void kvt_session_close(struct kvt_session **session)
             s->ops->free(s->dev, own[i]);
         kvt_fidelity_close(s);
         kvt_oracle_close(s);
+        kvt_chunked_close(s);
         if (s->given)
             s->ops->free(s->dev, s->given);
         kvt_observer_close(&s->observer);

@@ -26,6 +26,19 @@ static int run_prompt(struct kvt_session *s, struct kvt_err *err)
     return rc;
 }
 
+static int run_shared(struct kvt_session *s, struct kvt_err *err)
+{
+    struct kvt_cache_bytes bytes = { 0 };
+    int64_t t0 = kvt_now_ns();
+    int rc = run_prompt(s, err);
+    if (!rc)
+        rc = kvt_session_phase(s, KVT_PHASE_PREFILL, t0, s->n_prefill, err);
+    if (!rc)
+        rc = kvt_session_branch_bytes(s, 0, &bytes, err);
+    s->bytes_prefill = bytes.alone;
+    return rc;
+}
+
 /* The full branch lets go of the question: it is fed again over every branch's cache, its own too. */
 static int drop_question(struct kvt_session *s, struct kvt_err *err)
 {
@@ -79,14 +92,15 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     struct kvt_prefill_scores raw;
     size_t cells = (size_t)s->env.L * (size_t)s->env.G;
     bool stop = s->o.interrupted && *s->o.interrupted;
-    int rc = stop ? KVT_EINTR : s->ops->cache_fork(s->dev, s->cache, cell, b);
+    bool alone = kvt_branch_chunked(s, b);
+    int rc = stop ? KVT_EINTR : alone ? 0 : s->ops->cache_fork(s->dev, s->cache, cell, b);
     if (rc)
         return stop ? kvt_fail(err, rc, "interrupted") : kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
     st->cell = b;
     if (asked->kind == KVT_BUDGET_MATCH)
         kvt_evictor_match(st->evictor, s->kept + (size_t)asked->match * cells);
-    rc = scores_of(s, b, &raw, err);
-    if (!rc)
+    rc = alone ? kvt_chunked_prefill(s, b, err) : scores_of(s, b, &raw, err);
+    if (!rc && !alone)
         rc = kvt_evict_prefill(st->evictor, &raw, err);
     memcpy(s->kept + (size_t)b * cells, kvt_evictor_held(st->evictor), cells * sizeof *s->kept);
     return rc;
@@ -108,6 +122,8 @@ int kvt_session_fork(struct kvt_session *s, int cell, struct kvt_err *err)
     for (int b = 0; b < s->hi && !rc; b = kvt_next_branch(s, b)) {
         rc = kvt_session_branch_bytes(s, b, &bytes, err);
         s->branch[b].bytes_after = s->branch[b].bytes_last = bytes.alone;
+        if (!kvt_branch_chunked(s, b)) /* who shares the prefill held all of it */
+            s->branch[b].bytes_peak = s->bytes_prefill;
     }
     return rc;
 }
@@ -117,28 +133,38 @@ int kvt_session_first_logits(struct kvt_session *s, struct kvt_err *err)
     if (s->n_context < s->o.n_prompt)
         return kvt_lockstep_question(s, err);
     /* literature: everybody's first token comes from the full prefill */
-    for (int b = 0; b < s->hi; b = kvt_next_branch(s, b))
+    int row = s->row0, rc = 0;
+    for (int b = kvt_first_branch(s); b < s->hi; b = kvt_next_branch(s, b))
         s->branch[b].forced.row = s->row0;
-    return kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true,
-                            s->logits + (size_t)s->row0 * s->shape->V, err);
+    if (!s->o.no_full)
+        rc = kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true,
+                              s->logits + (size_t)row++ * s->shape->V, err);
+    for (int b = s->lo; b < s->hi && !rc; b++)
+        if (kvt_branch_chunked(s, b)) { /* but whoever prefilled alone has its own */
+            rc = kvt_forward_head(&s->forward, s->x_last + (size_t)b * s->shape->E, 1, true, s->logits + (size_t)row * s->shape->V, err);
+            s->branch[b].forced.row = row++;
+        }
+    return rc;
 }
 
 int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
 {
     int64_t t0 = kvt_now_ns();
-    int rc = run_prompt(s, err);
-    if (!rc)
-        rc = kvt_session_phase(s, KVT_PHASE_PREFILL, t0, s->n_prefill, err);
-    t0 = kvt_now_ns();
-    if (!rc && s->n_context < s->n_prefill)
-        rc = drop_question(s, err);
+    int rc = 0;
+    if (!s->o.no_full) {
+        rc = run_shared(s, err);
+        t0 = kvt_now_ns();
+        if (!rc && s->n_context < s->n_prefill)
+            rc = drop_question(s, err);
+    }
     if (!rc && s->snapshot >= 0 && (rc = s->ops->cache_fork(s->dev, s->cache, 0, s->snapshot)))
         rc = kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
     if (!rc)
         rc = kvt_kvzip_run(s, err);
-    t0 += s->phase_ns[KVT_PHASE_REPEAT];
+    int64_t shared = s->phase_ns[KVT_PHASE_PREFILL];
     if (!rc)
         rc = kvt_session_fork(s, 0, err);
+    t0 += s->phase_ns[KVT_PHASE_REPEAT] + s->phase_ns[KVT_PHASE_PREFILL] - shared; /* phases of their own */
     if (!rc)
         rc = kvt_session_phase(s, KVT_PHASE_EVICT, t0, s->n_context, err);
     if (rc)

@@ -310,7 +310,8 @@ struct kvt_square {
 /* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `row`,
  * entropy and sink, written (a maximum is the larger of the two); zero them before the first call of a pass. The prefill set (mass .. pool_*)
  * is for calls whose rows all belong to one branch whose slots are in order of position, slot j holding
- * position j (a prefill, whole or in consecutive runs of rows); `row` is for decode; one call asks for one of
+ * position j (a prefill, whole or in consecutive runs of rows). mass, wmass, last, and sqmass at distance 0 may also be asked of
+ * cells with gaps between positions (a prefill in chunks): then j is the slot, and kv heads may differ in their number; `row` is for decode; one call asks for one of
  * the two. All from P, the softmax rows of this call; A[h][t][j] below. Written columns: `last` [0, n) with 0
  * where not seen, `rows` [0, ld), `row` [0, n) of each kv head's own n. A row that sees no slot has out = 0. */
 struct kvt_see {

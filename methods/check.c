@@ -21,6 +21,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
 {
     bool every = p->schedule == KVT_SCHEDULE_EVERY, step = p->schedule == KVT_SCHEDULE_STEP, units = p->unit != KVT_UNIT_TOKEN && p->unit != KVT_UNIT_PAGE;
     bool of_heads = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD;
+    bool chunks = p->prefill_chunk > 0;
     bool pooled = p->pool != KVT_POOL_NONE && p->pool_width > 1;
     const struct rule rules[] = {
         {p->visible_mean && p->score != KVT_SCORE_MASS,
@@ -84,6 +85,22 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "scope=per_layer, or schedule=prefill"},
         {every && (p->spans || p->critical_ppm), "every N tokens sinks and recent tokens are protected and nothing is staged; use protect=sinkN+recentN, or "
                                                  "schedule=prefill"},
+        {chunks && p->score != KVT_SCORE_NONE && (!goes_on(p->score, KVT_SCHEDULE_EVERY) || p->score == KVT_SCORE_ORACLE),
+         "after each chunk of a prefill slots are ranked by what is known by then: random, recency, mass, wmass, sqmass, sqwmass, last, knorm or "
+         "keydiff; use one of them, or prefill_chunk=0"},
+        {chunks && (units || p->heads == KVT_HEADS_SHARED || p->leaver != KVT_LEAVES_WORST),
+         "after each chunk of a prefill each kv head chooses single tokens or pages; use unit=token or page, heads=each and leaves=worst, or "
+         "prefill_chunk=0"},
+        {chunks && (p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_CLASS || p->skip || p->reuse > 1 ||
+                    p->scope == KVT_SCOPE_ALL_LAYERS),
+         "after each chunk of a prefill cells have the same budget, share a layer's or share all; use alloc=uniform, head or global, skip=0, "
+         "reuse=1 and scope=per_layer, or prefill_chunk=0"},
+        {chunks && (p->spans || p->critical_ppm || p->within || p->distance || p->renumber),
+         "after each chunk of a prefill sinks, recent tokens and the window are protected, nothing is staged, every row counts and positions stay; "
+         "use protect=sinkN+recentN+window, critical=0, v=0 and renumber=0, or prefill_chunk=0"},
+        {chunks && (p->decode_share_set || p->prefill_share > 0), "prefill= and decode= are shares beside one choice at prefill's end; use prefill_chunk=0"},
+        {chunks && (p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window) && p->window > p->prefill_chunk,
+         "the window's rows are those of the last chunk; use w= of prefill_chunk or less"},
         {(step || every) && p->decode_share_set, "decode= is the share of generated tokens beside a choice at prefill's end; use schedule=prefill"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)

@@ -87,7 +87,7 @@ static const struct kvt_option options[] = {
     CHOICE("schedule", schedule, "prefill, step or every", {"prefill", KVT_SCHEDULE_PREFILL, false},
            {"step", KVT_SCHEDULE_STEP, false}, {"every", KVT_SCHEDULE_EVERY, false}),
     INT("every", every, 1, MOST_TOK, "tokens between two evictions, 1 or more"),
-    SOON("prefill_chunk", KIND_INT, prefill_chunk, 0, MOST_TOK, "tokens of the prefill between two evictions, 0 for its end"),
+    INT("prefill_chunk", prefill_chunk, 0, MOST_TOK, "tokens of the prefill between two evictions, 0 for its end"),
     CHOICE("leaves", leaver, "worst or contest", {"worst", KVT_LEAVES_WORST, false}, {"contest", KVT_LEAVES_CONTEST, false}),
     ODD("prefill", KIND_SHARE, prefill_share, "share of the context kept, or same (as the budget's)"),
     ODD("decode", KIND_SHARE, decode_share, "share of generated tokens kept, or same (as the prefill's)"),

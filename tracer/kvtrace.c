@@ -76,10 +76,12 @@ static void speed(const struct kvtrace_run *run, const struct kvt_session *s)
     double prefill = (double)kvt_session_phase_ns(s, KVT_PHASE_PREFILL) / 1e9, evict = (double)kvt_session_phase_ns(s, KVT_PHASE_EVICT) / 1e9;
     double question = (double)kvt_session_phase_ns(s, KVT_PHASE_QUESTION) / 1e9, decode = (double)kvt_session_phase_ns(s, KVT_PHASE_DECODE) / 1e9;
     int steps = kvt_session_steps(s), hidden = run->session.protocol == KVT_PROTOCOL_HIDDEN;
-    int prefilled = hidden ? kvt_session_n_context(s) : run->session.n_prompt;
-    fprintf(stderr, "prefill %.2f s (%.0f tokens/s), evict %.2f s, question %.2f s, decode %.2f s (%.1f steps/s, %d branches); %s, %s products, logits %016llx\n",
+    int prefilled = run->session.no_full ? 0 : hidden ? kvt_session_n_context(s) : run->session.n_prompt;
+    for (int b = 0; b < run->n_branches; b++) /* those that prefilled alone */
+        prefilled += run->branch[b].spec.policy.prefill_chunk ? kvt_session_n_context(s) : 0;
+    fprintf(stderr, "prefill %.2f s (%.0f tokens/s), evict %.2f s, question %.2f s, decode %.2f s (%.1f steps/s, %d branches), KV peak %.1f MB; %s, %s products, logits %016llx\n",
             prefill, prefill > 0 ? prefilled / prefill : 0, evict, question, decode, decode > 0 ? steps / decode : 0,
-            run->n_branches + 1, kvt_session_device(s), run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32",
+            run->n_branches + !run->session.no_full, (double)kvt_session_bytes_peak(s) / 1e6, kvt_session_device(s), run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32",
             (unsigned long long)kvt_session_logits_hash(s));
 }
 

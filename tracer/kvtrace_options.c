@@ -51,6 +51,8 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "new", .letter = 'n', .type = KVT_OPT_INT, .to = &o->n_new, .value = "N", .def = "64", .min = 1, .max = 1000000, .help = "tokens to decode" },
         { .name = "decode", .type = KVT_OPT_CHOICE, .to = &o->decode, .choices = kvtrace_decodes, .def = "both",
           .help = "branches follow the full branch's tokens (forced), their own (free), or both" },
+        { .name = "no-full", .type = KVT_OPT_FLAG, .to = &o->no_full,
+          .help = "no uncompressed branch, nothing compared with it: methods with prefill_chunk=N and --decode free alone, and the KV peak is theirs" },
         { .name = "fidelity", .type = KVT_OPT_STRING, .to = &o->fidelity, .value = "LIST",
           .help = "measure at every step, as lost,output,regret: attention lost with what was evicted; errors of the layers' outputs; what was lost beyond an oracle" },
         { .name = "ignore-end", .type = KVT_OPT_FLAG, .to = &o->ignore_end, .help = "go on after an end token" },

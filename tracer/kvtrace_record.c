@@ -192,6 +192,8 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
     if (!rc) /* an oracle's is known only now */
         rc = kvt_trace_bytes_after(w, b, r.bytes_after);
     if (!rc)
+        rc = kvt_trace_bytes_peak(w, b, r.bytes_peak);
+    if (!rc)
         rc = kvt_trace_fidelity(w, b, (double[]){ r.lost_mass, r.lost_rest, r.output_local, r.output_propagated, r.regret });
     return rc;
 }

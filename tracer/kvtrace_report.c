@@ -195,12 +195,12 @@ static void print_text(const char *name, const char *text, int limit)
 static int print_texts(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
 {
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
-    for (int b = 0; b <= run->n_branches; b++) {
+    for (int b = run->session.no_full; b <= run->n_branches; b++) {
         struct kvt_branch_result r;
         int rc = kvt_session_result(s, b, &r);
         if (rc)
             return rc;
-        if (b && !r.diverged && !run->o.texts)
+        if (b && !r.diverged && !run->o.texts && !run->session.no_full)
             continue;
         char *text = kvtrace_text(tok, r.free, r.n_free);
         if (!text)
@@ -260,7 +260,7 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
     int rc = run->o.format == KVT_FORMAT_TABLE ? print_texts(run, s, err) : 0;
     struct kvt_table *t = kvt_table_new(col, columns(run, col));
-    for (int b = 0; b <= run->n_branches && !rc; b++) {
+    for (int b = run->session.no_full; b <= run->n_branches && !rc; b++) {
         struct kvt_branch_result r;
         rc = kvt_session_result(s, b, &r);
         char *text = rc ? NULL : kvtrace_text(tok, r.free, r.n_free);
@@ -270,8 +270,8 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
         kvt_put_int(t, (int64_t)r.bytes_after);
         kvt_put_int(t, (int64_t)r.bytes_last);
         kvt_put_int(t, (int64_t)r.bytes_mean);
-        kvt_put_real(t, r.mean_kl);
-        kvt_put_real(t, r.top1_agree);
+        put_known(t, r.mean_kl);
+        put_known(t, r.top1_agree);
         if (r.diverged)
             kvt_put_int(t, r.diverged);
         else

@@ -285,6 +285,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
     if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods && !o->presets)
         return kvt_fail(err, KVT_EUSAGE, "a budget without --method or --preset: name the methods that it is for");
+    if (o->no_full && o->out)
+        return kvt_fail(err, KVT_EUSAGE, "a trace holds the uncompressed branch, which --no-full leaves out; drop one of -o and --no-full");
     int rc = kvtrace_fidelity(run, err);
     if (!rc)
         rc = make_branches(run, err);
@@ -318,7 +320,7 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
         .window = o->window, .shot = run->shot, .n_shots = run->n_shots,
         .span = run->span, .n_spans = run->prompt.n_spans, .n_new = o->n_new, .compress_windows = o->compress_windows, .stop_at_end = !o->ignore_end,
-        .lost_mass = run->lost_mass, .output_error = run->output_error, .branch = run->branch, .n_branches = run->n_branches };
+        .no_full = o->no_full, .lost_mass = run->lost_mass, .output_error = run->output_error, .branch = run->branch, .n_branches = run->n_branches };
     return 0;
 }
 

@@ -151,6 +151,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "different rows in a layer of `score`: kv heads, or 1 where all heads share one set; 0: it ranks nothing")         \
     X(RES_AFTER, "result/bytes_after", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "byte",                            \
       "KV bytes that the branch would hold by itself, after prefill-end eviction")                                       \
+    X(RES_PEAK, "result/bytes_peak", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "byte",                              \
+      "the most KV bytes that the branch held by itself: the whole prefill, or with prefill_chunk a chunk before its eviction; or a step") \
     X(RES_DIVERGED, "result/diverged", I32, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "1",                               \
       "first free-running step whose token differs from the uncompressed branch's; 0: none, -1: not known")              \
     X(RES_KL, "result/mean_kl", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "nat", "mean of steps/kl")                    \

@@ -6,7 +6,7 @@
 
 #include "kvt/probe.h"
 
-enum kvt_msg_kind { KVT_MSG_EVENT, KVT_MSG_TOKEN, KVT_MSG_RESULT, KVT_MSG_AFTER, KVT_MSG_FIDELITY, KVT_MSG_MODEL };
+enum kvt_msg_kind { KVT_MSG_EVENT, KVT_MSG_TOKEN, KVT_MSG_RESULT, KVT_MSG_AFTER, KVT_MSG_PEAK, KVT_MSG_FIDELITY, KVT_MSG_MODEL };
 
 struct kvt_msg {
     enum kvt_msg_kind kind;
@@ -16,7 +16,7 @@ struct kvt_msg {
         struct { int branch, diverged; double mean_kl, top1; const char *text; } result;
         struct { int branch; double mean[5]; } fidelity;
         struct { const char *sha256; } model;
-        struct { int branch; int64_t bytes; } after; /* KV bytes after prefill-end eviction */
+        struct { int branch; int64_t bytes; } after, peak; /* KV bytes after prefill-end eviction; the most it held */
     };
 };
 

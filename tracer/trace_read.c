@@ -252,7 +252,7 @@ static bool optional(enum kvt_dataset id, const struct kvt_dataset_info *d, cons
     for (int i = 0; i < d->rank; i++)
         if (!t->extent[d->dim[i]])
             return true;
-    return d->when != KVT_WHEN_ALWAYS || id == KVT_DS_RES_AFTER;
+    return d->when != KVT_WHEN_ALWAYS || id == KVT_DS_RES_AFTER || id == KVT_DS_RES_PEAK;
 }
 
 static int check_datasets(struct kvt_trace *t, struct kvt_err *err)

@@ -235,8 +235,8 @@ static bool put_decision(struct kvt_trace_store *st, const struct kvt_ev_decisio
     history_start(st, e->branch);
     for (int g = 0; e->reason && g < st->G; g++)
         for (int i = 0; i < e->n; i++)
-            if (left(e->reason[(size_t)g * (size_t)e->n + (size_t)i]))
-                *history_at(st, e->branch, e->layer, g, i) = 0;
+            if (left(e->reason[(size_t)g * (size_t)e->n + (size_t)i]) && *history_at(st, e->branch, e->layer, g, i) == -1)
+                *history_at(st, e->branch, e->layer, g, i) = 0; /* else a prefill chunk's eviction was told before */
     return put(st, KVT_DS_REASON, e->branch, (size_t[]){(size_t)e->layer, 0, 0}, (size_t[]){1, (size_t)st->G, (size_t)e->n}, 3, e->reason) &&
            put_scores(st, e);
 }
@@ -358,6 +358,7 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, str
         break;
     }
     case KVT_MSG_MODEL: ok = put_text(st, KVT_DS_MODEL_SHA256, NULL, 0, m->model.sha256); break;
+    case KVT_MSG_PEAK: ok = put_at(st, KVT_DS_RES_PEAK, (size_t)m->peak.branch, &m->peak.bytes); break;
     case KVT_MSG_AFTER: ok = put_at(st, KVT_DS_RES_AFTER, (size_t)m->after.branch, &m->after.bytes); break;
     }
     if (ok && ends_unit(m))

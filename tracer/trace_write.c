@@ -146,6 +146,12 @@ int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes
     return send(w, &m, true);
 }
 
+int kvt_trace_bytes_peak(struct kvt_trace_writer *w, int branch, uint64_t bytes)
+{
+    struct kvt_msg m = {.kind = KVT_MSG_PEAK, .peak = {branch, (int64_t)bytes}};
+    return send(w, &m, true);
+}
+
 int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex)
 {
     struct kvt_msg m = {.kind = KVT_MSG_MODEL, .model = {hex}};

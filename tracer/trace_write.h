@@ -67,6 +67,8 @@ int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, i
 int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[5]);
 /* KV bytes that the branch would hold by itself after prefill-end eviction (struct kvt_branch_result's bytes_after). */
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
+/* The most that it ever held (its bytes_peak). */
+int kvt_trace_bytes_peak(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* The model's hash, when it is known: reading the weights takes longer than opening them. */
 int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
 /* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there

@@ -47,6 +47,9 @@ struct kvt_session_opts {
     int n_new;                 /* tokens to decode */
     bool compress_windows;     /* methods act also on layers whose sliding window is shorter than the run */
     bool lost_mass, output_error; /* measured at every teacher-forced step (measures.md 3); nothing where not asked */
+    /* No uncompressed branch, so nothing to compare with: no KL, no agreement, and no prefill but the branches' own. All branches
+     * prefill in chunks, and decode is free. Branch 0 is there, empty and silent. */
+    bool no_full;
     bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */
     const struct kvt_branch_opts *branch; /* without the full branch */
     int n_branches;
@@ -106,8 +109,11 @@ struct kvt_branch_result {
     uint64_t bytes_after;      /* KV bytes alone, after eviction */
     uint64_t bytes_last;       /* after the last step */
     double bytes_mean;         /* mean over steps */
+    uint64_t bytes_peak;       /* the most it ever held: the shared prefill, or a chunk before its eviction, or a step */
 };
 int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branch_result *out);
+/* The most K and V bytes that all branches together ever held, counted in the page allocator. */
+uint64_t kvt_session_bytes_peak(const struct kvt_session *s);
 int kvt_session_steps(const struct kvt_session *s);
 const char *kvt_session_device(const struct kvt_session *s);
 /* Nanoseconds spent in a phase. */

@@ -457,11 +457,78 @@ static void check_prefill(struct kc *k)
     }
 }
 
+/* A chunk of a prefill over what is left of the chunks before it: columns are slots, kv heads hold different numbers of them. */
+static void gaps_run(struct kc *k, struct kc_cand *c, const struct shape *s, const struct numbers *x, int before, int T, float *const *got)
+{
+    enum { MASS, WINDOW, SQUARE, LAST, OUT };
+    int H = s->H, G = s->G, D = s->D, n = before + T;
+    size_t col = (size_t)(H * n), out = (size_t)(T * H * D);
+    struct kvt_cache_opts o = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = n, .type = s->type};
+    struct kvt_cache *cache = NULL;
+    kc_rc(k, c, "attn", c->ops->cache_open(c->dev, &cache, &o, NULL), "cache_open");
+    int32_t *branch = kc_host(k, (size_t)n * sizeof *branch), *pos = kc_host(k, (size_t)n * sizeof *pos);
+    for (int i = 0; i < n; i++)
+        pos[i] = i < before ? i + i / 2 : before + before / 2 + 3 + (i - before);
+    struct kvt_append_args ap = {cache, 0, before, x->k, x->v, branch, pos};
+    kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
+    int32_t *slot = kc_host(k, (size_t)(G * n) * sizeof *slot), *count = kc_host(k, (size_t)G * sizeof *count);
+    for (int g = 0; g < G; g++) /* head g lost every (g + 2)th slot */
+        for (int i = 0; i < before; i++)
+            if (i % (g + 2) != 1)
+                slot[g * n + count[g]++] = i;
+    struct kvt_keep_args keep = {.cache = cache, .slot = kc_put(k, c, slot, (size_t)(G * n) * sizeof *slot),
+                                 .count = kc_put(k, c, count, (size_t)G * sizeof *count), .ld = n};
+    kc_rc(k, c, "attn", c->ops->cache_keep(c->dev, &keep), "keep");
+    ap = (struct kvt_append_args){cache, 0, T, x->k + before * G * D, x->v + before * G * D, branch, pos + before};
+    kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
+    float *dev[LAST + 1];
+    for (int i = 0; i <= LAST; i++)
+        dev[i] = kc_put(k, c, floats(k, col), col * sizeof(float));
+    struct kvt_see see = {.ld = n, .n_rows = pos[n - 1] + 1, .mass = dev[MASS], .n_windows = 1, .window = {5}, .wmass = {dev[WINDOW]}, .n_squares = 1,
+                          .sqmass = {dev[SQUARE]}, .last = dev[LAST]};
+    struct kvt_attn_args a = {.cache = cache, .T = T, .H = H, .q = kc_put(k, c, x->q, out * sizeof(float)), .out = kc_put(k, c, NULL, out * sizeof(float)),
+                              .branch = branch, .pos = pos + before, .scale = 1 / sqrtf((float)D), .see = &see};
+    kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "a chunk");
+    for (int i = 0; i <= LAST; i++)
+        kc_get(k, c, got[i], dev[i], col * sizeof(float));
+    kc_get(k, c, got[OUT], a.out, out * sizeof(float));
+    c->ops->cache_close(c->dev, &cache);
+}
+
+static void check_gaps(struct kc *k)
+{
+    static const int length[][2] = {{40, 1}, {33, 16}, {100, 37}, {5, 130}};
+    static const char *const what[] = {"mass", "window 5", "squares", "last", "out"};
+    for (int turn = 0; turn < 2 * N_SHAPE; turn++) {
+        const struct shape *s = &shapes[turn % N_SHAPE];
+        int before = length[turn % 4][0], T = length[turn % 4][1], n = before + T;
+        struct numbers x = make(k, s, T, n, turn % 2);
+        size_t count[5] = {(size_t)(s->H * n), (size_t)(s->H * n), (size_t)(s->H * n), (size_t)(s->H * n), (size_t)(T * s->H * s->D)};
+        float *want[5], *got[5], *allow[5];
+        for (int i = 0; i < 5; i++)
+            want[i] = floats(k, count[i]), got[i] = floats(k, count[i]), allow[i] = floats(k, count[i]);
+        gaps_run(k, &k->ref, s, &x, before, T, want);
+        double r = rho(s, &x, n, false);
+        for (int i = 0; i < 5; i++) /* as of a whole prefill */
+            for (size_t j = 0; j < count[i]; j++)
+                allow[i][j] = (float)(i == 4 ? x.v_max * (r + (n + 8) * KC_EPS) : want[i][j] * ((i == 2 ? 2 : 1) * r + (2 * T + 4) * KC_EPS)) + TINY;
+        for (int i = 0; i < k->n_cand; i++) {
+            gaps_run(k, &k->cand[i], s, &x, before, T, got);
+            for (int w = 0; w < 5; w++)
+                kc_judge(k, &k->cand[i], "attn", want[w], got[w], allow[w], count[w], "a chunk behind gaps: %s H=%d G=%d D=%d before=%d T=%d", what[w],
+                         s->H, s->G, s->D, before, T);
+            kc_end_cand(k, &k->cand[i], "attn");
+        }
+        kc_end_case(k, "attn");
+    }
+}
+
 static void check(struct kc *k)
 {
     check_rows(k);
     check_order(k);
     check_prefill(k);
+    check_gaps(k);
 }
 
 /* ---- sabotage ---- */
