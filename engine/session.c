@@ -63,7 +63,7 @@ static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
     for (int b = 0; b < o->n_branches; b++) {
         const struct kvt_spec *spec = &o->branch[b].spec;
         enum kvt_score score = spec->policy.score;
-        bool squares = score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS, found = !kvt_spec_looks(spec) && !squares;
+        bool squares = !spec->policy.prefill_chunk && (score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS), found = !kvt_spec_looks(spec) && !squares;
         kvt_spec_needs(spec, &needs);
         for (int i = 0; squares && i < needs.n_squares; i++)
             found |= needs.square[i].window == (score == KVT_SCORE_SQMASS ? 0 : spec->policy.window) && needs.square[i].distance == spec->policy.distance;
