@@ -58,6 +58,7 @@ struct kc_subject {
 };
 extern const struct kc_subject kc_elem, kc_linear, kc_attn, kc_cache, kc_score, kc_step, kc_lost;
 void kc_attn_bench(struct kc *k); /* attn_bench.c */
+const char *kc_attn_sabotage(struct kvt_ops *ops, int i); /* attn_sabotage.c */
 
 /* ---- random numbers and fills ---- */
 

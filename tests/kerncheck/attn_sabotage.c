@@ -1,0 +1,109 @@
+/* attn: mistakes that its checks must catch. */
+#include <stdlib.h>
+
+#include "tests/kerncheck/kerncheck.h"
+
+static int wrong_causal(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    int32_t *pos = malloc((size_t)a->T * sizeof *pos);
+    for (int t = 0; t < a->T; t++)
+        pos[t] = a->pos[t] ? a->pos[t] - 1 : 0;
+    b.pos = a->see && a->see->row ? pos : a->pos; /* decode rows miss their newest slot */
+    int rc = kvt_ops_cpu.attn(dev, &b);
+    free(pos);
+    return rc;
+}
+
+static int wrong_renumber(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    b.renumber = NULL;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
+static int wrong_see(struct kvt_dev *dev, const struct kvt_attn_args *a, int window, int sink)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.window[1] += window;
+    see.n_sink += sink;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+static int wrong_window(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_see(dev, a, 1, 0); }
+static int wrong_sink(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_see(dev, a, 0, 1); }
+
+static int wrong_distance(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.square[3].distance++;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+static int wrong_max(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.max_from += see.max_from > 0;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+static int wrong_later(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    see.unit += see.n_units > 1 ? 2 : 0;
+    see.n_units -= see.n_units > 1;
+    b.see = &see;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
+static int wrong_alone(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    int rc = kvt_ops_cpu.attn(dev, a);
+    if (a->T > 1)
+        a->out[0] *= 1 + 0x1p-22f; /* a last bit that depends on the company */
+    return rc;
+}
+
+static int wrong_pool(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    int rc = kvt_ops_cpu.attn(dev, a);
+    if (a->see->pool_mean)
+        a->see->pool_mean[0] += 0.01f;
+    return rc;
+}
+
+static int wrong_cap(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    b.cap = 0;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
+static int wrong_sight(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    struct kvt_attn_args b = *a;
+    b.window += b.window > 0;
+    return kvt_ops_cpu.attn(dev, &b);
+}
+
+const char *kc_attn_sabotage(struct kvt_ops *ops, int i)
+{
+    switch (i) {
+    case 0: ops->attn = wrong_causal; return "attn: a row misses its own slot";
+    case 1: ops->attn = wrong_renumber; return "attn: renumbered rows aren't";
+    case 2: ops->attn = wrong_window; return "attn: a window of one row more";
+    case 3: ops->attn = wrong_sink; return "attn: a sink of one position more";
+    case 4: ops->attn = wrong_alone; return "attn: a last bit depends on the number of rows";
+    case 5: ops->attn = wrong_pool; return "attn: one bin of the pooled map";
+    case 6: ops->attn = wrong_cap; return "attn: scores aren't capped";
+    case 7: ops->attn = wrong_sight; return "attn: a sliding window of one position more";
+    case 8: ops->attn = wrong_distance; return "attn: squares from one row later";
+    case 9: ops->attn = wrong_max; return "attn: a maximum of one row less";
+    case 10: ops->attn = wrong_later; return "attn: a unit's later rows forgotten";
+    default: return NULL;
+    }
+}
