@@ -99,10 +99,11 @@ int kvtrace_print_presets(int format, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {
         { "preset", NULL, NULL, KVT_COL_TEXT, 0, false }, { "method", NULL, NULL, KVT_COL_TEXT, 0, false }, { "default", NULL, NULL, KVT_COL_TEXT, 0, false },
-        { "budget", NULL, NULL, KVT_COL_TEXT, 0, true }, { "canonical", NULL, NULL, KVT_COL_TEXT, 0, true }, { "differs", NULL, NULL, KVT_COL_TEXT, 0, true } };
+        { "budget", NULL, NULL, KVT_COL_TEXT, 0, true }, { "canonical", NULL, NULL, KVT_COL_TEXT, 0, true }, { "asks", NULL, NULL, KVT_COL_TEXT, 0, true },
+        { "differs", NULL, NULL, KVT_COL_TEXT, 0, true } };
     int count, rc = 0;
     const struct kvt_preset *all = kvt_presets(&count);
-    struct kvt_table *t = kvt_table_new(col, 6);
+    struct kvt_table *t = kvt_table_new(col, 7);
     for (int i = 0; i < count && !rc; i++) {
         const struct kvt_preset *p = &all[i];
         struct kvt_spec spec;
@@ -113,12 +114,14 @@ int kvtrace_print_presets(int format, struct kvt_err *err)
         if (p->option)
             snprintf(budget, sizeof budget, "%s %s", p->option, p->value);
         if (format == KVT_FORMAT_TABLE)
-            printf("%s  %s\n  budget    %s; default %s\n  differs   %s\n", p->name, p->spec, p->budget, budget, p->differs);
+            printf("%s  %s\n  budget    %s; default %s\n%s%s%s  differs   %s\n", p->name, p->spec, p->budget, budget, p->asks ? "  asks      " : "",
+                   p->asks ? p->asks : "", p->asks ? "\n" : "", p->differs);
         kvt_put_text(t, p->name);
         kvt_put_text(t, p->spec);
         kvt_put_text(t, budget);
         kvt_put_text(t, p->budget);
         kvt_put_text(t, spec.canonical);
+        kvt_put_text(t, p->asks ? p->asks : "");
         kvt_put_text(t, p->differs);
     }
     if (!rc && format != KVT_FORMAT_TABLE)

@@ -40,8 +40,11 @@ static void method_name(char name[NAME], const struct kvtrace_run *run, int i)
 {
     int same = 0;
     for (int j = 0; j < i; j++)
-        same += !run->spec[j].preset && run->spec[j].method == run->spec[i].method;
-    if (run->spec[i].preset)
+        same += run->spec[i].preset ? run->spec[j].preset == run->spec[i].preset && strcmp(run->spec[j].canonical, run->spec[i].canonical)
+                                    : !run->spec[j].preset && run->spec[j].method == run->spec[i].method;
+    if (run->spec[i].preset && same)
+        snprintf(name, NAME, "%.26s#%d", run->spec[i].preset->name, (same + 1) % 1000);
+    else if (run->spec[i].preset)
         snprintf(name, NAME, "%s", run->spec[i].preset->name);
     else if (same)
         snprintf(name, NAME, "%.16s#%d", run->spec[i].method->name, (same + 1) % 100000);

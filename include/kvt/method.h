@@ -154,6 +154,7 @@ struct kvt_preset {
     const char *spec;          /* ours, as typed: "snapkv[w=64,pool=avg5]" */
     const char *budget;        /* their budget's word, and what it is here */
     const char *option, *value; /* its own budget where none is given: "--tokens", "512"; NULL: it has none */
+    const char *asks;          /* what the tool leaves to its user, as options of ours: "path class"; NULL: nothing */
     const char *differs;       /* what is known to differ */
 };
 
@@ -204,7 +205,8 @@ void kvt_spec_canonical(struct kvt_spec *spec);
 /* Splits a list at commas outside brackets and parses each; *out is malloc'ed, the caller frees it. */
 int kvt_spec_parse_list(struct kvt_spec **out, int *count, const char *text, const struct kvt_method_list *more, struct kvt_err *err);
 
-/* Presets: all; by name or NULL; and a list of names appended to the specs that are there (EUSAGE with the nearest name). */
+/* Presets: all; by name or NULL; and a list of names appended to the specs that are there (EUSAGE with the nearest name). What a
+ * preset `asks` follows its name: "kvpress/DuoAttentionPress[path=gates.tsv,class=0.5]". */
 const struct kvt_preset *kvt_presets(int *count);
 const struct kvt_preset *kvt_preset_find(const char *name);
 int kvt_preset_parse_list(struct kvt_spec **spec, int *count, const char *text, struct kvt_err *err);

@@ -8,7 +8,7 @@ kvinfo presets.h5 >/dev/null
 kvoverlap presets.h5 --branches 'kvpress/KnormPress ~ 50%,kvcache-factory/snapkv 50%' --format tsv 2>/dev/null | cut -f 2,3
 kvoverlap presets.h5 --keep 50% --format tsv 2>/dev/null | cut -f 2,3
 kvcoherence presets.h5 --format tsv 2>/dev/null | cut -f 1
-kvtrace --list-presets --format tsv | awk -F'\t' 'NR == 1 { print NF, "columns" } NF != 6 { print } END { print NR > 20 ? "many rows" : "few rows" }'
+kvtrace --list-presets --format tsv | awk -F'\t' 'NR == 1 { print NF, "columns" } NF != 7 { print } END { print NR > 20 ? "many rows" : "few rows" }'
 kvtrace --list-presets | grep -A 2 '^snapkv/longbench'
 try "an unknown preset" $run --preset kvpres/SnapKVPress
 try "a preset twice" $run --preset tova/tova,tova/tova

@@ -23,6 +23,10 @@ static const struct {
     {"kvpress/KeyDiffPress", "kvpress", "kvpress KeyDiffPress"},
     {"kvpress/LagKVPress", "kvpress", "kvpress LagKVPress"},
     {"kvpress/ExpectedAttentionPress", "kvpress", "kvpress ExpectedAttentionPress"},
+    {"kvpress/KVzipPress", NULL, NULL}, /* through both engines: tests/parity/kept.c */
+    {"kvpress/DuoAttentionPress", NULL, NULL}, /* test_class.c, tests/vectors/check_duo.py */
+    {"kvpress/DecodingPress", "kvpress", "kvpress DecodingPress, prompt whole"},
+    {"kvpress/PrefillDecodingPress", "kvpress", "kvpress DecodingPress"},
     {"kvpress/RandomPress", NULL, NULL},
     {"kvcache-factory/snapkv", "official", "KVCache-Factory snapkv"},
     {"kvcache-factory/pyramidkv", "official", "KVCache-Factory pyramidkv"},
@@ -37,6 +41,10 @@ static const struct {
     {"adakv/pyramid", "official", "AdaKV pyramid"},
     {"adakv/slm", "official", "AdaKV slm"},
     {"h2o/real-drop", "official", "H2O real-drop"},
+    {"h2o/lm-eval", "official", "H2O lm-eval"},
+    {"h2o/flexgen", "official", "H2O flexgen"},
+    {"vllm-kvcompress/longbench", "official", "vllm-kvcompress"},
+    {"duo-attention/duo-attention", NULL, NULL}, /* its prefill is another */
     {"streaming-llm/run_streaming", "official", "streaming-llm"},
     {"lagkv/lagkv", "official", "LagKV"},
     {"tova/tova", "official", "TOVA"},
@@ -47,7 +55,7 @@ static const struct {
 static struct kvt_policy choices(const struct kvt_policy *full)
 {
     struct kvt_policy p = *full;
-    int *const size[] = {&p.window, &p.pool_width, &p.lag, &p.chunk_tok, &p.alpha_ppm, &p.beta, &p.skip, &p.sinks, &p.recent, &p.ahead};
+    int *const size[] = {&p.window, &p.pool_width, &p.lag, &p.chunk_tok, &p.alpha_ppm, &p.beta, &p.skip, &p.sinks, &p.recent, &p.ahead, &p.every};
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         *size[i] = *size[i] != 0;
     bool rows = p.score == KVT_SCORE_WMASS || p.score == KVT_SCORE_MASS || p.score == KVT_SCORE_LAST;
@@ -200,5 +208,12 @@ Test(presets, lists)
     cr_assert_eq(kvt_preset_parse_list(&spec, &n, "SnapKVPress", &err), KVT_EUSAGE);
     cr_assert(strstr(err.text, "kvpress/SnapKVPress"), "%s", err.text);
     cr_assert_eq(n, 4);
+    /* what the tool asks of its user, and nothing else */
+    cr_assert_eq(kvt_preset_parse_list(&spec, &n, "kvpress/DuoAttentionPress[path=gates.tsv, class=0.25],kvpress/DecodingPress[every=16]", &err), 0, "%s", err.text);
+    cr_assert_eq(n, 6);
+    cr_assert(spec[4].policy.class_ppm == 250000 && !strcmp(spec[4].policy.path, "gates.tsv") && spec[5].policy.every == 16);
+    cr_assert_eq(kvt_preset_parse_list(&spec, &n, "kvpress/SnapKVPress[w=8]", &err), KVT_EUSAGE);
+    cr_assert(strstr(err.text, "'w'") && strstr(err.text, "--method"), "%s", err.text);
+    cr_assert_eq(kvt_preset_parse_list(&spec, &n, "kvpress/DecodingPress[every]", &err), KVT_EUSAGE);
     free(spec);
 }

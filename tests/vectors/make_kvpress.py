@@ -242,12 +242,14 @@ def finch(w):
             f"my[score=wmass,w={win},pool=none,within={chunk},protect=window]", ppm(r))
 
 
-def decoding(w):
-    """DecodingPress: every N tokens the cache is cut to C; before it the prompt is, to the same C."""
+def decoding(w, whole=False):
+    """DecodingPress: every N tokens the cache is cut to C; before it the prompt is, to the same C, or, whole, it isn't."""
     at = (0, 3, 4, 7, 8, 16, 23, 24)
     one = lambda r=0.0: SnapKVPress(r, window_size=1, kernel_size=1)
-    seed = 1300
-    for name, base, score, H, G, n, C, every in (("KnormPress", KnormPress, "knorm", 6, 2, 61, 20, 8), ("KeyDiffPress", KeyDiffPress, "keydiff", 4, 4, 97, 30, 4),
+    seed = 1350 if whole else 1300
+    for name, base, score, H, G, n, C, every in (("KnormPress", KnormPress, "knorm", 6, 2, 61, 40, 8), ("KeyDiffPress", KeyDiffPress, "keydiff", 8, 1, 40, 13, 7),
+                                                 ("SnapKVPress of one row", one, "last", 3, 3, 97, 31, 5)) if whole else (
+                                                 ("KnormPress", KnormPress, "knorm", 6, 2, 61, 20, 8), ("KeyDiffPress", KeyDiffPress, "keydiff", 4, 4, 97, 30, 4),
                                                  ("KnormPress", KnormPress, "knorm", 8, 1, 40, 13, 7), ("SnapKVPress of one row", one, "last", 6, 2, 61, 20, 8),
                                                  ("SnapKVPress of one row", one, "last", 8, 1, 97, 31, 5), ("TOVAPress", TOVAPress, "tova", 4, 4, 50, 16, 1)):
         seed += 1
@@ -257,7 +259,7 @@ def decoding(w):
             m = module(t, l)
             hidden = lambda a, b: t.q[l][:, a:b].transpose(0, 1).reshape(1, b - a, -1)
             layer = SimpleNamespace()
-            layer.keys, layer.values = base(1 - C / n - 1e-9).compress(m, hidden(0, n), t.k[l][None, :, :n], t.v[l][None, :, :n], m.given.clone(), {})
+            layer.keys, layer.values = base(0 if whole else 1 - C / n - 1e-9).compress(m, hidden(0, n), t.k[l][None, :, :n], t.v[l][None, :, :n], m.given.clone(), {})
             press = DecodingPress(base(), compression_interval=every, target_size=C)
             press.reset()
             cache = SimpleNamespace(layers={l: layer})
@@ -274,11 +276,15 @@ def decoding(w):
                         assert not any(tied(x, count) for x in score_[0]), "a tie; take another seed"
                 if s in kept:
                     kept[s] += [sorted(positions(layer.keys[0, g], layer.values[0, g], t.k[l][g], t.v[l][g])) for g in range(G)]
-        spec = f"my[score={score}{',protect=recent1' if score == 'last' else ''},schedule=every,every={every}]"
-        w.case(f"kvpress DecodingPress: {name} every {every} C {C}", t, "tova[recent=1]" if score == "tova" else spec, f"tokens {C}", kept)
+        spec = f"my[score={score}{',protect=recent1' if score == 'last' else ''},schedule=every,every={every}{',prefill=1' if whole else ''}]"
+        w.case(f"kvpress DecodingPress{', prompt whole' if whole else ''}: {name} every {every} C {C}", t, "tova[recent=1]" if score == "tova" else spec, f"tokens {C}", kept)
 
 
-READY = (snapkv, streaming, observed, pyramid, chunkkv, tova, norms, adakv, critical, expected, lagkv, finch, decoding)
+def decoding_whole(w):
+    decoding(w, whole=True)
+
+
+READY = (snapkv, streaming, observed, pyramid, chunkkv, tova, norms, adakv, critical, expected, lagkv, finch, decoding, decoding_whole)
 
 
 def main():
