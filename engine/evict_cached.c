@@ -29,19 +29,23 @@ static int expected(struct kvt_evictor *e, struct kvt_evict_work *w, const struc
     return rc ? rc : ops->weigh(e->env->dev, &by);
 }
 
+int kvt_evict_key_norms(const struct kvt_evictor *e, int model_layer, int n, float *out, int ld)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_norms_args norms = {.at = {e->env->cache, e->branch, model_layer, n}, .key = out, .ld = ld};
+    struct kvt_combine_args minus = {.in = out, .out = out, .R = e->env->G, .ld = ld, .n = n, .scale = -1};
+    int rc = ops->norms(e->env->dev, &norms);
+    return rc ? rc : ops->combine(e->env->dev, &minus);
+}
+
 int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float *score)
 {
     const struct kvt_policy *p = &e->spec.policy;
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
     struct kvt_slots at = {.cache = e->env->cache, .branch = e->branch, .layer = layer, .n = w->n};
-    int rc = 0;
     switch (p->score) {
-    case KVT_SCORE_KNORM: /* Devoto et al., arXiv 2406.11430: the smallest norms stay */
-        rc = ops->norms(dev, &(struct kvt_norms_args){.at = at, .key = w->grp[1], .ld = w->ld});
-        if (!rc)
-            rc = ops->combine(dev, &(struct kvt_combine_args){.in = w->grp[1], .out = score, .R = e->env->G, .ld = w->ld, .n = w->n, .scale = -1});
-        return rc;
+    case KVT_SCORE_KNORM: return kvt_evict_key_norms(e, layer, w->n, score, w->ld);
     case KVT_SCORE_KEYDIFF: return ops->keydiff(dev, &(struct kvt_keydiff_args){.at = at, .out = score, .ld = w->ld});
     case KVT_SCORE_LAGKV: /* ranks, so that every partition keeps the same share (kvpress; the official code cuts each by itself) */
         return ops->lag(dev, &(struct kvt_lag_args){.at = at, .sink = p->sinks, .lag = p->lag, .rank = true, .out = score, .ld = w->ld});

@@ -141,16 +141,14 @@ static int tell(struct kvt_evictor *e, struct told *t, struct kvt_err *err)
         rc = reasons(e, own, tok, t);
         if (rc)
             return kvt_evict_device_fail(e, rc, "reading what was kept", err);
-        rc = env->probe->see(env->probe->self, &(struct kvt_event){.kind = KVT_EV_DECISION, .decision = {
-            .branch = e->branch, .layer = m, .n = n, .R = env->G, .score = t->score, .threshold = t->threshold, .reason = t->reason}});
+        rc = kvt_evict_see(e, &(struct kvt_event){.kind = KVT_EV_DECISION, .decision = {
+            .branch = e->branch, .layer = m, .n = n, .R = env->G, .score = t->score, .threshold = t->threshold, .reason = t->reason}}, err);
     }
     int64_t all = (int64_t)env->L * env->G * n;
-    if (!rc)
-        rc = env->probe->see(env->probe->self, &(struct kvt_event){.kind = KVT_EV_BUDGET, .budget = {
+    return rc ? rc : kvt_evict_see(e, &(struct kvt_event){.kind = KVT_EV_BUDGET, .budget = {
             .branch = e->branch, .asked_keep = e->budget.kind == KVT_BUDGET_KEEP ? (double)e->budget.keep_ppm / 1e6 : NAN,
             .effective_keep = (double)slots / (double)all, .kept_slots = slots, .context_slots = all, .budget_tok = t->budget, .kept_tok = t->kept,
-            .note = ""}});
-    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+            .note = ""}}, err);
 }
 
 int kvt_evict_chunk_end(struct kvt_evictor *e, struct kvt_err *err)

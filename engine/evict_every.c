@@ -57,14 +57,8 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     for (int g = 0; g < G; g++)
         most = n[g] > most ? n[g] : most;
     struct kvt_slots at = {.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .n = most};
-    if (p->score == KVT_SCORE_KNORM) {
-        rc = ops->norms(dev, &(struct kvt_norms_args){.at = at, .key = out, .ld = e->ld});
-        for (int g = 0; !rc && g < G; g++) {
-            float *row = out + (size_t)g * (size_t)e->ld;
-            rc = ops->combine(dev, &(struct kvt_combine_args){.in = row, .out = row, .R = 1, .ld = e->ld, .n = n[g], .scale = -1});
-        }
-        return rc;
-    }
+    if (p->score == KVT_SCORE_KNORM)
+        return kvt_evict_key_norms(e, at.layer, most, out, e->ld);
     if (p->score == KVT_SCORE_KEYDIFF)
         return ops->keydiff(dev, &(struct kvt_keydiff_args){.at = at, .out = out, .ld = e->ld});
     if (p->score == KVT_SCORE_ORACLE)
@@ -72,7 +66,7 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     for (int g = 0; !rc && g < G; g++) {
         const int32_t *pos = e->host_pos + (size_t)g * (size_t)e->ld;
         for (int i = 0; i < n[g]; i++)
-            e->host_rank[i] = p->score == KVT_SCORE_RECENCY ? (float)pos[i] : kvt_evict_chance(p->seed, kvt_evict_layer(e->env, layer), g, pos[i]);
+            e->host_rank[i] = kvt_evict_by_place(p, at.layer, g, pos[i]);
         rc = ops->write(dev, out + (size_t)g * (size_t)e->ld, e->host_rank, (size_t)n[g] * sizeof(float));
     }
     return rc;
@@ -95,11 +89,7 @@ static int copy_state(struct kvt_evictor *e, int layer, const int32_t *n, int po
             rc = ops->zero(dev, row + live, (ld - live) * sizeof *row);
         if (rc || !e->spec.policy.visible_mean)
             continue;
-        rc = ops->read(dev, e->host_rank, row, live * sizeof *row);
-        for (size_t i = 0; i < live; i++)
-            e->host_rank[i] /= (float)(pos - e->host_pos[(size_t)g * ld + i] + 1);
-        if (!rc)
-            rc = ops->write(dev, row, e->host_rank, live * sizeof *row);
+        rc = kvt_evict_visible_mean(e, row, e->host_pos + (size_t)g * ld, n[g], pos, row);
     }
     return rc;
 }
@@ -156,35 +146,28 @@ static int share(struct kvt_evictor *e, const float *score)
         .how = kvt_evict_divide_how(p), .alpha_ppm = p->alloc == KVT_ALLOC_GLOBAL ? 0 : p->alpha_ppm, .budget = w->budget});
 }
 
-/* One cell after its slots were chosen: its sums close up, and what left is told. */
-static int settle(struct kvt_evictor *e, int layer, int g, int step, bool *stopped)
+/* One cell after its slots were chosen: its sums close up; *lost: how many positions left, in host_lost. */
+static int settle(struct kvt_evictor *e, int layer, int g, int *lost)
 {
     const struct kvt_ops *ops = e->env->ops;
     struct kvt_dev *dev = e->env->dev;
     struct kvt_evict_round *w = &e->round;
     size_t cell = (size_t)layer * (size_t)e->env->G + (size_t)g, at = cell * (size_t)e->ld;
-    int n = e->held[cell], kept = w->h_n_kept[cell], lost = 0;
+    int n = e->held[cell], kept = w->h_n_kept[cell];
     int rc = ops->read(dev, w->h_kept, w->kept + at, (size_t)kept * sizeof(int32_t));
     if (!rc && e->state)
         rc = ops->read(dev, w->h_state, e->state + at, (size_t)n * sizeof(float));
     if (!rc)
         rc = ops->read(dev, e->host_pos, w->pos + at, (size_t)n * sizeof(int32_t));
-    for (int i = 0, k = 0; !rc && i < n; i++) {
-        if (k < kept && w->h_kept[k] == i)
-            w->h_state[k++] = w->h_state[i];
-        else
-            e->host_lost[lost++] = e->host_pos[i];
-    }
+    for (int k = 0; !rc && e->state && k < kept; k++)
+        w->h_state[k] = w->h_state[w->h_kept[k]];
     if (!rc && e->state)
         rc = ops->write(dev, e->state + at, w->h_state, (size_t)kept * sizeof(float));
-    e->held[cell] = kept;
-    if (rc || !lost || !e->env->probe || e->quiet)
+    if (rc)
         return rc;
-    struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = lost,
-                                                           .pos = e->host_lost}};
-    rc = e->env->probe->see(e->env->probe->self, &ev);
-    *stopped = rc != 0;
-    return rc;
+    e->held[cell] = kept;
+    *lost = kvt_evict_lost(e, e->host_pos, n, w->h_kept, kept);
+    return 0;
 }
 
 int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *err)
@@ -194,7 +177,6 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
     struct kvt_dev *dev = e->env->dev;
     struct kvt_evict_round *w = &e->round;
     int L = e->env->L, G = e->env->G, cells = L * G, rc = 0;
-    bool stopped = false;
     for (int l = 0; !rc && l < L; l++)
         rc = prepare(e, l, pos);
     const float *score = w->pooled ? w->pooled : w->score;
@@ -212,10 +194,12 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
         size_t cell = (size_t)l * (size_t)G;
         rc = ops->cache_keep(dev, &(struct kvt_keep_args){.cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, l),
                                                           .slot = w->kept + cell * (size_t)e->ld, .count = w->n_kept + cell, .ld = e->ld});
-        for (int g = 0; !rc && g < G; g++)
-            rc = settle(e, l, g, step, &stopped);
+        for (int g = 0, lost; !rc && g < G; g++) {
+            rc = settle(e, l, g, &lost);
+            int stopped = rc ? 0 : kvt_evict_report_lost(e, l, g, step, lost, err);
+            if (stopped)
+                return stopped;
+        }
     }
-    if (stopped)
-        return kvt_fail(err, rc, "the run was stopped by what records it");
     return rc ? kvt_evict_device_fail(e, rc, e->in_chunk ? "eviction after a chunk" : "eviction after N tokens", err) : 0;
 }

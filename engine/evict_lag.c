@@ -20,21 +20,15 @@ static int report(struct kvt_evictor *e, int layer, int n, int step, struct kvt_
     size_t ld = (size_t)e->ld;
     int rc = e->env->ops->read(e->env->dev, e->host_n, e->n_left, (size_t)G * sizeof(int32_t));
     for (int g = 0; !rc && g < G; g++) {
-        const int32_t *at = e->host_pos + (size_t)g * ld;
-        int lost = 0, kept = e->host_n[g];
+        int kept = e->host_n[g];
         rc = e->env->ops->read(e->env->dev, e->host_left, e->left + (size_t)g * ld, (size_t)kept * sizeof(int32_t));
-        for (int i = 0, k = 0; !rc && i < n; i++) {
-            if (k < kept && e->host_left[k] == i)
-                k++;
-            else
-                e->host_lost[lost++] = at[i];
-        }
+        if (rc)
+            break;
         e->held[layer * G + g] = kept;
-        struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = lost,
-                                                               .pos = e->host_lost}};
-        int seen = rc || !lost || !e->env->probe || e->quiet ? 0 : e->env->probe->see(e->env->probe->self, &ev);
-        if (seen)
-            return kvt_fail(err, seen, "the run was stopped by what records it");
+        int lost = kvt_evict_lost(e, e->host_pos + (size_t)g * ld, n, e->host_left, kept);
+        int stopped = kvt_evict_report_lost(e, layer, g, step, lost, err);
+        if (stopped)
+            return stopped;
     }
     return rc ? kvt_evict_device_fail(e, rc, "reading what left", err) : 0;
 }

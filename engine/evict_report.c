@@ -1,12 +1,32 @@
-/* What the evictor tells the probe at prefill's end: a decision for each layer, and the budget of the branch. */
+/* What the evictor tells the probe: at prefill's end a decision for each layer and the budget of the branch; then what leaves. */
 #include <math.h>
 #include <string.h>
 
 #include "engine/evict_state.h"
 
-static int see(const struct kvt_evictor *e, const struct kvt_event *ev)
+int kvt_evict_see(const struct kvt_evictor *e, const struct kvt_event *ev, struct kvt_err *err)
 {
-    return e->env->probe && !e->quiet ? e->env->probe->see(e->env->probe->self, ev) : 0;
+    int rc = e->env->probe && !e->quiet ? e->env->probe->see(e->env->probe->self, ev) : 0;
+    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+}
+
+int kvt_evict_lost(struct kvt_evictor *e, const int32_t *pos, int n, const int32_t *kept, int n_kept)
+{
+    int lost = 0;
+    for (int i = 0, k = 0; i < n; i++) {
+        if (k < n_kept && kept[k] == i)
+            k++;
+        else
+            e->host_lost[lost++] = pos[i];
+    }
+    return lost;
+}
+
+int kvt_evict_report_lost(struct kvt_evictor *e, int layer, int g, int step, int n, struct kvt_err *err)
+{
+    struct kvt_event ev = {.kind = KVT_EV_EVICT, .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = n,
+                                                           .pos = e->host_lost}};
+    return n ? kvt_evict_see(e, &ev, err) : 0;
 }
 
 /* Reads a layer's decision into w's host arrays: scores as ranked, NaN where nothing was. */
@@ -63,8 +83,7 @@ int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, i
     struct kvt_event ev = {.kind = KVT_EV_DECISION,
                            .decision = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .n = w->n, .R = w->R, .score = w->h_score,
                                         .threshold = w->h_threshold, .reason = w->h_reason}};
-    rc = see(e, &ev);
-    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+    return kvt_evict_see(e, &ev, err);
 }
 
 /* The layers that are left alone keep everything: told like the others, so that each layer is there. */
@@ -82,14 +101,14 @@ static int report_others(struct kvt_evictor *e, struct kvt_evict_work *w, struct
         l += own;
         if (own || rc || !e->decisions || e->quiet)
             continue;
-        rc = read_decision(e, w, 0, false, true);
+        rc = read_decision(e, w, 0, false, true); /* reads nothing: all stays */
         struct kvt_event ev = {.kind = KVT_EV_DECISION,
                                .decision = {.branch = e->branch, .layer = m, .n = w->n, .R = w->R, .score = w->h_score,
                                             .threshold = w->h_threshold, .reason = w->h_reason}};
         if (!rc)
-            rc = see(e, &ev);
+            rc = kvt_evict_see(e, &ev, err);
     }
-    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+    return rc;
 }
 
 int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err)
@@ -112,6 +131,5 @@ int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, str
                    .fallback = w->fallback,
                    .note = w->note,
                    .host_ns = e->host_ns}};
-    int rc = see(e, &ev);
-    return rc ? kvt_fail(err, rc, "the run was stopped by what records it") : 0;
+    return kvt_evict_see(e, &ev, err);
 }

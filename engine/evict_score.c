@@ -57,6 +57,19 @@ float kvt_evict_chance(uint64_t seed, int layer, int g, int pos)
     return (float)(x >> 40) * 0x1p-24f;
 }
 
+float kvt_evict_by_place(const struct kvt_policy *p, int model_layer, int g, int pos)
+{
+    return p->score == KVT_SCORE_RECENCY ? (float)pos : kvt_evict_chance(p->seed, model_layer, g, pos);
+}
+
+int kvt_evict_visible_mean(struct kvt_evictor *e, const float *sum, const int32_t *at, int n, int pos, float *out)
+{
+    int rc = e->env->ops->read(e->env->dev, e->host_rank, sum, (size_t)n * sizeof *sum);
+    for (int i = 0; i < n; i++)
+        e->host_rank[i] /= (float)(pos - at[i] + 1);
+    return rc ? rc : e->env->ops->write(e->env->dev, out, e->host_rank, (size_t)n * sizeof *out);
+}
+
 /* Scores that need no attention are made here, once a layer; slots are positions at prefill's end. A unit draws one
  * lot, at its first slot: the mean of many would favour none, but long ones would never be extreme. */
 static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, float **out)
@@ -69,7 +82,7 @@ static int made_here(struct kvt_evictor *e, struct kvt_evict_work *w, int layer,
     for (int r = 0; !rc && r < w->R; r++) {
         float *row = w->h_score + (size_t)r * (size_t)w->n;
         for (int j = 0; j < w->n; j++)
-            row[j] = p->score == KVT_SCORE_RECENCY ? (float)j : kvt_evict_chance(p->seed, kvt_evict_layer(e->env, layer), r, j);
+            row[j] = kvt_evict_by_place(p, kvt_evict_layer(e->env, layer), r, j);
         for (int s = 0; p->score == KVT_SCORE_RANDOM && s < w->S; s++)
             for (int j = w->h_seg[s] + 1; j < w->h_seg[s + 1]; j++)
                 row[j] = row[j - 1];

@@ -124,8 +124,14 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
                            bool *per_group);
 /* The worth by chance of a position, from (seed, layer, kv head, position): in [0, 1). */
 float kvt_evict_chance(uint64_t seed, int layer, int g, int pos);
+/* KVT_SCORE_RECENCY, RANDOM: what a position is worth, wherever it is held. */
+float kvt_evict_by_place(const struct kvt_policy *p, int model_layer, int g, int pos);
+/* While tokens come: the sums of n slots divided by the rows that saw their positions `at`, the newest row being pos. */
+int kvt_evict_visible_mean(struct kvt_evictor *e, const float *sum, const int32_t *at, int n, int pos, float *out);
 /* Scores made from the keys and values that the branch holds (evict_cached.c): of one layer into score (G, ld). */
 bool kvt_evict_by_cache(const struct kvt_policy *p);
+/* KVT_SCORE_KNORM (Devoto et al., arXiv 2406.11430): minus the keys' norms of n slots of each head into out (G, ld). */
+int kvt_evict_key_norms(const struct kvt_evictor *e, int model_layer, int n, float *out, int ld);
 int kvt_evict_cache_score(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, int layer, float *score);
 /* Token scores of all layers, as ranked, into w->score. */
 int kvt_evict_score_all(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
@@ -159,6 +165,12 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w);
 int kvt_evict_contest(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, int *max_units);
 int kvt_evict_no_threshold(struct kvt_evictor *e, struct kvt_evict_work *w);
 
+/* An event to the probe, if somebody listens to this branch. */
+int kvt_evict_see(const struct kvt_evictor *e, const struct kvt_event *ev, struct kvt_err *err);
+/* Positions of n slots that aren't among the kept ones (ascending) into host_lost; returns how many. */
+int kvt_evict_lost(struct kvt_evictor *e, const int32_t *pos, int n, const int32_t *kept, int n_kept);
+/* EVICT of a cell: the n positions in host_lost. */
+int kvt_evict_report_lost(struct kvt_evictor *e, int layer, int g, int step, int n, struct kvt_err *err);
 /* DECISION of a layer, if the probe wants it; `all`: nothing was chosen, `scored`: w->score is filled. */
 int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, int layer, bool scored, bool all,
                               struct kvt_err *err);

@@ -123,22 +123,6 @@ static int accumulate(struct kvt_evictor *e, int layer, const float *row, const 
         .row_ld = e->ld, .ld = e->ld, .how = e->spec.policy.group, .square = score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS});
 }
 
-/* Minus the norms of the keys, for those who keep small ones. */
-static int rank_by_norm(struct kvt_evictor *e, int layer, const int32_t *n, int R)
-{
-    const struct kvt_ops *ops = e->env->ops;
-    struct kvt_norms_args norms = {.at = {e->env->cache, e->branch, kvt_evict_layer(e->env, layer), longest(n, e->env->G)}, .key = e->rank, .ld = e->ld};
-    int rc = ops->norms(e->env->dev, &norms);
-    for (int g = 0; !rc && g < e->env->G; g++) {
-        float *row = e->rank + (size_t)g * (size_t)e->ld;
-        struct kvt_combine_args minus = {.in = row, .out = row, .R = 1, .ld = e->ld, .n = n[g], .scale = -1};
-        rc = ops->combine(e->env->dev, &minus);
-    }
-    struct kvt_combine_args sum = {.in = e->rank, .out = e->rank, .R = e->env->G, .ld = e->ld, .n = longest(n, e->env->G),
-                                   .scale = 1, .sum_rows = true};
-    return rc || R == e->env->G ? rc : ops->combine(e->env->dev, &sum);
-}
-
 int kvt_evict_future(struct kvt_evictor *e, int layer, const int32_t *n, int R, float *out)
 {
     const struct kvt_evict_env *env = e->env;
@@ -175,8 +159,11 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
         return kvt_evict_future(e, layer, n, R, e->rank);
     if (!e->sliding || p->score == KVT_SCORE_LAST) /* the current row alone, reduced over groups or summed over heads */
         return R > 1 ? ops->group(dev, &group) : ops->combine(dev, &sum);
-    if (p->score == KVT_SCORE_KNORM)
-        return rank_by_norm(e, layer, n, R);
+    if (p->score == KVT_SCORE_KNORM) {
+        rc = kvt_evict_key_norms(e, kvt_evict_layer(e->env, layer), longest(n, G), e->rank, e->ld);
+        sum.in = e->rank, sum.R = G;
+        return rc || R == G ? rc : ops->combine(dev, &sum);
+    }
     if (e->state)
         *score = e->state + (size_t)layer * (size_t)G * ld;
     if (e->state && R < G) {
@@ -186,15 +173,16 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
     }
     if (e->state && !p->visible_mean)
         return rc;
-    for (int r = 0; !rc && r < R; r++) { /* recency, or the mean over the rows that saw a slot: made from positions */
+    for (int r = 0; !rc && r < R; r++) { /* recency, chance, or the mean over the rows that saw a slot: made from positions */
         const int32_t *at = e->host_pos + (size_t)r * ld;
-        if (e->state)
-            rc = ops->read(dev, e->host_rank, *score + (size_t)r * ld, (size_t)n[r] * sizeof(float));
+        float *out = e->rank + (size_t)r * ld;
+        if (e->state) {
+            rc = kvt_evict_visible_mean(e, *score + (size_t)r * ld, at, n[r], pos, out);
+            continue;
+        }
         for (int i = 0; i < n[r]; i++)
-            e->host_rank[i] = e->state ? e->host_rank[i] / (float)(pos - at[i] + 1)
-                            : p->score == KVT_SCORE_RANDOM ? kvt_evict_chance(p->seed, kvt_evict_layer(e->env, layer), r, at[i]) : (float)at[i];
-        if (!rc)
-            rc = ops->write(dev, e->rank + (size_t)r * ld, e->host_rank, (size_t)n[r] * sizeof(float));
+            e->host_rank[i] = kvt_evict_by_place(p, kvt_evict_layer(e->env, layer), r, at[i]);
+        rc = ops->write(dev, out, e->host_rank, (size_t)n[r] * sizeof *out);
     }
     *score = e->rank;
     return rc;
@@ -251,16 +239,11 @@ static int remove_left(struct kvt_evictor *e, int layer, int R, int step, struct
         const int32_t *left = e->host_left + (size_t)g * ld, *at = e->host_pos + (size_t)g * ld;
         int n = e->host_n[g];
         e->held[layer * G + g] -= n;
-        if (!n || !e->env->probe || e->quiet)
-            continue;
         for (int i = 0; i < n; i++)
             e->host_lost[i] = at[left[i]];
-        struct kvt_event ev = {
-            .kind = KVT_EV_EVICT,
-            .evict = {.branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .g = g, .step = step, .n = n, .pos = e->host_lost}};
-        rc = e->env->probe->see(e->env->probe->self, &ev);
-        if (rc)
-            return kvt_fail(err, rc, "the run was stopped by what records it");
+        int stopped = kvt_evict_report_lost(e, layer, g, step, n, err);
+        if (stopped)
+            return stopped;
     }
     return 0;
 }
