@@ -147,7 +147,7 @@ static bool add(int *list, int *n, int b)
 static int pick_one(const struct kvt_trace_info *info, const char *item, int *list, int *n, struct kvt_err *err)
 {
     bool found = false;
-    for (int b = 0; b < info->n_branches; b++) {
+    for (int b = info->no_full; b < info->n_branches; b++) {
         const struct kvt_trace_branch *br = &info->branch[b];
         if (!strcmp(item, br->name) || !strcmp(item, br->canonical) || !strcmp(item, br->method)) {
             add(list, n, b);
@@ -155,7 +155,7 @@ static int pick_one(const struct kvt_trace_info *info, const char *item, int *li
         }
     }
     int number;
-    if (!found && !kvt_parse_int(item, 0, info->n_branches - 1, &number, "", NULL)) {
+    if (!found && !kvt_parse_int(item, info->no_full, info->n_branches - 1, &number, "", NULL)) {
         add(list, n, number);
         found = true;
     }
@@ -163,14 +163,14 @@ static int pick_one(const struct kvt_trace_info *info, const char *item, int *li
         return 0;
     const char *names[2 * MAX_BRANCHES];
     int k = 0;
-    for (int b = 0; b < info->n_branches && b < MAX_BRANCHES; b++) {
+    for (int b = info->no_full; b < info->n_branches && b < MAX_BRANCHES; b++) {
         names[k++] = info->branch[b].method;
         names[k++] = info->branch[b].name;
     }
     const char *near = kvt_nearest(item, names, k);
     if (near)
         return kvt_fail(err, KVT_EINPUT, "no branch '%s' in this trace; did you mean %s?", item, near);
-    return kvt_fail(err, KVT_EINPUT, "no branch '%s' in this trace; kvinfo lists its %d branches", item, info->n_branches);
+    return kvt_fail(err, KVT_EINPUT, "no branch '%s' in this trace; kvinfo lists its %d branches", item, info->n_branches - info->no_full);
 }
 
 int kvt_pick_branches(const struct kvt_trace_info *info, const char *list, int **out, int *count, struct kvt_err *err)
@@ -309,6 +309,8 @@ void kvt_warn_partial(const struct kvt_trace_info *info, const char *tool, const
     if (strcmp(info->status, "complete"))
         fprintf(err, "%s: note: %s is %s: %d of %d steps; what it holds is shown\n", tool, path, info->status, info->n_steps,
                 info->n_new);
+    if (info->no_full)
+        fprintf(err, "%s: note: in %s no uncompressed branch ran (--no-full)\n", tool, path);
     if (info->dropped > 0)
         fprintf(err, "%s: note: %s lacks %lld maps or rows that a full ring dropped; decisions are complete\n", tool, path,
                 (long long)info->dropped);

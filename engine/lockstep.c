@@ -279,7 +279,7 @@ static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_
         br->bytes_sum += (double)bytes.alone;
         br->n_fed++;
     }
-    int from = s->lo > 1 ? s->lo : 0; /* the full branch beside the oracles was reported before */
+    int from = s->lo > 1 || s->o.no_full ? s->lo : 0; /* the full branch beside the oracles was reported before */
     return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_STEP, .step = {
         .step = k, .first = from, .n_branch = s->hi - from, .token = s->ev_token + from, .argmax = s->ev_argmax + from,
         .logprob = s->ev_logprob + from, .kl = s->ev_kl + from, .entropy = s->ev_entropy + from, .alone_bytes = s->ev_alone + from,

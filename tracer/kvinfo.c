@@ -67,6 +67,9 @@ static int show_run(const struct kvt_trace_info *in, const struct opts *o, struc
         pairf(t, "maps", "pooled, %d x %d%s", in->map_r, in->map_c, in->has_full ? "; full rows of some layers and heads" : "");
     else
         pair(t, "maps", in->has_full ? "full rows of some layers and heads" : "none");
+    if (in->kv_peak >= 0)
+        pair(t, "KV peak", people ? kvt_bytes_text((uint64_t)in->kv_peak, size, sizeof size)
+                                  : (snprintf(size, sizeof size, "%lld", (long long)in->kv_peak), size));
     pairf(t, "dropped", "%lld", (long long)in->dropped);
     pair(t, "model sha256", *in->model_sha256 ? in->model_sha256 : "the run ended before it was known");
     pairf(t, "logits hash", "%016llx", (unsigned long long)in->logits_hash);
@@ -98,6 +101,7 @@ static int show_branches(const struct kvt_trace_info *in, const struct opts *o, 
         {.name = "effective", .title = "kept", .kind = KVT_COL_SHARE, .digits = 1},
         {.name = "bytes_after", .title = "KV after", .kind = KVT_COL_BYTES},
         {.name = "bytes_last", .title = "KV last", .kind = KVT_COL_BYTES},
+        {.name = "bytes_peak", .title = "KV peak", .kind = KVT_COL_BYTES},
         {.name = "bytes_mean", .kind = KVT_COL_REAL, .programs_only = true},
         {.name = "mean_kl", .title = "KL", .unit = "nats", .kind = KVT_COL_REAL, .digits = 4},
         {.name = "top1", .title = "top-1", .kind = KVT_COL_SHARE, .digits = 1},
@@ -108,7 +112,7 @@ static int show_branches(const struct kvt_trace_info *in, const struct opts *o, 
         {.name = "text", .kind = KVT_COL_TEXT, .programs_only = true}};
     bool people = o->format == KVT_FORMAT_TABLE;
     struct kvt_table *t = kvt_table_new(col, sizeof col / sizeof *col);
-    for (int i = 0; i < in->n_branches; i++) {
+    for (int i = in->no_full; i < in->n_branches; i++) {
         const struct kvt_trace_branch *b = &in->branch[i];
         char step[16];
         snprintf(step, sizeof step, "%d", b->diverged);
@@ -120,6 +124,7 @@ static int show_branches(const struct kvt_trace_info *in, const struct opts *o, 
         kvt_put_real(t, b->effective_keep);
         put_bytes(t, b->bytes_after);
         put_bytes(t, b->bytes_last);
+        put_bytes(t, b->bytes_peak);
         kvt_put_real(t, b->bytes_mean);
         kvt_put_real(t, b->mean_kl);
         kvt_put_real(t, b->top1);
@@ -229,6 +234,8 @@ static void warn(const struct kvt_trace_info *in, const char *asked)
     else if (strcmp(in->status, "complete"))
         fprintf(stderr, "kvinfo: the run %s after %d of %d tokens\n", strcmp(in->status, "failed") ? "was interrupted" : "failed",
                 in->n_steps, in->n_new);
+    if (in->no_full)
+        fprintf(stderr, "kvinfo: no uncompressed branch ran (--no-full): nothing is compared with it, and the prompt has no scores and maps\n");
     if (in->dropped)
         fprintf(stderr, "kvinfo: %lld maps or runs of rows are missing: the writer could not follow (policy drop)\n", (long long)in->dropped);
 }

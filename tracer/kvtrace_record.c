@@ -41,7 +41,7 @@ static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, c
         p->branch[b + 1] = (struct kvt_plan_branch){
             .name = o->name, .method = o->spec.method->name, .canonical = o->spec.canonical,
             .asked_keep = keep ? (double)asked.keep_ppm / 1e6 : NAN, .asked_tok = kvt_budget_tokens(&asked, n_context),
-            .schedule = o->spec.policy.schedule == KVT_SCHEDULE_STEP ? "step" : "prefill", .renumber = o->spec.policy.renumber,
+            .schedule = (const char *const[]){ "prefill", "step", "every" }[o->spec.policy.schedule], .renumber = o->spec.policy.renumber,
             .asked = run->asked[b] };
     }
 }
@@ -79,6 +79,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->token_text = (const char *const *)p->text;
     plan->span = p->span, plan->n_spans = prompt->n_spans;
     plan->branch = p->branch, plan->n_branches = run->n_branches + 1, plan->n_new = run->o.n_new;
+    plan->no_full = run->session.no_full;
     plan->wants = &run->wants;
     plan->lost_mass = run->session.lost_mass, plan->output_error = run->session.output_error;
     plan->n_windows = kvt_session_windows(&run->session, &run->wants, plan->window);
@@ -141,7 +142,7 @@ int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, s
 int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
 {
     int rc = 0;
-    for (int b = 0; w && b <= run->n_branches && !rc; b++) {
+    for (int b = run->session.no_full; w && b <= run->n_branches && !rc; b++) {
         struct kvt_branch_result r;
         rc = kvt_session_result(s, b, &r);
         if (!rc)
@@ -187,7 +188,7 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
     }
     char *text = rc ? NULL : kvtrace_text(tok, r.free, r.n_free);
     if (!rc)
-        rc = text ? kvt_trace_result(w, b, text, r.diverged, r.mean_kl, r.top1_agree) : KVT_ENOMEM;
+        rc = text ? kvt_trace_result(w, b, text, run->session.no_full ? -1 : r.diverged, r.mean_kl, r.top1_agree) : KVT_ENOMEM;
     free(text);
     if (!rc) /* an oracle's is known only now */
         rc = kvt_trace_bytes_after(w, b, r.bytes_after);
@@ -207,8 +208,10 @@ int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, st
     int rc = kvt_hasher_end(&run->hasher, readable ? sha : NULL, err);
     if (!rc && *sha)
         rc = kvt_trace_model_sha256(*w, sha);
-    for (int b = 0; b <= run->n_branches && !rc && readable; b++)
+    for (int b = run->session.no_full; b <= run->n_branches && !rc && readable; b++)
         rc = record_branch(*w, run, s, b);
+    if (!rc && readable)
+        rc = kvt_trace_bytes_peak(*w, -1, kvt_session_bytes_peak(s));
     int end = kvt_trace_finish(w, status ? status : rc, kvt_session_logits_hash(s), err);
     return end ? end : rc;
 }

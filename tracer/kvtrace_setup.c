@@ -206,8 +206,8 @@ static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct
         rc = kvt_parse_mask(o->heads, s->H, run->head_mask, "--heads", err);
     if (!rc && o->maps == KVTRACE_MAPS_FULL && s->H > 64)
         rc = kvt_fail(err, KVT_EUNSUP, "--maps full: this model has %d query heads; full maps are recorded for models of up to 64", s->H);
-    run->wants = (struct kvt_wants){ .scores = !o->no_scores, .n_sink = 4, .decisions = true };
-    if (o->maps != KVTRACE_MAPS_NONE) {
+    run->wants = (struct kvt_wants){ .scores = !o->no_scores && !o->no_full, .n_sink = 4, .decisions = true };
+    if (o->maps != KVTRACE_MAPS_NONE && !o->no_full) { /* without the shared prefill there is nothing to see */
         int n = run->prompt.tokens.n; /* where the question is hidden, maps cover less: some bins may then be empty */
         run->wants.map_r = run->wants.map_c = o->map_size < n ? o->map_size : n;
     }
@@ -288,8 +288,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
     if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods && !o->presets)
         return kvt_fail(err, KVT_EUSAGE, "a budget without --method or --preset: name the methods that it is for");
-    if (o->no_full && o->out)
-        return kvt_fail(err, KVT_EUSAGE, "a trace holds the uncompressed branch, which --no-full leaves out; drop one of -o and --no-full");
+    if (o->no_full && o->maps == KVTRACE_MAPS_FULL)
+        return kvt_fail(err, KVT_EUSAGE, "--maps full are of the prefill that branches share, and --no-full leaves it out; drop one of them");
     int rc = kvtrace_fidelity(run, err);
     if (!rc)
         rc = make_branches(run, err);

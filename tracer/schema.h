@@ -66,6 +66,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(STEPS_DONE, "steps_done", I32, 0, "", "", INPLACE, ALWAYS, ZERO, "token", "generated tokens recorded so far")      \
     X(DROPPED, "dropped", I64, 0, "", "", INPLACE, ALWAYS, ZERO, "1",                                                    \
       "maps and runs of rows that were lost because the writer's ring was full (only with the policy `drop`)")           \
+    X(KV_PEAK, "kv_peak_bytes", I64, 0, "", "", INPLACE, ALWAYS, MINUS1, "byte",                                         \
+      "the most KV bytes that all branches together ever held, as the page allocator counted them")                     \
     X(LOGITS_HASH, "logits_hash", U64, 0, "", "", INPLACE, ALWAYS, ZERO, "1",                                            \
       "FNV-1a of the uncompressed branch's last logits: equal runs give equal hashes")                                   \
     X(MODEL_SHA256, "model_sha256", STR, 64, "", "", INPLACE, ALWAYS, ZERO, "",                                          \
@@ -215,6 +217,7 @@ enum kvt_dataset {
     X(PROMPT, decode, STR, "both, forced or free")                                                                       \
     X(PROMPT, compute, STR, "arithmetic of the products")                                                                \
     X(PROMPT, rope, STR, "rotary factors of the run: plain, or their scaling, for prompt + generated tokens")            \
+    X(PROMPT, full_branch, STR, "ran, or none: with --no-full branch 00 is empty and nothing was compared with it")        \
     X(PROMPT, windows, STR, "layers with a sliding window, how long it is, and what methods did there: left alone, "     \
       "compressed, or longer than the run; none where there are none")                                                   \
     X(PROMPT, kv_type, STR, "type of cached keys and values")                                                            \
@@ -229,7 +232,7 @@ enum kvt_dataset {
     X(BRANCH, canonical, STR, "the method with its version and all its parameters")                                      \
     X(BRANCH, asked_keep, F64, "share to keep; NaN: asked in tokens")                                                    \
     X(BRANCH, asked_tok, I64, "tokens of the context to keep")                                                           \
-    X(BRANCH, schedule, STR, "prefill: evicts at prefill's end; step: after each token")                                 \
+    X(BRANCH, schedule, STR, "prefill: evicts at prefill's end; step: after each token; every: after each so many")      \
     X(BRANCH, renumbered, I64, "1: positions are counted inside the cache")                                              \
     X(BRANCH, asked, STR, "the budget as asked: \"25%\", \"256 tok\", \"768 tok/layer\", \"4000000 B\" or \"as \" and a branch")
 

@@ -252,7 +252,7 @@ static bool optional(enum kvt_dataset id, const struct kvt_dataset_info *d, cons
     for (int i = 0; i < d->rank; i++)
         if (!t->extent[d->dim[i]])
             return true;
-    return d->when != KVT_WHEN_ALWAYS || id == KVT_DS_RES_AFTER || id == KVT_DS_RES_PEAK;
+    return d->when != KVT_WHEN_ALWAYS || id == KVT_DS_RES_AFTER || id == KVT_DS_RES_PEAK || id == KVT_DS_KV_PEAK;
 }
 
 static int check_datasets(struct kvt_trace *t, struct kvt_err *err)
@@ -393,6 +393,7 @@ static void read_provenance(struct kvt_trace *t)
     in->command_line = attr_str(t, p, "command_line");
     in->created = attr_str(t, p, "created");
     in->commit = attr_str(t, t->file, "commit");
+    in->no_full = !strcmp(attr_str(t, p, "full_branch"), "none");
     in->D = bounded(attr_i64(p, "head_dim", 0));
     in->V = bounded(attr_i64(p, "vocabulary", 0));
     struct kvt_trace_attr *attr = own_array(t, (size_t)kvt_n_attrs, sizeof *attr);
@@ -453,10 +454,10 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
     const char **note, **text = NULL;
     int32_t *rows, *diverged;
     double *keep = own_array(t, B, sizeof *keep), *kl = own_array(t, B, sizeof *kl), *top1 = own_array(t, B, sizeof *top1);
-    int64_t *after = own_array(t, B, sizeof *after);
+    int64_t *after = own_array(t, B, sizeof *after), *peak = own_array(t, B, sizeof *peak);
     uint8_t *fallback = own_array(t, B, 1);
     t->branch = own_array(t, B, sizeof *t->branch);
-    if (!keep || !kl || !top1 || !after || !fallback || !t->branch)
+    if (!keep || !kl || !top1 || !after || !peak || !fallback || !t->branch)
         return kvt_fail(err, KVT_ENOMEM, "%s: no memory", t->path);
     int rc = read_strings(t, KVT_DS_RES_NOTE, B, &note, err);
     rc = rc ? rc : read_strings(t, KVT_DS_RES_TEXT, B, &text, err);
@@ -466,6 +467,10 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_KL, 0, NULL, NULL, kl, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_TOP1, 0, NULL, NULL, top1, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_AFTER, 0, NULL, NULL, after, err);
+    for (size_t b = 0; b < B; b++)
+        peak[b] = -1; /* of an older trace */
+    if (!rc && kvt_trace_has_dataset(t, KVT_DS_RES_PEAK, 0))
+        rc = kvt_trace_get(t, KVT_DS_RES_PEAK, 0, NULL, NULL, peak, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_FALLBACK, 0, NULL, NULL, fallback, err);
     for (size_t b = 0; !rc && b < B; b++) {
         char path[32];
@@ -481,7 +486,7 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
             .name = attr_name(t, g, "name"), .method = attr_name(t, g, "method"), .canonical = attr_name(t, g, "canonical"),
             .schedule = attr_name(t, g, "schedule"), .renumber = attr_i64(g, "renumbered", 0) != 0, .asked_keep = asked,
             .asked_tok = bounded(attr_i64(g, "asked_tok", 0)), .effective_keep = keep[b], .fallback = fallback[b], .note = note[b],
-            .bytes_after = after[b], .R = rows[b], .diverged = diverged[b], .mean_kl = kl[b], .top1 = top1[b], .text = text[b]};
+            .bytes_after = after[b], .bytes_peak = peak[b], .R = rows[b], .diverged = diverged[b], .mean_kl = kl[b], .top1 = top1[b], .text = text[b]};
         H5Gclose(g);
         rc = rc ? rc : branch_from_steps(t, (int)b, err);
     }
@@ -498,6 +503,9 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_STEPS_DONE, 0, NULL, NULL, &steps, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_DROPPED, 0, NULL, NULL, &t->info.dropped, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_LOGITS_HASH, 0, NULL, NULL, &t->info.logits_hash, err);
+    t->info.kv_peak = -1; /* of an older trace */
+    if (!rc && kvt_trace_has_dataset(t, KVT_DS_KV_PEAK, 0))
+        rc = kvt_trace_get(t, KVT_DS_KV_PEAK, 0, NULL, NULL, &t->info.kv_peak, err);
     if (rc)
         return rc;
     if (steps < 0 || steps > t->info.n_new)

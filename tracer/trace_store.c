@@ -20,6 +20,7 @@ struct history {
     uint8_t *dirty;   /* (chunks) */
     bool started;     /* the prompt's tokens are held from then on */
     bool steps;       /* may lose any token at any step */
+    bool absent;      /* the uncompressed branch of a run without one: nothing was ever held */
 };
 
 struct kvt_trace_store {
@@ -97,7 +98,7 @@ static int32_t *history_at(struct kvt_trace_store *st, int branch, int layer, in
 
 static void history_start(struct kvt_trace_store *st, int branch)
 {
-    if (st->history[branch].started)
+    if (st->history[branch].started || st->history[branch].absent)
         return;
     st->history[branch].started = true;
     for (int l = 0; l < st->L; l++)
@@ -274,7 +275,7 @@ static bool put_step_event(struct kvt_trace_store *st, const struct kvt_ev_step 
               put_step(st, KVT_DS_STEP_LOGPROB, e, e->logprob) && put_step(st, KVT_DS_STEP_KL, e, e->kl) &&
               put_step(st, KVT_DS_STEP_ENTROPY, e, e->entropy) && put_step(st, KVT_DS_STEP_ALONE, e, e->alone_bytes) &&
               put_step(st, KVT_DS_STEP_OWN, e, e->own_bytes);
-    if (!e->first)
+    if (e->step > st->steps_done) /* not the oracles' pass, which comes after the others' */
         ok = ok && put_at(st, KVT_DS_STEP_HELD, row, &held) && put_at(st, KVT_DS_STEP_NS, row, &e->step_ns);
     int32_t done = e->step;
     if (e->step > st->steps_done) {
@@ -358,7 +359,10 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, str
         break;
     }
     case KVT_MSG_MODEL: ok = put_text(st, KVT_DS_MODEL_SHA256, NULL, 0, m->model.sha256); break;
-    case KVT_MSG_PEAK: ok = put_at(st, KVT_DS_RES_PEAK, (size_t)m->peak.branch, &m->peak.bytes); break;
+    case KVT_MSG_PEAK:
+        ok = m->peak.branch < 0 ? put(st, KVT_DS_KV_PEAK, 0, NULL, NULL, 0, &m->peak.bytes)
+                                : put_at(st, KVT_DS_RES_PEAK, (size_t)m->peak.branch, &m->peak.bytes);
+        break;
     case KVT_MSG_AFTER: ok = put_at(st, KVT_DS_RES_AFTER, (size_t)m->after.branch, &m->after.bytes); break;
     }
     if (ok && ends_unit(m))
@@ -391,6 +395,7 @@ static bool make_history(struct kvt_trace_store *st, const struct kvt_trace_plan
         struct history *h = &st->history[b];
         h->at = kvt_calloc(values, sizeof *h->at);
         h->dirty = kvt_calloc((size_t)st->n_chunks, 1);
+        h->absent = plan->no_full && !b;
         h->steps = plan->branch[b].schedule && strcmp(plan->branch[b].schedule, "prefill") != 0;
         if (!h->at || !h->dirty)
             return false;

@@ -43,6 +43,7 @@ struct kvt_trace_plan {
     const struct kvt_plan_branch *branch; /* branch 0 is "full" */
     int n_branches;
     int n_new;
+    bool no_full;              /* branch 0 doesn't run */
     const struct kvt_wants *wants;
     bool lost_mass, output_error; /* fidelity that will be measured */
     int n_windows;
@@ -67,7 +68,7 @@ int kvt_trace_result(struct kvt_trace_writer *w, int branch, const char *text, i
 int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean[5]);
 /* KV bytes that the branch would hold by itself after prefill-end eviction (struct kvt_branch_result's bytes_after). */
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
-/* The most that it ever held (its bytes_peak). */
+/* The most that it ever held (its bytes_peak); branch -1: that all branches together did. */
 int kvt_trace_bytes_peak(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* The model's hash, when it is known: reading the weights takes longer than opening them. */
 int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);

@@ -24,7 +24,7 @@ struct kvt_trace_branch {
     double effective_keep;     /* of the context, after rounding and protection; NaN before eviction */
     bool fallback;
     const char *note;
-    int64_t bytes_after, bytes_last;
+    int64_t bytes_after, bytes_last, bytes_peak; /* KV, of the branch by itself; -1: not known */
     double bytes_mean;
     int R;                     /* rows of its final score: G, or 1 where heads share; 0 where there are none */
     int diverged;              /* first different free-running step, 0 = none, -1 = not known */
@@ -46,6 +46,7 @@ struct kvt_trace_info {
     int n_tok;                 /* n_prompt + n_new: the token axis of a branch */
     int n_branches;
     const struct kvt_trace_branch *branch; /* 0 is "full" */
+    bool no_full;              /* which didn't run: it is empty, and nothing was compared with it */
     const int32_t *token_id;   /* (n_prompt) */
     const char *const *token_text; /* (n_prompt) */
     const int32_t *token_start, *token_end; /* bytes of text */
@@ -57,6 +58,7 @@ struct kvt_trace_info {
     int n_windows, window[8];
     int64_t dropped;           /* events that a full ring lost */
     bool has_scores, has_full;
+    int64_t kv_peak;           /* the most KV bytes that all branches together held; -1: not known */
     const char *path;          /* the file really opened: run.h5.part where only that exists */
     int n_phases;
     const struct kvt_trace_phase *phase;
