@@ -68,7 +68,7 @@ static void dims_of(const struct kvt_dataset_info *d, char *buf, size_t cap)
 void kvt_schema_print(FILE *out)
 {
     static const char *const when[] = {"", "with scores", "with decisions", "with --fidelity lost", "with --fidelity output"};
-    static const char *const store[] = {"in place", "packed", "history"};
+    static const char *const store[] = {"in place", "packed", "history", "tiles"};
     fprintf(out, intro, KVT_SCHEMA_VERSION);
     fprintf(out, "\n## Dimensions\n\nDatasets `/prompt/<id>/<name>`, i32. A dimension of length 0 doesn't exist, and neither do the "
                  "datasets that have it.\n\n| name | unit | value |\n|---|---|---|\n");
@@ -86,8 +86,9 @@ void kvt_schema_print(FILE *out)
         fprintf(out, "| `%s` | %s | %s%s%s | %s | %s | %s%s%s | %s |\n", path, type, d.rank ? "[" : "", dims, d.rank ? "]" : "", d.unit,
                 fill_of(&d), store[d.store], *when[d.when] ? ", " : "", when[d.when], d.meaning);
     }
-    fprintf(out, "\nStored: *in place*: contiguous, allocated at the start. *packed*: chunked, shuffle + deflate. *history*: chunked; "
-                 "chunks that a step may still change lie unpacked and are rewritten in place. *with scores*, *with decisions*: only "
+    fprintf(out, "\nStored: *in place*: contiguous, allocated at the start. *packed*: chunked, shuffle + deflate + fletcher32 (a checksum for "
+                 "each chunk). *history*: the same, but chunks that a step may still change lie without filters and are rewritten in place. "
+                 "*tiles*: chunked without filters (with `--compress`: packed); chunks of zeros, such as those above the diagonal, are left out. *with scores*, *with decisions*: only "
                  "where the run asked for them.\n");
     fprintf(out, "\n## Attributes\n\nOf the file (`/`), of the prompt (`/prompt/<id>`) and of each branch (`/prompt/<id>/branches/NN`).\n\n"
                  "| of | name | type | meaning |\n|---|---|---|---|\n");

@@ -21,7 +21,7 @@ struct kvtrace_options {
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
-    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress;
 };
 
 /* Everything decided: options, model, prompt, branches. */

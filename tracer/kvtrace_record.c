@@ -89,7 +89,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     kvt_session_windows_text(run->model, &run->session, p->windows, sizeof p->windows);
     plan->rope = p->rope, plan->windows = p->windows;
     plan->backend = run->session.ops->name, plan->command_line = run->command_line;
-    plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1;
+    plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1, plan->compress = run->o.compress;
     plan->device = "", plan->config_sha256 = "";
     return 0;
 }

@@ -51,9 +51,10 @@ enum kvt_fill { KVT_FILL_ZERO, KVT_FILL_NAN, KVT_FILL_MINUS1, KVT_FILL_NOT_YET, 
 
 /* How it lies in the file:
  * INPLACE  contiguous, allocated when made: grows a step at a time, and no write ever moves anything
- * PACKED   chunked, shuffle + deflate: each chunk is written once
- * HISTORY  chunked; chunks that every step may change lie unpacked and are rewritten in place */
-enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY };
+ * PACKED   chunked, shuffle + deflate + a checksum (fletcher32): each chunk is written once
+ * HISTORY  the same, but chunks that every step may change lie without filters and are rewritten in place
+ * TILES    chunked, without filters (PACKED with --compress); a chunk of zeros is left out */
+enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STORE_TILES };
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT };
@@ -99,8 +100,9 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "attention, mean over the causal pairs of a bin; NaN where it has none")                                           \
     X(MAP_MAX, "map/max", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                   \
       "attention, largest of a bin; NaN where it has no causal pair")                                                    \
-    X(FULL, "full/attention", F16, 0, "full_layer,full_head,query,key", "1,1,64,*", PACKED, ALWAYS, NAN, "1",            \
-      "attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5)")                     \
+    X(FULL, "full/attention", F16, 0, "full_layer,full_head,query,key", "1,1,128,128", TILES, ALWAYS, ZERO, "1",          \
+      "attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5); a row sums to 1, one of zeros was not recorded") \
+    X(FULL_ROWS, "full/rows", I32, 0, "full_layer,full_head", "", INPLACE, ALWAYS, ZERO, "1", "rows of the map that were recorded") \
     X(STEP_TOKEN, "steps/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "token appended to the branch: the uncompressed branch's own, where teacher-forced")                               \
     X(STEP_TEXT, "steps/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \

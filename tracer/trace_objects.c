@@ -225,6 +225,8 @@ static bool make_one(hid_t prompt, enum kvt_dataset id, int branch, const struct
     kvt_schema_get(id, &d);
     if (!kvt_trace_has(s, &d, shape, &len))
         return true;
+    if (d.store == KVT_STORE_TILES && p->compress)
+        d.store = KVT_STORE_PACKED;
     hid_t ds = kvt_h5_make(prompt, kvt_schema_path(&d, branch, path, sizeof path), &d, shape, len);
     if (ds < 0)
         return false;
@@ -282,12 +284,12 @@ static bool make_all(hid_t file, const struct kvt_trace_plan *p, const struct kv
     return ok;
 }
 
-/* SWMR wants the newest format; closing a file closes what is open in it. */
+/* SWMR wants the newest format; closing a file closes what is open in it. What is large begins at a page of memory. */
 static hid_t file_access(void)
 {
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
     if (fapl >= 0 && (H5Pset_libver_bounds(fapl, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) < 0 ||
-                      H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) < 0)) {
+                      H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) < 0 || H5Pset_alignment(fapl, 16384, 4096) < 0)) {
         H5Pclose(fapl);
         return -1;
     }
@@ -309,12 +311,6 @@ int kvt_trace_make(const char *path, const struct kvt_trace_plan *plan, const st
     return rc;
 }
 
-size_t kvt_trace_rows_cache(const struct kvt_trace_shape *s)
-{
-    size_t cache = 2 * s->extent[KVT_DIM_full_head] * (1u << 20);
-    return cache > (64u << 20) ? 64u << 20 : cache;
-}
-
 int kvt_trace_append(struct kvt_trace_file *f, const char *path, const char *prompt_id, const struct kvt_trace_shape *s,
                      struct kvt_err *err)
 {
@@ -333,11 +329,9 @@ int kvt_trace_append(struct kvt_trace_file *f, const char *path, const char *pro
         H5Pclose(fapl);
     if (f->file < 0)
         return kvt_h5_fail(err, KVT_EIO, "cannot append to %s", path);
-    /* Packed chunks are written once and whole, so a cache of chunks would only hold memory. Runs of full rows aren't
-     * whole chunks: there the cache holds the chunks of all heads until their rows are complete. */
-    hid_t plain = H5Pcreate(H5P_DATASET_ACCESS), rows = H5Pcreate(H5P_DATASET_ACCESS);
-    size_t cache = kvt_trace_rows_cache(s);
-    bool ok = plain >= 0 && rows >= 0 && H5Pset_chunk_cache(plain, 1, 0, 1.0) >= 0 && H5Pset_chunk_cache(rows, 521, cache, 1.0) >= 0;
+    /* Chunks are written once and whole, so a cache of them would only hold memory. */
+    hid_t plain = H5Pcreate(H5P_DATASET_ACCESS);
+    bool ok = plain >= 0 && H5Pset_chunk_cache(plain, 1, 0, 1.0) >= 0;
     for (int id = 0; ok && id < KVT_N_DATASET; id++) {
         struct kvt_dataset_info d;
         size_t shape[KVT_TRACE_MAX_RANK], len;
@@ -348,15 +342,13 @@ int kvt_trace_append(struct kvt_trace_file *f, const char *path, const char *pro
         f->type[id] = kvt_h5_mem_type(d.type, len);
         for (int b = 0; ok && b < (d.per_branch ? f->n_branches : 1); b++) {
             snprintf(full, sizeof full, "/prompt/%s/%s", prompt_id, kvt_schema_path(&d, b, below, sizeof below));
-            hid_t ds = H5Dopen2(f->file, full, id == KVT_DS_FULL ? rows : plain);
+            hid_t ds = H5Dopen2(f->file, full, plain);
             f->ds[(size_t)b * KVT_N_DATASET + (size_t)id] = ds;
             ok = ds >= 0 && f->type[id] >= 0;
         }
     }
     if (plain >= 0)
         H5Pclose(plain);
-    if (rows >= 0)
-        H5Pclose(rows);
     return ok ? KVT_OK : kvt_h5_fail(err, KVT_EIO, "cannot append to %s", path);
 }
 

@@ -19,8 +19,6 @@ bool kvt_trace_has(const struct kvt_trace_shape *s, const struct kvt_dataset_inf
 
 /* Makes the file at path with every object and all that is known before the run, and closes it. */
 int kvt_trace_make(const char *path, const struct kvt_trace_plan *plan, const struct kvt_trace_shape *s, struct kvt_err *err);
-/* Bytes of chunks of full rows that HDF5 holds until they are whole. */
-size_t kvt_trace_rows_cache(const struct kvt_trace_shape *s);
 
 /* The file open for appending while others read (SWMR). ds[branch * KVT_N_DATASET + id], branch 0 for what isn't per
  * branch; negative where the trace hasn't it. */

@@ -67,6 +67,11 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
         add_text(p, &m->result.text);
     else if (m->kind == KVT_MSG_MODEL)
         add_text(p, &m->model.sha256);
+    else if (m->kind == KVT_MSG_TILES) {
+        size_t rows = (size_t)(m->tiles.whole ? m->tiles.edge : m->tiles.n_rows);
+        add(p, &m->tiles.used, (size_t)m->tiles.n_tiles);
+        add(p, &m->tiles.value, (size_t)m->tiles.n_tiles * rows * (size_t)m->tiles.edge * sizeof(uint16_t));
+    }
     if (m->kind != KVT_MSG_EVENT)
         return;
     struct kvt_event *e = &m->ev;

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "kvt/trace.h"
+#include "tracer/trace_tiles.h"
 
 struct history {
     int32_t *at;      /* (chunks, L, G, chunk_tok) */
@@ -32,8 +32,7 @@ struct kvt_trace_store {
     int chunk_tok, n_chunks;
     struct history *history; /* (B) */
     int *full_layer, *full_head; /* (L), (H): index on the recorded axis, -1: not recorded */
-    uint16_t *half;          /* rows on their way to the file */
-    size_t half_cap;         /* values */
+    struct kvt_tiles *tiles; /* full maps; NULL: none */
     int n_phases, steps_done;
     float *shared, *shared_threshold; /* (G, n_context), (G): a score that all heads share, repeated */
 };
@@ -125,8 +124,8 @@ static bool history_write(struct kvt_trace_store *st, int branch)
                 return false;
         } else {
             hsize_t offset[3] = {0, 0, (hsize_t)from};
-            /* mask 3: neither shuffle nor deflate was applied */
-            if (H5Dwrite_chunk(ds, H5P_DEFAULT, 3, offset, values * sizeof *v, v) < 0)
+            /* mask 7: neither shuffle nor deflate nor checksum (a kill in the middle of a write would make it wrong) was applied */
+            if (H5Dwrite_chunk(ds, H5P_DEFAULT, 7, offset, values * sizeof *v, v) < 0)
                 return false;
         }
     }
@@ -164,33 +163,12 @@ static bool put_prefill(struct kvt_trace_store *st, const struct kvt_ev_prefill_
     return put(st, KVT_DS_MAP_MEAN, 0, map_at, map_n, 4, e->pool_mean) && put(st, KVT_DS_MAP_MAX, 0, map_at, map_n, 4, e->pool_max);
 }
 
-static bool put_rows(struct kvt_trace_store *st, const struct kvt_ev_rows *e)
+static bool put_tiles(struct kvt_trace_store *st, const struct kvt_msg *m)
 {
-    assert(e->layer >= 0 && e->layer < st->L && e->row0 >= 0 && e->row0 + e->n_rows <= st->n_prompt && e->n <= st->n_prompt);
-    int l = st->full_layer ? st->full_layer[e->layer] : -1;
-    if (l < 0)
-        return true;
-    size_t values = (size_t)e->n_rows * (size_t)e->n;
-    if (values > st->half_cap) {
-        free(st->half);
-        st->half = kvt_calloc(values, sizeof *st->half);
-        st->half_cap = st->half ? values : 0;
-        if (!st->half)
-            return false;
-    }
-    for (int i = 0; i < e->n_heads; i++) {
-        assert(e->head[i] >= 0 && e->head[i] < st->H);
-        int h = st->full_head[e->head[i]];
-        if (h < 0)
-            continue;
-        const float *row = e->rows + (size_t)i * values;
-        for (size_t j = 0; j < values; j++)
-            st->half[j] = kvt_f16_from_f32(row[j] * KVT_FULL_SCALE);
-        size_t at[4] = {(size_t)l, (size_t)h, (size_t)e->row0, 0}, count[4] = {1, 1, (size_t)e->n_rows, (size_t)e->n};
-        if (!put(st, KVT_DS_FULL, 0, at, count, 4, st->half))
-            return false;
-    }
-    return true;
+    assert(m->tiles.layer >= 0 && m->tiles.layer < st->L && m->tiles.head >= 0 && m->tiles.head < st->H);
+    assert(m->tiles.row0 >= 0 && m->tiles.row0 + m->tiles.n_rows <= m->tiles.n && m->tiles.n <= st->n_prompt);
+    int l = st->full_layer[m->tiles.layer], h = st->full_head[m->tiles.head];
+    return l < 0 || h < 0 || kvt_tiles_put(st->tiles, m, l, h);
 }
 
 static bool put_budget(struct kvt_trace_store *st, const struct kvt_ev_budget *e)
@@ -308,7 +286,7 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
 {
     switch (ev->kind) {
     case KVT_EV_PREFILL_LAYER: return put_prefill(st, &ev->prefill_layer);
-    case KVT_EV_ROWS:          return put_rows(st, &ev->rows);
+    case KVT_EV_ROWS:          return true; /* KVT_MSG_TILES */
     case KVT_EV_BUDGET:        return put_budget(st, &ev->budget);
     case KVT_EV_DECISION:      return put_decision(st, &ev->decision);
     case KVT_EV_EVICT:         note_evict(st, &ev->evict); return true;
@@ -334,11 +312,12 @@ static bool ends_unit(const struct kvt_msg *m)
     return k == KVT_EV_PREFILL_LAYER || k == KVT_EV_BUDGET || k == KVT_EV_STEP || k == KVT_EV_PHASE;
 }
 
-int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, struct kvt_err *err)
+int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, size_t *wrote, struct kvt_err *err)
 {
     bool ok = true;
     switch (m->kind) {
     case KVT_MSG_EVENT: ok = put_event(st, &m->ev); break;
+    case KVT_MSG_TILES: ok = put_tiles(st, m); break;
     case KVT_MSG_TOKEN:
         if (m->token.step >= 1 && m->token.step <= st->n_new)
             ok = put_text(st, m->token.free ? KVT_DS_FREE_TEXT : KVT_DS_STEP_TEXT,
@@ -365,8 +344,9 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, str
         break;
     case KVT_MSG_AFTER: ok = put_at(st, KVT_DS_RES_AFTER, (size_t)m->after.branch, &m->after.bytes); break;
     }
-    if (ok && ends_unit(m))
-        ok = H5Fflush(st->f.file, H5F_SCOPE_LOCAL) >= 0;
+    if (ok && ends_unit(m)) /* how many rows there are is told once they can be seen */
+        ok = H5Fflush(st->f.file, H5F_SCOPE_LOCAL) >= 0 && (!st->tiles || kvt_tiles_count(st->tiles));
+    *wrote = st->tiles ? kvt_tiles_written(st->tiles) : 0;
     return ok ? KVT_OK : io_fail(st, err);
 }
 
@@ -414,7 +394,7 @@ static void store_free(struct kvt_trace_store *st)
     free(st->history);
     free(st->full_layer);
     free(st->full_head);
-    free(st->half);
+    kvt_tiles_close(&st->tiles);
     free(st->shared);
     free(st->shared_threshold);
     free(st->path);
@@ -451,6 +431,10 @@ int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const c
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for the trace of %d branches of %d tokens", st->B, st->n_tok);
     if (!rc)
         rc = kvt_trace_append(&st->f, path, plan->prompt_id, s, err);
+    if (!rc && kvt_tiles_edge(s)) {
+        st->tiles = kvt_tiles_open(s, ds_of(st, KVT_DS_FULL, 0), ds_of(st, KVT_DS_FULL_ROWS, 0), plan->compress);
+        rc = st->tiles ? KVT_OK : kvt_fail(err, KVT_ENOMEM, "no memory for full maps of %d tokens", st->n_prompt);
+    }
     if (rc) {
         kvt_trace_append_close(&st->f);
         store_free(st);
@@ -470,7 +454,7 @@ int kvt_trace_store_close(struct kvt_trace_store **stp, bool ok, const char *sta
     strncpy(word, status, sizeof word - 1);
     bool wrote = put(st, KVT_DS_DROPPED, 0, NULL, NULL, 0, &dropped) && put(st, KVT_DS_STATUS, 0, NULL, NULL, 0, word);
     if (ok)
-        wrote = wrote && history_write_all(st) && put(st, KVT_DS_LOGITS_HASH, 0, NULL, NULL, 0, &logits_hash);
+        wrote = wrote && history_write_all(st) && (!st->tiles || kvt_tiles_end(st->tiles)) && put(st, KVT_DS_LOGITS_HASH, 0, NULL, NULL, 0, &logits_hash);
     if (!wrote && ok)
         rc = io_fail(st, err);
     char *path = st->path;

@@ -3,6 +3,7 @@
  *   run.h5.part.new   while the objects are made; a kill leaves it, and the next run overwrites it
  *   run.h5.part       from the moment it can be opened by others, to the end
  *   run.h5            complete (or interrupted), synced */
+#define _GNU_SOURCE /* sync_file_range */
 #include "tracer/trace_write.h"
 
 #include <assert.h>
@@ -20,12 +21,14 @@
 #include "base/mem.h"
 #include "tracer/ring.h"
 #include "tracer/trace_store.h"
+#include "tracer/trace_tiles.h"
 
 struct kvt_trace_writer {
     struct kvt_probe probe;
     struct kvt_wants wants;
     uint8_t *layer, *head;         /* the masks of wants, ours */
     struct kvt_pack_shape shape;
+    size_t edge;                   /* of full maps' tiles; 0: none are recorded */
     struct kvt_ring *ring;
     struct kvt_trace_store *store; /* the thread's own until it is joined */
     pthread_t thread;
@@ -37,61 +40,89 @@ struct kvt_trace_writer {
     int64_t dropped;
 };
 
+/* Lets the disk begin with what was written, so that the sync at the end finds little to wait for. Where that can't be
+ * said, the end waits. */
+static void begin_writeback(const struct kvt_trace_writer *w)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    if (w->lock >= 0)
+        sync_file_range(w->lock, 0, 0, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)w;
+#endif
+}
+
+#define WRITEBACK_BYTES ((size_t)32 << 20)
+
 static void *writer_thread(void *arg)
 {
     struct kvt_trace_writer *w = arg;
     struct kvt_h5_why why;
     kvt_h5_quiet(&why);
     const void *packed;
-    size_t bytes;
+    size_t bytes, dirty = 0, wrote;
     while ((packed = kvt_ring_peek(w->ring, &bytes))) {
         struct kvt_msg m;
         kvt_unpack(packed, &w->shape, &m);
-        int rc = kvt_trace_store_put(w->store, &m, &w->err);
+        int rc = kvt_trace_store_put(w->store, &m, &wrote, &w->err);
         if (rc) {
             atomic_store(&w->failed, rc);
             kvt_ring_give_up(w->ring);
             break;
         }
         kvt_ring_release(w->ring);
+        dirty += wrote;
+        if (dirty >= WRITEBACK_BYTES) {
+            begin_writeback(w);
+            dirty = 0;
+        }
     }
     kvt_h5_quiet(NULL);
     return NULL;
 }
 
-static int send(struct kvt_trace_writer *w, const struct kvt_msg *m, bool wait)
+/* Room for a message, or none (*to NULL) where it may be dropped, which is counted. */
+static int room(struct kvt_trace_writer *w, size_t bytes, bool wait, void **to)
 {
+    *to = NULL;
     int failed = atomic_load(&w->failed);
     if (failed)
         return failed;
-    void *to = kvt_ring_reserve(w->ring, kvt_pack_bytes(m, &w->shape), wait);
-    if (!to) { /* no room, or the thread has failed since; after a reserve that worked, the next message hears of it */
+    *to = kvt_ring_reserve(w->ring, bytes, wait);
+    if (!*to) { /* no room, or the thread has failed since; after a reserve that worked, the next message hears of it */
         failed = atomic_load(&w->failed);
         w->dropped += !failed;
-        return failed;
     }
+    return failed;
+}
+
+static int send(struct kvt_trace_writer *w, const struct kvt_msg *m, bool wait)
+{
+    void *to;
+    int rc = room(w, kvt_pack_bytes(m, &w->shape), wait, &to);
+    if (!to)
+        return rc;
     kvt_pack(m, &w->shape, to);
     kvt_ring_commit(w->ring);
     return KVT_OK;
 }
 
-/* Runs of rows can be of any length: in pieces that leave room in the ring. Head by head, as rows of a head are what
- * lies together. */
+/* Runs of rows can be of any length: strips of tiles, head by head. */
 static int send_rows(struct kvt_trace_writer *w, const struct kvt_ev_rows *e)
 {
-    size_t row = (size_t)e->n * sizeof(float), most = kvt_ring_max(w->ring) / 4;
-    int at_once = row < most ? (int)(most / row) : 1;
-    for (int i = 0; i < e->n_heads; i++)
-        for (int r = 0; r < e->n_rows; r += at_once) {
-            struct kvt_msg m = {.kind = KVT_MSG_EVENT, .ev = {.kind = KVT_EV_ROWS, .rows = *e}};
-            m.ev.rows.head = &e->head[i];
-            m.ev.rows.n_heads = 1;
-            m.ev.rows.row0 = e->row0 + r;
-            m.ev.rows.n_rows = e->n_rows - r < at_once ? e->n_rows - r : at_once;
-            m.ev.rows.rows = e->rows + ((size_t)i * (size_t)e->n_rows + (size_t)r) * (size_t)e->n;
-            int rc = send(w, &m, !w->drop);
+    for (int i = 0; i < e->n_heads && w->edge; i++)
+        for (int r = 0; r < e->n_rows;) {
+            struct kvt_msg m;
+            kvt_tiles_cut(e, w->edge, i, r, &m);
+            void *to;
+            int rc = room(w, kvt_tiles_bytes(&m), !w->drop, &to);
             if (rc)
                 return rc;
+            if (to) {
+                kvt_tiles_pack(&m, e->rows + ((size_t)i * (size_t)e->n_rows + (size_t)r) * (size_t)e->n, to);
+                kvt_ring_commit(w->ring);
+            }
+            r += m.tiles.n_rows;
         }
     return KVT_OK;
 }
@@ -166,9 +197,9 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
     size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
     size_t scores = H * n * sizeof(float) * (4 + (size_t)p->n_windows), maps = 2 * H * map * sizeof(float);
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
-    size_t row = n * sizeof(float);
-    size_t longest = scores > maps ? scores : maps;
-    size_t other = decision + budget + step + row + s->output_len;
+    size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
+    longest = longest > tiles ? longest : tiles;
+    size_t other = decision + budget + step + s->output_len;
     return (longest > other ? longest : other) + 8192;
 }
 
@@ -258,6 +289,7 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     w->probe = (struct kvt_probe){w, wants, see};
     w->shape = (struct kvt_pack_shape){plan->L, plan->H, plan->G};
     w->drop = plan->drop_when_full;
+    w->edge = kvt_tiles_edge(&s);
     int rc = w->path && w->part && copy_wants(w, plan) ? check_plan(plan, w->part, err) : kvt_fail(err, KVT_ENOMEM, "no memory for the trace writer");
     if (!rc)
         rc = kvt_ring_open(&w->ring, ring_bytes(plan, &s), err);
@@ -342,8 +374,8 @@ int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_h
 
 void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_sizes *out)
 {
-    /* Packed shares, measured on real runs: f32 scores keep 0.85 of their bytes, maps 0.5 (half of them is NaN), full
-     * maps 0.4 (half of them is 0), evicted_at and reasons less than 0.1 where nothing changes by step. */
+    /* Packed shares, measured on real runs: f32 scores keep 0.85 of their bytes, maps 0.5 (half of them is NaN), compressed
+     * full maps 0.8, evicted_at and reasons less than 0.1 where nothing changes by step. */
     struct kvt_trace_shape s;
     kvt_trace_shape_of(plan, &s);
     *out = (struct kvt_trace_sizes){0};
@@ -364,7 +396,7 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         case KVT_DS_SINK:     out->scores += (size_t)(0.85 * bytes); break;
         case KVT_DS_MAP_MEAN:
         case KVT_DS_MAP_MAX:  out->maps += (size_t)(0.5 * bytes); break;
-        case KVT_DS_FULL:     out->full += (size_t)(0.4 * bytes); break;
+        case KVT_DS_FULL:     out->full += (size_t)((plan->compress ? 0.8 : 1.0) * (double)kvt_tiles_file_bytes(&s)); break;
         case KVT_DS_SCORE:    out->decisions += (size_t)(0.85 * bytes * plan->n_branches); break;
         case KVT_DS_REASON:   out->decisions += (size_t)(0.1 * bytes * plan->n_branches); break;
         case KVT_DS_EVICTED:
@@ -376,6 +408,6 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         }
     }
     /* the ring, what is held until a chunk is whole, and HDF5 itself: 6 MB measured, with its chunks in work */
-    out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + kvt_trace_rows_cache(&s) + (6 << 20);
+    out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + kvt_tiles_memory(&s) + (6 << 20);
     out->other += 64 * 1024 + 8192 * (size_t)plan->n_branches; /* objects and their attributes */
 }

@@ -533,7 +533,7 @@ static int begin(struct run *r, const struct mktrace_opts *o, struct kvt_err *er
         .n_context = p->n_context, .token_id = p->id, .token_start = p->start, .token_end = p->end, .token_text = p->tok_ptr,
         .longest_token = 24, .span = p->span, .n_spans = p->n_spans, .branch = branch, .n_branches = r->B, .n_new = r->n_new,
         .wants = &wants, .n_windows = 1, .window = {32}, .protocol = "visible", .decode = "both", .compute = "f32", .kv_type = "f16", .rope = "plain", .windows = "none",
-        .backend = "none", .device = "none", .command_line = "mktrace", .threads = 1, .seed = 42, .drop_when_full = o->drop};
+        .backend = "none", .device = "none", .command_line = "mktrace", .threads = 1, .seed = 42, .drop_when_full = o->drop, .compress = o->compress};
     rc = rc ? rc : kvt_trace_create(&r->w, &plan, err);
     free(branch);
     free(name);

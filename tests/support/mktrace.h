@@ -23,7 +23,7 @@ struct mktrace_opts {
     int L, H, G, n_shots, n_new, n_branches, bins; /* 0: 4, 6, 2, 8, 24, 7, 25 */
     int step_us;               /* waits this long in each step */
     int announce_fd;           /* > 0: one byte is written to it after each event: what the writer was told */
-    bool no_full, drop;
+    bool no_full, drop, compress;
     int status;                /* handed to kvt_trace_finish */
 };
 

@@ -1,5 +1,5 @@
 /* mktrace out.h5: the made-up trace as a file. Options as name=value: L H G n_shots n_new n_branches bins step_us no_full
- * drop force announce (a byte on file descriptor 3 after each event). */
+ * drop compress force announce (a byte on file descriptor 3 after each event). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +9,10 @@
 int main(int argc, char **argv)
 {
     struct mktrace_opts o = {0};
-    int no_full = 0, drop = 0, force = 0, announce = 0;
+    int no_full = 0, drop = 0, compress = 0, force = 0, announce = 0;
     const struct { const char *name; int *to; } opt[] = {
         {"L", &o.L}, {"H", &o.H}, {"G", &o.G}, {"n_shots", &o.n_shots}, {"n_new", &o.n_new}, {"n_branches", &o.n_branches},
-        {"bins", &o.bins}, {"step_us", &o.step_us}, {"no_full", &no_full}, {"drop", &drop}, {"force", &force}, {"announce", &announce}};
+        {"bins", &o.bins}, {"step_us", &o.step_us}, {"no_full", &no_full}, {"drop", &drop}, {"compress", &compress}, {"force", &force}, {"announce", &announce}};
     for (int i = 1; i < argc; i++) {
         const char *eq = strchr(argv[i], '=');
         if (!eq) {
@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     }
     o.no_full = no_full;
     o.drop = drop;
+    o.compress = compress;
     o.force = force;
     o.announce_fd = announce ? 3 : 0;
     struct kvt_err err;
