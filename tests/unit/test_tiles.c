@@ -124,3 +124,53 @@ Test(tiles, a_strip_that_never_became_whole)
     write_maps(cut, 1, false, 200);
     check(200);
 }
+
+enum { DL = 8, DH = 12, DN = 1024, PIECE = 128 };
+
+/* The policy `drop`: scores arrive, what is missing of the maps is counted and isn't there. 100 MB that the writer must compress
+ * are told as fast as they can be converted, to a ring of 16 MB. */
+Test(tiles, drops_are_counted_and_spare_the_scores)
+{
+    struct kvt_err err = {0};
+    struct kvt_wants wants = {.full = true, .scores = true};
+    static int32_t ids[DN];
+    static const char *text[DN];
+    static float rows[DH * PIECE * DN], mass[DH * DN], map[DN * DN];
+    int head[DH], missing = 0;
+    for (int i = 0; i < DN; i++)
+        text[i] = "";
+    for (int h = 0; h < DH; h++)
+        head[h] = h;
+    for (int i = 0; i < DH * PIECE * DN; i++)
+        rows[i] = (float)(((unsigned)i * 2654435761u) >> 12) * 0x1p-20f + 0x1p-20f;
+    struct kvt_plan_branch full = {.name = "full", .method = "full", .canonical = "full", .asked_keep = 1, .asked_tok = DN, .schedule = "prefill", .asked = "100%"};
+    struct kvt_trace_plan plan = {.path = file, .prompt_id = "0", .L = DL, .H = DH, .G = 1, .D = 8, .V = 5, .text = "", .n_prompt = DN, .n_context = DN,
+                                  .token_id = ids, .token_start = ids, .token_end = ids, .token_text = text, .longest_token = 4, .branch = &full, .n_branches = 1,
+                                  .wants = &wants, .protocol = "visible", .compress = true, .drop_when_full = true};
+    struct kvt_trace_writer *w;
+    cr_assert_eq(kvt_trace_create(&w, &plan, &err), 0, "%s", err.text);
+    const struct kvt_probe *probe = kvt_trace_probe(w);
+    for (int l = 0; l < DL; l++) {
+        for (int r0 = 0; r0 < DN; r0 += PIECE)
+            cr_assert_eq(probe->see(probe->self, &(struct kvt_event){.kind = KVT_EV_ROWS, .rows = {l, DN, r0, PIECE, DH, head, rows}}), 0);
+        for (int i = 0; i < DH * DN; i++)
+            mass[i] = (float)(l * DH * DN + i);
+        cr_assert_eq(probe->see(probe->self, &(struct kvt_event){.kind = KVT_EV_PREFILL_LAYER, .prefill_layer = {.layer = l, .n = DN, .mass = mass}}), 0);
+    }
+    cr_assert_eq(kvt_trace_finish(&w, KVT_OK, 1, &err), 0, "%s", err.text);
+    struct kvt_trace *t;
+    cr_assert_eq(kvt_trace_open(&t, file, NULL, &err), 0, "%s", err.text);
+    for (int l = 0; l < DL; l++) {
+        cr_assert_eq(kvt_trace_raw(t, "mass", 0, l, mass, &err), 0);
+        for (int i = 0; i < DH * DN; i++)
+            cr_assert_eq(mass[i], (float)(l * DH * DN + i), "a score was dropped");
+        for (int h = 0; h < DH; h++) {
+            cr_assert_eq(kvt_trace_full(t, l, h, map, &err), 0);
+            for (int q = 0; q < DN; q += PIECE)
+                missing += map[q * DN] == 0;
+        }
+    }
+    cr_expect(missing > 0, "the maps no longer fill the ring");
+    cr_expect_eq(kvt_trace_info(t)->dropped, missing);
+    kvt_trace_close(&t);
+}

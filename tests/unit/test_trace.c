@@ -414,42 +414,6 @@ Test(trace, full_disk, .timeout = 60)
     cr_expect_geq(opened, 3, "the limits no longer fall into the run");
 }
 
-/* The policy `drop`: scores and decisions arrive, what is missing is counted. The ring holds 16 MB; maps of 20 MB are told
- * at once, faster than they can be packed. */
-Test(trace, drops_are_counted_and_spare_the_rest, .timeout = 60)
-{
-    struct kvt_err err;
-    struct mktrace_opts o = {.path = file, .n_shots = 60, .L = 4, .H = 6, .G = 2, .n_new = 2, .drop = true, .compress = true};
-    cr_assert_eq(mktrace(&o, &err), 0, "%s", err.text);
-    struct kvt_trace *t = read_back(file);
-    const struct kvt_trace_info *in = kvt_trace_info(t);
-    float *v = calloc((size_t)(in->H * in->n_prompt), sizeof *v);
-    int32_t *at = calloc((size_t)(in->L * in->G * in->n_tok), sizeof *at);
-    cr_assert(v && at);
-    for (int l = 0; l < in->L; l++) {
-        cr_assert_eq(kvt_trace_raw(t, "mass", 0, l, v, &err), 0);
-        for (int i = 0; i < in->H * in->n_prompt; i++)
-            cr_assert(!isnan(v[i]), "a score was dropped");
-    }
-    cr_assert_eq(kvt_trace_evicted_at(t, 4, at, &err), 0);
-    for (int i = 0; i < in->n_context; i++)
-        cr_assert_eq(at[i], mktrace_shotkv_keeps(0, i) ? -1 : 0);
-    float *full = calloc((size_t)in->n_prompt * (size_t)in->n_prompt, sizeof *full);
-    int64_t missing = 0;
-    for (int l = 1; l < in->L; l += 2)
-        for (int h = 0; full && h < in->H; h++) {
-            cr_assert_eq(kvt_trace_full(t, l, h, full, &err), 0);
-            for (int q = 0; q < in->n_prompt; q++)
-                missing += full[(size_t)q * (size_t)in->n_prompt] == 0; /* a row that isn't there */
-        }
-    cr_expect(in->dropped > 0, "the rows no longer fill the ring");
-    cr_expect_eq(in->dropped > 0, missing > 0, "%lld dropped, %lld rows missing", (long long)in->dropped, (long long)missing);
-    free(full);
-    free(v);
-    free(at);
-    kvt_trace_close(&t);
-}
-
 /* Any byte changed: a reader refuses it in one line, or reads it; it never crashes. Every 211th byte of the first 64 KB. */
 Test(trace, damaged_files, .timeout = 120)
 {
