@@ -8,6 +8,7 @@
 #include "base/args.h"
 #include "base/table.h"
 #include "kvt/trace.h"
+#include "tracer/kvinfo_follow.h"
 #include "tracer/kvinfo_model.h"
 #include "tracer/kvinfo_schema.h"
 #include "tracer/trace_repair.h"
@@ -19,7 +20,7 @@ struct opts {
     int format, view;
     const char *prompt, *model;
     int length;
-    bool schema, repair, length_given;
+    bool schema, repair, follow, length_given;
 };
 
 /* One pair of name and value: a row for programs (t), a line for people (t NULL), who want all of it. */
@@ -274,6 +275,8 @@ int main(int argc, char **argv)
         {.name = "format", .type = KVT_OPT_CHOICE, .to = &o.format, .value = "FORMAT", .choices = kvt_format_names,
          .help = "table, or one view for programs (branches unless --view says another)"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &o.prompt, .value = "ID", .help = "which prompt of the file; default: the first"},
+        {.name = "follow", .type = KVT_OPT_FLAG, .to = &o.follow,
+         .help = "show a run while it is written, a line for each layer, phase and step, until it ends"},
         {.name = "repair", .type = KVT_OPT_FLAG, .to = &o.repair,
          .help = "make the .part of a killed run an ordinary file: clears its mark of being written, says interrupted"},
         {.name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o.model, .value = "MODEL",
@@ -304,6 +307,12 @@ int main(int argc, char **argv)
     }
     if (!args.n)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "which trace? kvinfo run.h5"), &err);
+    if (o.follow && (o.repair || o.format != KVT_FORMAT_TABLE || o.view != VIEW_ALL))
+        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "--follow shows lines for people; leave out --repair, --format and --view"), &err);
+    if (o.follow) {
+        rc = kvinfo_follow(args.operand[0], o.prompt, &err);
+        return rc ? kvt_args_end(&cli, rc, &err) : 0;
+    }
     if (o.format != KVT_FORMAT_TABLE && o.view == VIEW_ALL)
         o.view = VIEW_BRANCHES;
     if (o.repair)

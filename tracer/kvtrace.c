@@ -103,8 +103,8 @@ static int relay_see(void *self, const struct kvt_event *ev)
     if (!r->to)
         return 0;
     const struct kvt_probe *trace = kvt_trace_probe(r->to);
-    int rc = trace->see(trace->self, ev);
-    return rc || ev->kind != KVT_EV_STEP ? rc : kvtrace_record_step(r->to, r->run, &ev->step);
+    int rc = ev->kind == KVT_EV_STEP ? kvtrace_record_step(r->to, r->run, &ev->step) : 0; /* in front of the step's flush */
+    return rc ? rc : trace->see(trace->self, ev);
 }
 
 static int trace(struct kvtrace_run *run, struct kvt_err *err)

@@ -106,7 +106,7 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(STEP_TOKEN, "steps/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "token appended to the branch: the uncompressed branch's own, where teacher-forced")                               \
     X(STEP_TEXT, "steps/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
-      "`token`, readable (written at the end of the run)")                                                               \
+      "`token`, readable")                                                               \
     X(STEP_ARGMAX, "steps/argmax", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                               \
       "token that the branch itself would have said")                                                                    \
     X(STEP_LOGPROB, "steps/logprob", F32, 0, "step,branch", "", INPLACE, ALWAYS, NAN, "nat", "ln p(`token`)")             \

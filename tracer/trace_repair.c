@@ -12,6 +12,15 @@
 #include "tracer/h5.h"
 
 /* The writer holds a shared lock as long as it lives; so do readers while they have the file open. */
+bool kvt_trace_is_open(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    bool busy = fd < 0 || flock(fd, LOCK_EX | LOCK_NB);
+    if (fd >= 0)
+        close(fd);
+    return busy;
+}
+
 static int check_free(const char *path, struct kvt_err *err)
 {
     int fd = open(path, O_RDONLY);
