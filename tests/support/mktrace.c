@@ -442,11 +442,12 @@ static int step(struct run *r, int step)
     }
     struct kvt_event ev = {.kind = KVT_EV_STEP, .step = {step, B, ids, ids + B, f, f + B, f + 2 * B, bytes, bytes + B,
                                                          5000000 + (uint64_t)step * 6400, 20000000 + step * 1000, 0}};
+    for (int b = 0; !rc && b < B; b++)
+        rc = kvt_trace_token(r->w, b, step, false, ids[b], words[ids[b] % 8]);
     rc = rc ? rc : tell(r, &ev);
     for (int b = 0; !rc && b < B; b++) {
-        rc = kvt_trace_token(r->w, b, step, false, ids[b], words[ids[b] % 8]);
         int d = diverges(b);
-        if (rc || !d || step < d)
+        if (!d || step < d)
             continue;
         int32_t token = 100 + (step + 1) % 8;
         struct kvt_event fr = {.kind = KVT_EV_FREE, .free = {b, step, token, -0.5f}};
