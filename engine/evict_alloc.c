@@ -7,6 +7,30 @@
 
 static bool by_layer(const struct kvt_policy *p) { return p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD; }
 
+/* Slots of a layer that a budget of layers or in all couldn't give to all kv heads alike. In all: the earlier layers get what
+ * doesn't come out even, and layers that stay whole take their part away with them. Heads that share one set get whole rows. */
+static int64_t spare_of(const struct kvt_evictor *e, const struct kvt_budget *budget, int layer)
+{
+    const struct kvt_policy *p = &e->spec.policy;
+    int G = e->env->G, skip = p->skip < e->env->L ? p->skip : e->env->L, layers = e->env->L - skip, unit = p->heads == KVT_HEADS_SHARED ? G : 1;
+    if (budget->kind != KVT_BUDGET_TOKENS || layer < skip)
+        return 0;
+    if (budget->of == KVT_OF_LAYER)
+        return budget->spare / unit * unit;
+    int64_t units = (int64_t)budget->spare * layers / e->env->L / unit;
+    return (units / layers + (layer - skip < units % layers)) * unit;
+}
+
+int kvt_evict_cell_tok(const struct kvt_evictor *e, int layer, int g, int n)
+{
+    if (e->whole)
+        return kvt_evict_class_tok(e, layer, g, n);
+    int G = e->env->G;
+    int64_t slots = e->match ? e->match[layer] : (int64_t)kvt_budget_tokens(&e->budget, n) * G + spare_of(e, &e->budget, layer);
+    int64_t tok = slots / G + (e->spec.policy.heads != KVT_HEADS_SHARED && g < slots % G);
+    return tok < 1 ? 1 : tok > n ? n : (int)tok;
+}
+
 void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
 {
     const struct kvt_policy *p = &e->spec.policy;
@@ -32,20 +56,15 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
     }
     for (int l = 0; l < p->skip && l < L; l++) /* beside the budget, as in the code that has it */
         w->layer_tok[l] = n;
+    int64_t over = 0; /* what a full layer can't take goes to the next one */
     for (int l = 0; l < L; l++) {
-        int64_t spare = budget.kind != KVT_BUDGET_TOKENS ? 0 : budget.of == KVT_OF_LAYER ? budget.spare
-                      : budget.spare / L + (l < budget.spare % L); /* the earlier layers get what doesn't come out even */
-        int64_t slots = e->match && l >= p->skip ? e->match[l] : (int64_t)w->layer_tok[l] * G + spare;
-        w->layer_slots[l] = (int32_t)(slots > (int64_t)n * G ? (int64_t)n * G : slots < 1 ? 1 : slots);
+        bool follows = e->match && l >= p->skip;
+        int64_t slots = follows ? e->match[l] : (int64_t)w->layer_tok[l] * G + spare_of(e, &budget, l) + over, most = (int64_t)n * G;
+        over = follows || slots < most ? 0 : slots - most;
+        w->layer_slots[l] = (int32_t)(slots > most ? most : slots < 1 ? 1 : slots);
         if (e->match)
             w->layer_tok[l] = w->layer_slots[l] / G > 1 ? w->layer_slots[l] / G : 1;
     }
-}
-
-int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n)
-{
-    int64_t each = e->match ? e->match[layer] / e->env->G : 0;
-    return !e->match ? kvt_budget_tokens(&e->budget, n) : each < 1 ? 1 : each > n ? n : (int)each;
 }
 
 /* Protects every row of every layer under its layer's budget. */
@@ -85,7 +104,7 @@ static int divide(struct kvt_evictor *e, struct kvt_evict_work *w)
     if (!rows)
         return 0;
     for (int l = first; l < L; l++) {
-        int slots = R == e->env->G ? w->layer_slots[l] : w->layer_tok[l], each = (w->layer_tok[l] + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
+        int slots = w->layer_slots[l] / (e->env->G / R), each = (w->layer_tok[l] + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
         total[l - first] = pages ? each * R : slots;
         sum += total[l - first];
     }
@@ -116,7 +135,7 @@ int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
     bool shared = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_GLOBAL;
     for (int i = 0; i < cells; i++) { /* what doesn't come out even goes to the earlier heads */
         int slots = w->layer_slots[i / w->R], each = slots / e->env->G, r = i % w->R;
-        w->h_budget[i] = e->whole ? kvt_evict_class_tok(e, i / w->R, r, w->n) : w->R == e->env->G ? each + (r < slots % e->env->G) : w->layer_tok[i / w->R];
+        w->h_budget[i] = e->whole ? kvt_evict_class_tok(e, i / w->R, r, w->n) : each + (w->R == e->env->G && r < slots % e->env->G);
     }
     if (!rc)
         rc = e->env->ops->write(e->env->dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);

@@ -101,7 +101,7 @@ struct told {
 };
 
 /* Why the slots of a layer are there or not; own: one of the L, -1: left alone. */
-static int reasons(struct kvt_evictor *e, int own, int tok, struct told *t)
+static int reasons(struct kvt_evictor *e, int own, struct told *t)
 {
     const struct kvt_evict_env *env = e->env;
     const struct kvt_policy *p = &e->spec.policy;
@@ -111,14 +111,16 @@ static int reasons(struct kvt_evictor *e, int own, int tok, struct told *t)
         return 0;
     struct kvt_positions_args at = {.cache = env->cache, .branch = e->branch, .layer = kvt_evict_layer(env, own), .pos = e->pos, .count = e->n_live,
                                     .ld = e->ld};
-    int rc = env->ops->cache_positions(env->dev, &at), recent = kvt_evict_every_recent(p, tok, true);
+    int rc = env->ops->cache_positions(env->dev, &at);
     if (!rc)
         rc = env->ops->read(env->dev, e->host_pos, e->pos, G * ld * sizeof(int32_t));
-    for (size_t g = 0; !rc && g < G; g++)
+    for (size_t g = 0; !rc && g < G; g++) {
+        int recent = kvt_evict_every_recent(p, kvt_evict_cell_tok(e, own, (int)g, (int)n), true);
         for (int i = 0; i < e->held[(size_t)own * G + g]; i++) {
             int pos = e->host_pos[g * ld + (size_t)i];
             t->reason[g * n + (size_t)pos] = pos < p->sinks ? KVT_KEPT_PROTECTED : pos >= (int)n - recent ? KVT_KEPT_WINDOW : KVT_KEPT_SCORE;
         }
+    }
     return rc;
 }
 
@@ -129,7 +131,7 @@ static int tell(struct kvt_evictor *e, struct told *t, struct kvt_err *err)
     size_t G = (size_t)env->G;
     int64_t slots = 0;
     for (int m = 0; !rc && m < M; m++) {
-        int own = kvt_evict_own_layer(env, m), tok = own < 0 || !e->chunked ? n : kvt_evict_tokens(e, own, n);
+        int own = kvt_evict_own_layer(env, m);
         for (size_t g = 0; g < G; g++) {
             size_t at = (size_t)m * G + g;
             t->budget[at] = own < 0 || !e->chunked ? n : e->round.h_budget[(size_t)own * G + g];
@@ -138,7 +140,7 @@ static int tell(struct kvt_evictor *e, struct told *t, struct kvt_err *err)
         }
         if (!e->decisions)
             continue;
-        rc = reasons(e, own, tok, t);
+        rc = reasons(e, own, t);
         if (rc)
             return kvt_evict_device_fail(e, rc, "reading what was kept", err);
         rc = kvt_evict_see(e, &(struct kvt_event){.kind = KVT_EV_DECISION, .decision = {

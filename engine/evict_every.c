@@ -107,8 +107,8 @@ static int prepare(struct kvt_evictor *e, int layer, int pos)
         .cache = e->env->cache, .branch = e->branch, .layer = kvt_evict_layer(e->env, layer), .pos = w->pos + cell * ld, .count = w->n + cell, .ld = e->ld});
     if (!rc)
         rc = ops->read(dev, e->host_pos, w->pos + cell * ld, G * ld * sizeof(int32_t));
-    int tok = kvt_evict_tokens(e, layer, pos + 1), recent = kvt_evict_every_recent(p, tok, e->in_chunk);
     for (size_t g = 0; !rc && g < G; g++) {
+        int tok = kvt_evict_cell_tok(e, layer, (int)g, pos + 1), recent = kvt_evict_every_recent(p, tok, e->in_chunk);
         for (int i = 0; i < n[g]; i++) {
             int at = e->host_pos[g * ld + (size_t)i];
             e->host_protect[i] = at < p->sinks ? KVT_KEPT_PROTECTED : at > pos - recent ? KVT_KEPT_WINDOW : 0;

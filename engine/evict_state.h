@@ -178,8 +178,8 @@ int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, str
 
 /* KVT_ALLOC_CLASS: tokens that a head may hold of n (evict_class.c). */
 int kvt_evict_class_tok(const struct kvt_evictor *e, int layer, int g, int n);
-/* Tokens that a cell of a layer may hold of n. */
-int kvt_evict_tokens(const struct kvt_evictor *e, int layer, int n);
+/* Tokens that a cell may hold of n while tokens come; those of a layer, or of all, sum to what was asked of it. */
+int kvt_evict_cell_tok(const struct kvt_evictor *e, int layer, int g, int n);
 
 /* The oracle's worth of slots is one of positions, those in host_pos: of n[r] slots of each of a layer's R rows into out (R, ld). */
 int kvt_evict_future(struct kvt_evictor *e, int layer, const int32_t *n, int R, float *out);

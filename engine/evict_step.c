@@ -188,6 +188,15 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
     return rc;
 }
 
+/* Tokens that a cell may hold: of those seen so far, or of the generated ones. */
+static int allowance(const struct kvt_evictor *e, int layer, int g, int pos, int step)
+{
+    if (e->sliding)
+        return kvt_evict_cell_tok(e, layer, g, pos + 1);
+    int64_t tok = step < 1 ? 0 : (int64_t)step * e->decode_ppm / 1000000;
+    return tok < e->spec.policy.decode_floor ? e->spec.policy.decode_floor : (int)tok;
+}
+
 /* Slots of row r that may not leave, and how many may stay in all. first: position of the first generated token. */
 static int protect_step(struct kvt_evictor *e, const int32_t *at, int n, int pos, int first, int budget)
 {
@@ -284,17 +293,9 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     if (p->schedule == KVT_SCHEDULE_EVERY)
         return kvt_evict_due(e, layer, step) ? kvt_evict_every(e, pos, step, err) : 0;
 
-    /* the allowance: of the tokens seen so far, or of the generated ones */
-    int64_t tok;
-    if (e->sliding) {
-        tok = kvt_evict_tokens(e, layer, pos + 1);
-    } else {
-        tok = step < 1 ? 0 : (int64_t)step * e->decode_ppm / 1000000;
-        tok = tok < p->decode_floor ? p->decode_floor : tok;
-    }
     bool over = false;
     for (int g = 0; g < G; g++)
-        over |= e->whole ? n[g] > kvt_evict_class_tok(e, layer, g, pos + 1) : e->sliding ? n[g] > tok : step > tok;
+        over |= (e->sliding ? n[g] : step) > allowance(e, layer, g, pos, step);
     if (!over)
         return 0;
 
@@ -305,7 +306,7 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     for (int g = 0; !rc && g < G; g++)
         rc = ops->read(dev, e->host_pos + (size_t)g * ld, e->pos + (size_t)g * ld, (size_t)n[g] * sizeof(int32_t));
     for (int r = 0; !rc && r < R; r++) {
-        int budget = protect_step(e, e->host_pos + (size_t)r * ld, n[r], pos, pos - step + 1, e->whole ? kvt_evict_class_tok(e, layer, r, pos + 1) : (int)tok);
+        int budget = protect_step(e, e->host_pos + (size_t)r * ld, n[r], pos, pos - step + 1, allowance(e, layer, r, pos, step));
         rc = ops->write(dev, e->protect + (size_t)r * ld, e->host_protect, (size_t)n[r]);
         if (!rc)
             rc = ops->write(dev, e->budget_tok + r, &budget, sizeof(int32_t));

@@ -23,6 +23,18 @@ static double mean_of(const struct kvt_fidelity *f, bool asked, int branch, int 
     return asked && f->steps ? f->sum[4 * branch + what] / f->steps : NAN;
 }
 
+/* Tokens that a branch holds now, mean over the kv heads that may be evicted from; NaN where the memory to ask is lacking. */
+static double held_now(const struct kvt_session *s, int cell)
+{
+    int G = s->shape->G;
+    int32_t *count = kvt_calloc((size_t)s->shape->L * (size_t)G, sizeof *count);
+    double sum = count && !s->ops->cache_lengths(s->dev, s->cache, cell, count) ? 0 : NAN;
+    for (int i = 0; !isnan(sum) && i < s->env.L * G; i++)
+        sum += count[kvt_evict_layer(&s->env, i / G) * G + i % G];
+    free(count);
+    return sum / (s->env.L * G);
+}
+
 int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branch_result *out)
 {
     if (branch < 0 || branch >= s->n)
@@ -38,7 +50,7 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
         .regret = oracle ? lost - mean_of(f, f->lost, oracle, 0) : NAN,
         .lost_mass = lost, .lost_rest = mean_of(f, f->lost, branch, 1),
         .output_local = mean_of(f, f->output, branch, 2), .output_propagated = mean_of(f, f->output, branch, 3),
-        .effective_keep = b->effective_keep,
+        .effective_keep = b->effective_keep, .last_tok = held_now(s, b->forced.cell),
         .bytes_after = b->bytes_after, .bytes_last = b->bytes_last, .bytes_peak = b->bytes_peak,
         .bytes_mean = b->n_fed ? b->bytes_sum / b->n_fed : (double)b->bytes_after };
     return 0;

@@ -232,6 +232,7 @@ static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
     static const struct kvt_col output[] = {
         { "output_local", "local", NULL, KVT_COL_REAL, 4, false }, { "output_propagated", "output", NULL, KVT_COL_REAL, 4, false } };
     static const struct kvt_col last[] = {
+        { "last_tok", "at last", "mean of kv heads", KVT_COL_REAL, 1, true },
         { "asked", NULL, NULL, KVT_COL_TEXT, 0, true }, { "method", NULL, NULL, KVT_COL_TEXT, 0, true }, { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true },
         { "text", NULL, NULL, KVT_COL_TEXT, 0, true } };
     int n = 0;
@@ -289,6 +290,7 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
             put_known(t, r.output_local);
             put_known(t, r.output_propagated);
         }
+        put_known(t, r.last_tok);
         kvt_put_text(t, b ? run->asked[b - 1] : "100%");
         kvt_put_text(t, b ? run->branch[b - 1].spec.canonical : "full");
         kvt_put_text(t, kvtrace_protocols[run->o.protocol]);

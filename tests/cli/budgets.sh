@@ -12,3 +12,6 @@ try "match without methods" $run --match shotkv
 try "an amount" $run --method snapkv --tokens 5/cell
 try "bytes" $run --method snapkv --bytes 5mb
 try "bytes below a token of each head" $run --method snapkv --bytes 100B
+# the totals hold at the last step as well: 162 and 163 slots over 6 kv heads, 27 and 27.17 in each, all steps included
+last() { awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR > 2 { print $1 ":", $at["last_tok (mean of kv heads)"], "at last" }'; }
+$run --method 'h2o,my[score=mass,schedule=every,every=2,alloc=global]' --tokens 162/all,163/all --bytes 10500B | last

@@ -38,6 +38,7 @@ struct rig {
     bool fallback;
     char note[160];
     int32_t *budget_tok, *kept_tok; /* (L, G) */
+    const int32_t *match;      /* (L, G) what a budget of KVT_BUDGET_MATCH follows */
     struct rig_lost *lost;     /* (RIG_EVENTS) */
     int n_lost;
 };
@@ -264,6 +265,8 @@ static inline struct kvt_evictor *rig_evict(struct rig *r, int branch, const cha
         gate[i] = (float)(i * 7 % 5) / 5;
     if (spec.policy.alloc == KVT_ALLOC_CLASS)
         cr_assert_eq(kvt_evictor_classes(e, gate, &err), 0, "%s", err.text);
+    if (budget.kind == KVT_BUDGET_MATCH)
+        kvt_evictor_match(e, r->match);
     r->n_decisions = 0;
     cr_assert_eq(kvt_evict_prefill(e, &r->raw, &err), 0, "%s", err.text);
     return e;

@@ -1,7 +1,5 @@
 /* What must hold for every method, at any shape and budget: random shapes, seeds and scores (many of them equal). */
-#include "evict_rig.h"
-
-#include "kvt/prompt.h"
+#include "any_rig.h"
 
 static const char *const specs[] = {
     "full",
@@ -87,77 +85,7 @@ static const char *const specs[] = {
     "my[score=mass,unit=chunk,chunk=6,alloc=head,overflow=skip]",
     "my[score=last,skip=1,alloc=global,protect=answers]",
 };
-enum { N_SPECS = sizeof specs / sizeof *specs, STEPS = 9, SHOTS = 6, SPANS = 24 };
-
-struct shape {
-    int L, H, G, n_prompt, n_context, n_shots;
-    int32_t shot[2 * SHOTS];
-    int n_spans;
-    int32_t span[3 * SPANS];   /* sentences, and some answers inside them */
-    uint64_t seed;
-};
-
-static struct shape random_shape(uint64_t seed)
-{
-    struct shape s = {.seed = seed};
-    uint64_t x = seed * 0x2545f4914f6cdd1du + 7;
-    rig_next(&x);
-    s.L = 1 + rig_below(&x, 4);
-    s.G = 1 + rig_below(&x, 3);
-    s.H = s.G * (1 + rig_below(&x, 3));
-    s.n_prompt = 24 + rig_below(&x, 140);
-    s.n_context =
-        s.n_prompt - (rig_below(&x, 2) ? rig_below(&x, 12) : 0); /* the question covers some of the window, or none */
-    int at = rig_below(&x, 4);
-    for (; s.n_shots < SHOTS; s.n_shots++) {
-        int end = at + 1 + rig_below(&x, s.n_context / 5);
-        if (end > s.n_context)
-            break;
-        s.shot[2 * s.n_shots] = at;
-        s.shot[2 * s.n_shots + 1] = end;
-        at = end + rig_below(&x, 3);
-    }
-    for (at = rig_below(&x, 3); s.n_spans + 1 < SPANS;) {
-        int end = at + 1 + rig_below(&x, 20);
-        if (end > s.n_context)
-            break;
-        memcpy(s.span + 3 * s.n_spans++, (int32_t[]){KVT_SPAN_SENTENCE, at, end}, 3 * sizeof *s.span);
-        if (!rig_below(&x, 3)) /* few enough that a small budget holds them */
-            memcpy(s.span + 3 * s.n_spans++, (int32_t[]){KVT_SPAN_ANSWER, end - 1, end}, 3 * sizeof *s.span);
-        at = end;
-    }
-    return s;
-}
-
-/* Everything that a run gives, for comparison: positions of all cells (ascending) after each step. */
-struct outcome {
-    int32_t *pos;
-    size_t n, cap;
-    bool refused;
-};
-
-static void note_cells(struct outcome *o, struct rig *r)
-{
-    int32_t *at = calloc((size_t)r->env.max_slots, sizeof *at);
-    for (int l = 0; l < r->env.L; l++)
-        for (int g = 0; g < r->env.G; g++) {
-            int n = rig_positions(r, 1, l, g, at);
-            qsort(at, (size_t)n, sizeof *at, rig_ascending);
-            if (o->n + (size_t)n + 1 > o->cap) {
-                o->cap = 2 * (o->n + (size_t)n + 1);
-                o->pos = realloc(o->pos, o->cap * sizeof *o->pos);
-            }
-            o->pos[o->n++] = n;
-            memcpy(o->pos + o->n, at, (size_t)n * sizeof *at);
-            o->n += (size_t)n;
-        }
-    free(at);
-}
-
-static bool same(const struct outcome *a, const struct outcome *b)
-{
-    return a->n == b->n && (!a->n || !memcmp(a->pos, b->pos, a->n * sizeof *a->pos));
-}
+enum { N_SPECS = sizeof specs / sizeof *specs };
 
 /* Where all slots of a row compete at once. */
 static bool has_threshold(const struct kvt_policy *p)
@@ -172,10 +100,12 @@ static bool stays(uint8_t reason)
 }
 
 /* Kept sets are ascending and unique, agree with the reasons and the report, hold what is protected, and count. */
-static void check_prefill(struct rig *r, const struct kvt_spec *spec, const struct kvt_budget *budget, const char *what)
+static void check_prefill(struct life *f)
 {
-    int n = r->env.n_context, G = r->env.G, L = r->env.L, tok = kvt_budget_tokens(budget, n);
-    const struct kvt_policy *p = &spec->policy;
+    struct rig *r = &f->r;
+    const char *what = f->what;
+    int n = r->env.n_context, G = r->env.G, L = r->env.L, tok = kvt_budget_tokens(&f->budget, n);
+    const struct kvt_policy *p = &f->spec.policy;
     int32_t *at = calloc((size_t)r->env.max_slots, sizeof *at);
     long total = 0;
     cr_assert_eq(r->n_decisions, L, "%s: %d decisions", what, r->n_decisions);
@@ -248,120 +178,55 @@ static void check_prefill(struct rig *r, const struct kvt_spec *spec, const stru
     free(at);
 }
 
-/* A row (H, max_slots) whose values belong to positions, wherever their slots are; the last slot is the one to come. */
-static void random_row(struct rig *r, const struct shape *s, int layer, int pos, uint64_t seed, float *row)
+/* In each step every cell is back at its budget. */
+static void check_step(struct life *f, int layer, int pos, int step)
 {
-    int n_row = r->env.max_slots;
-    int32_t *at = calloc((size_t)n_row, sizeof *at);
-    for (int h = 0; h < s->H; h++) {
-        int n = rig_positions(r, 1, layer, h / (s->H / s->G), at);
-        at[n++] = pos;
-        for (int i = 0; i < n; i++) {
-            uint64_t x = seed * 0x9e3779b97f4a7c15u + (uint64_t)h * 7919 + (uint64_t)at[i] * 104729 + (uint64_t)pos * 1299709 + (uint64_t)layer + 1;
-            rig_next(&x);
-            rig_next(&x);
-            row[h * n_row + i] = (float)(rig_next(&x) >> 52) / 4096.0f;
+    (void)step;
+    const struct kvt_policy *p = &f->spec.policy;
+    if (p->schedule != KVT_SCHEDULE_STEP || p->score == KVT_SCORE_LAGKV || f->budget.keep_ppm >= 1000000)
+        return;
+    int32_t *at = calloc((size_t)f->r.env.max_slots, sizeof *at);
+    for (int g = 0; g < f->shape->G; g++) {
+        int held = rig_positions(&f->r, 1, layer, g, at), tok = kvt_budget_tokens(&f->budget, pos + 1);
+        if (p->alloc == KVT_ALLOC_CLASS) { /* a budget of its own: all, or sinks and the newest */
+            int few = p->sinks + p->recent;
+            tok = held == pos + 1 || few > pos + 1 ? pos + 1 : few;
         }
+        /* after whole chunks there may be room for some more tokens */
+        cr_assert(held <= tok && (held == tok || p->unit == KVT_UNIT_CHUNK), "%s: %d of %d at position %d", f->what, held, tok, pos);
     }
+    free(at);
+}
+
+/* What left and what stays is everything; each left once. */
+static void check_end(struct life *f)
+{
+    const struct shape *s = f->shape;
+    const struct rig *r = &f->r;
+    int32_t *at = calloc((size_t)r->env.max_slots, sizeof *at);
+    for (int l = 0; l < s->L; l++)
+        for (int g = 0; g < s->G; g++) {
+            int held = rig_positions(&f->r, 1, l, g, at), lost = 0;
+            for (int i = 0; i < r->n_lost; i++) {
+                lost += r->lost[i].layer == l && r->lost[i].g == g;
+                for (int k = 0; k < held && r->lost[i].layer == l && r->lost[i].g == g; k++)
+                    cr_assert_neq(at[k], r->lost[i].pos, "%s: reported as lost, but held", f->what);
+            }
+            cr_assert_eq(held + lost, r->kept_tok[l * s->G + g] + s->n_prompt - s->n_context + STEPS, "%s: tokens unaccounted for", f->what);
+        }
     free(at);
 }
 
 static void run(struct outcome *o, const struct shape *s, const struct kvt_ops *ops, int threads, const char *text,
                 struct kvt_budget budget)
 {
-    static const int window[1] = {8};
-    struct kvt_spec spec;
-    struct kvt_err err = {0};
-    struct rig r;
-    char what[160];
-    rig_spec(&spec, text);
-    snprintf(what, sizeof what, "%s %s seed %d keep %d ppm", ops->name, text, (int)s->seed, (int)budget.keep_ppm);
-    *o = (struct outcome){0};
-    if (kvt_evict_check(&spec, &budget, s->n_prompt, s->n_context, s->n_shots, &err)) {
-        o->refused = true;
+    struct life f = {.shape = s, .ops = ops, .threads = threads, .text = text, .budget = budget, .at_prefill = check_prefill, .at_step = check_step};
+    *o = (struct outcome){.refused = !life_open(&f)};
+    if (o->refused)
         return;
-    }
-    rig_open(&r, ops, threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 2,
-             window, 1);
-    rig_random_scores(&r, s->seed);
-    struct kvt_needs needs = {0}; /* the other reductions are as random as these */
-    kvt_spec_needs(&spec, &needs);
-    r.raw.n_squares = needs.n_squares;
-    for (int i = 0; i < needs.n_squares; i++) {
-        r.raw.square[i] = needs.square[i];
-        r.raw.sqmass[i] = r.raw.mass;
-    }
-    r.raw.max = r.raw.last, r.raw.later = r.raw.mass;
-    struct kvt_turn turn[8] = {{{0}, 0}}; /* no rotation, and keys of thousands scaled down */
-    for (int l = 0; l < s->L; l++)
-        turn[l].scale = 1e-5f;
-    r.raw.query_mean = r.raw.mass, r.raw.query_scatter = r.raw.last, r.raw.query_rows = 1;
-    r.env.turn = turn;
-    r.env.shot = s->shot;
-    r.env.n_shots = s->n_shots;
-    r.env.span = s->span;
-    r.env.n_spans = s->n_spans;
-    struct kvt_evictor *e = NULL;
-    if (kvt_evictor_open(&e, &r.env, 1, &spec, &budget, &err)) { /* protected spans, no sentences: known only here */
-        o->refused = true;
-        rig_close(&r);
-        return;
-    }
-    kvt_evictor_close(&e);
-    e = rig_evict(&r, 1, text, budget);
-    check_prefill(&r, &spec, &budget, what);
-    note_cells(o, &r);
-    /* the question, then new tokens, each row random */
-    int first_new = s->n_prompt, n_row = r.env.max_slots;
-    float *row = calloc((size_t)s->H * (size_t)n_row, sizeof *row);
-    const uint64_t x = s->seed + 99;
-    long lost = 0;
-    for (int pos = s->n_context; pos < first_new + STEPS; pos++)
-        for (int l = 0; l < s->L; l++) {
-            random_row(&r, s, l, pos, x, row);
-            rig_step(&r, e, 1, l, pos, pos < first_new ? 0 : pos - first_new + 1, row, n_row);
-            int32_t *at = calloc((size_t)n_row, sizeof *at);
-            for (int g = 0; g < s->G && spec.policy.schedule == KVT_SCHEDULE_STEP && spec.policy.score != KVT_SCORE_LAGKV && budget.keep_ppm < 1000000; g++) {
-                int held = rig_positions(&r, 1, l, g, at), tok = kvt_budget_tokens(&budget, pos + 1);
-                if (spec.policy.alloc == KVT_ALLOC_CLASS) { /* a budget of its own: all, or sinks and the newest */
-                    int few = spec.policy.sinks + spec.policy.recent;
-                    tok = held == pos + 1 || few > pos + 1 ? pos + 1 : few;
-                }
-                /* after whole chunks there may be room for some more tokens */
-                cr_assert(held <= tok && (held == tok || spec.policy.unit == KVT_UNIT_CHUNK), "%s: %d of %d at position %d", what,
-                          held, tok, pos);
-            }
-            free(at);
-        }
-    free(row);
-    if (spec.policy.schedule == KVT_SCHEDULE_EVERY && STEPS % spec.policy.every == 0 && spec.policy.unit == KVT_UNIT_TOKEN &&
-        spec.policy.head_rule != KVT_HEAD_OFFICIAL) { /* whose heads are rounded one by one */
-        int32_t *at = calloc((size_t)n_row, sizeof *at);
-        long total = 0; /* an eviction was just due: the total is exact, whoever shares it */
-        for (int l = 0; l < s->L; l++)
-            for (int g = 0; g < s->G; g++)
-                total += rig_positions(&r, 1, l, g, at);
-        free(at);
-        cr_assert_eq(total, (long)kvt_budget_tokens(&budget, first_new + STEPS) * s->L * s->G, "%s: %ld slots", what, total);
-    }
-    note_cells(o, &r);
-    /* what left and what stays is everything; each left once */
-    int32_t *at = calloc((size_t)n_row, sizeof *at);
-    for (int l = 0; l < s->L; l++)
-        for (int g = 0; g < s->G; g++) {
-            lost = 0;
-            int held = rig_positions(&r, 1, l, g, at);
-            for (int i = 0; i < r.n_lost; i++) {
-                lost += r.lost[i].layer == l && r.lost[i].g == g;
-                for (int k = 0; k < held && r.lost[i].layer == l && r.lost[i].g == g; k++)
-                    cr_assert_neq(at[k], r.lost[i].pos, "%s: reported as lost, but held", what);
-            }
-            cr_assert_eq(held + lost, r.kept_tok[l * s->G + g] + s->n_prompt - s->n_context + STEPS,
-                         "%s: tokens unaccounted for", what);
-        }
-    free(at);
-    kvt_evictor_close(&e);
-    rig_close(&r);
+    life_steps(&f, o);
+    check_end(&f);
+    life_close(&f);
 }
 
 /* Would catch: almost anything in evict*.c, topk or cache ops; ref is the definition, cpu on 1 and 2 threads must
@@ -434,8 +299,6 @@ Test(evict_any, smaller_budget_is_a_subset)
             r.env.n_shots = s.n_shots;
             r.env.span = s.span;
             r.env.n_spans = s.n_spans;
-        r.env.span = s.span;
-        r.env.n_spans = s.n_spans;
             struct kvt_evictor *a = rig_evict(&r, 1, monotone[m], rig_tokens(s.n_context / 2)),
                                *b = rig_evict(&r, 2, monotone[m], rig_tokens(s.n_context * 2 / 3));
             for (int l = 0; l < s.L; l++)
