@@ -8,6 +8,7 @@
 #include "base/args.h"
 #include "base/table.h"
 #include "kvt/trace.h"
+#include "tracer/kvinfo_check.h"
 #include "tracer/kvinfo_follow.h"
 #include "tracer/kvinfo_model.h"
 #include "tracer/kvinfo_schema.h"
@@ -20,7 +21,7 @@ struct opts {
     int format, view;
     const char *prompt, *model;
     int length;
-    bool schema, repair, follow, length_given;
+    bool schema, repair, follow, check, length_given;
 };
 
 /* One pair of name and value: a row for programs (t), a line for people (t NULL), who want all of it. */
@@ -279,6 +280,8 @@ int main(int argc, char **argv)
          .help = "show a run while it is written, a line for each layer, phase and step, until it ends"},
         {.name = "repair", .type = KVT_OPT_FLAG, .to = &o.repair,
          .help = "make the .part of a killed run an ordinary file: clears its mark of being written, says interrupted"},
+        {.name = "check", .type = KVT_OPT_FLAG, .to = &o.check,
+         .help = "hold the trace against its format: types, shapes, units, ranges, and what must hold between values"},
         {.name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o.model, .value = "MODEL",
          .help = "instead of a trace: what a model is, a GGUF file or a Hugging Face folder"},
         {.name = "length", .letter = 'n', .type = KVT_OPT_INT, .to = &o.length, .given = &o.length_given, .value = "N", .min = 1, .max = 1 << 30,
@@ -297,7 +300,7 @@ int main(int argc, char **argv)
         kvt_schema_print(stdout);
         return 0;
     }
-    if (o.model && (args.n || o.repair || o.prompt || o.view != VIEW_ALL))
+    if (o.model && (args.n || o.repair || o.check || o.prompt || o.view != VIEW_ALL))
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "-m shows a model, not a trace; leave out what belongs to a trace"), &err);
     if (o.length_given && !o.model)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "--length goes with -m MODEL"), &err);
@@ -318,6 +321,6 @@ int main(int argc, char **argv)
     if (o.repair)
         rc = kvt_trace_repair(args.operand[0], &err);
     if (!rc)
-        rc = show(args.operand[0], &o, &err);
+        rc = o.check ? kvinfo_check(args.operand[0], o.prompt, (enum kvt_format)o.format, &err) : show(args.operand[0], &o, &err);
     return rc ? kvt_args_end(&cli, rc, &err) : 0;
 }

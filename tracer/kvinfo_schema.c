@@ -8,7 +8,7 @@
 static const char intro[] =
     "# The format of a trace\n"
     "\n"
-    "Version %d. This page is printed by `kvinfo --schema` from the table that writer and reader are built on\n"
+    "Version %d.%d. This page is printed by `kvinfo --schema` from the table that writer and reader are built on\n"
     "(`tracer/schema.h`); change the table, not the page.\n"
     "\n"
     "A trace is an HDF5 file that any HDF5 program opens. Everything of a prompt lies under `/prompt/<id>`; a file made by\n"
@@ -22,6 +22,13 @@ static const char intro[] =
     "    print(p[\"branches/01\"].attrs[\"name\"].decode(), held(0)[:, :, :len(p[\"context\"])].mean())\n"
     "\n"
     "(`held` as above counts tokens up to position `len(p[\"prompt_token\"]) + k`; later ones don't exist yet.)\n"
+    "\n"
+    "## Versions\n"
+    "\n"
+    "`schema_version` is the major version: a reader refuses a newer one and names both numbers. A newer `schema_minor` (absent: 0)\n"
+    "only adds datasets, dimensions and attributes; a reader leaves out what it doesn't know, and does without what an older file\n"
+    "hasn't. `kvinfo --check run.h5` holds a file against this page: types, shapes, ranges, units, axes, and what must hold between\n"
+    "values (a row of attention sums to 1; `evicted_at` agrees with lengths, bytes and reasons; scores with thresholds).\n"
     "\n"
     "## Life of a file\n"
     "\n"
@@ -65,11 +72,39 @@ static void dims_of(const struct kvt_dataset_info *d, char *buf, size_t cap)
         n += (size_t)snprintf(buf + n, cap - n, "%s%s", i ? ", " : "", kvt_dims[d->dim[i]].name);
 }
 
+/* One line for each range, with all that has it. */
+static void print_ranges(FILE *out)
+{
+    bool done[KVT_N_DATASET] = {false};
+    for (int i = 0; i < KVT_N_DATASET; i++) {
+        struct kvt_dataset_info d, other;
+        char path[96];
+        kvt_schema_get((enum kvt_dataset)i, &d);
+        if (done[i] || !d.ranged)
+            continue;
+        if (d.high < KVT_RANGE_ANY && d.low > -KVT_RANGE_ANY)
+            fprintf(out, "| %g to %g |", d.low, d.high);
+        else if (d.high < KVT_RANGE_ANY)
+            fprintf(out, "| finite, at most %g |", d.high);
+        else
+            fprintf(out, "| finite, at least %g |", d.low);
+        for (int j = i; j < KVT_N_DATASET; j++) {
+            kvt_schema_get((enum kvt_dataset)j, &other);
+            if (!other.ranged || other.low != d.low || other.high != d.high)
+                continue;
+            done[j] = true;
+            path_of(&other, path, sizeof path);
+            fprintf(out, " `%s`", path);
+        }
+        fprintf(out, " |\n");
+    }
+}
+
 void kvt_schema_print(FILE *out)
 {
     static const char *const when[] = {"", "with scores", "with decisions", "with --fidelity lost", "with --fidelity output"};
     static const char *const store[] = {"in place", "packed", "history", "tiles"};
-    fprintf(out, intro, KVT_SCHEMA_VERSION);
+    fprintf(out, intro, KVT_SCHEMA_VERSION, KVT_SCHEMA_MINOR);
     fprintf(out, "\n## Dimensions\n\nDatasets `/prompt/<id>/<name>`, i32. A dimension of length 0 doesn't exist, and neither do the "
                  "datasets that have it.\n\n| name | unit | value |\n|---|---|---|\n");
     for (int i = 0; i < KVT_N_DIM; i++)
@@ -90,6 +125,9 @@ void kvt_schema_print(FILE *out)
                  "each chunk). *history*: the same, but chunks that a step may still change lie without filters and are rewritten in place. "
                  "*tiles*: chunked without filters (with `--compress`: packed); chunks of zeros, such as those above the diagonal, are left out. *with scores*, *with decisions*: only "
                  "where the run asked for them.\n");
+    fprintf(out, "\n## Ranges\n\nWhat numbers can be beside their fill value, for floats with a slack of 1e-3. Those without a line can be anything.\n\n"
+                 "| range | of |\n|---|---|\n");
+    print_ranges(out);
     fprintf(out, "\n## Attributes\n\nOf the file (`/`), of the prompt (`/prompt/<id>`) and of each branch (`/prompt/<id>/branches/NN`).\n\n"
                  "| of | name | type | meaning |\n|---|---|---|---|\n");
     for (int i = 0; i < kvt_n_attrs; i++) {

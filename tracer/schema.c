@@ -29,6 +29,18 @@ static const struct kvt_dataset_info table[KVT_N_DATASET] = {
 #undef X
 };
 
+static const int since[KVT_N_DATASET] = {
+#define X(id, minor) [KVT_DS_##id] = minor,
+    KVT_SINCE_MAP(X)
+#undef X
+};
+
+static const struct { bool given; double low, high; } range[KVT_N_DATASET] = {
+#define X(id, least, largest) [KVT_DS_##id] = {true, least, largest},
+    KVT_RANGE_MAP(X)
+#undef X
+};
+
 static enum kvt_dim dim_named(const char *s, size_t bytes)
 {
     for (int i = 0; i < KVT_N_DIM; i++)
@@ -41,6 +53,8 @@ static enum kvt_dim dim_named(const char *s, size_t bytes)
 void kvt_schema_get(enum kvt_dataset id, struct kvt_dataset_info *out)
 {
     *out = table[id];
+    out->since = since[id];
+    out->ranged = range[id].given, out->low = range[id].low, out->high = range[id].high;
     out->per_branch = !strncmp(out->path, "branches/", 9);
     const char *d = out->dims, *c = out->chunk;
     while (*d) {

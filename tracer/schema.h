@@ -10,7 +10,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* A reader knows every file of its own major version: newer minor ones only add datasets, dimensions and attributes, and it
+ * leaves out what it doesn't know. It refuses a newer major one. Raise the minor version with each addition that a release has. */
 #define KVT_SCHEMA_VERSION 1
+#define KVT_SCHEMA_MINOR 1
 #define KVT_TRACE_MAX_RANK 4
 
 /* Dimensions: name, unit of its values, meaning of its values. */
@@ -173,8 +176,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "mean of fidelity/output_propagated")                                                                              \
     X(RES_TEXT, "result/text", STR, KVT_STR_OUTPUT, "branch", "1", PACKED, ALWAYS, ZERO, "", "text generated freely")    \
     X(EVICTED, "branches/evicted_at", I32, 0, "layer,kv_head,token", "*,*,64", HISTORY, ALWAYS, NOT_YET, "1",              \
-      "when the token was lost: -1 still held; 0 at prefill's end; k after the branch's k-th token; -2-c after prefill " \
-      "chunk c; -2147483648 never generated")                                                                            \
+      "when the token was lost: -1 still held; 0 at prefill's end, or while the question was fed; k after the branch's " \
+      "k-th token; -2-c after prefill chunk c; -2147483648 never generated")                                                                            \
     X(SCORE, "branches/score", F32, 0, "layer,kv_head,context", "1,*,*", PACKED, DECISIONS, NAN, "1",                      \
       "final score as ranked, after pooling and reduction over query heads; NaN where nothing is ranked")                \
     X(THRESHOLD, "branches/threshold", F32, 0, "layer,kv_head", "", INPLACE, DECISIONS, NAN, "1",                        \
@@ -194,10 +197,33 @@ enum kvt_dataset {
     KVT_N_DATASET
 };
 
+/* Datasets that every newer file has but older minor versions lack: id, the minor version that brought it. (What a run need not
+ * have at all, by its `when` or an empty dimension, needs no line here.) */
+#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1)
+
+/* What numbers can be, beside their fill value (kvinfo --check); floats with a slack of 1e-3. id, least, largest; ANY: finite. */
+#define KVT_RANGE_ANY 1.7e308
+#define KVT_RANGE_MAP(X)                                                                                                  \
+    X(STEPS_DONE, 0, KVT_RANGE_ANY) X(DROPPED, 0, KVT_RANGE_ANY) X(TOK_ID, 0, KVT_RANGE_ANY) X(TOK_START, 0, KVT_RANGE_ANY) \
+    X(TOK_END, 0, KVT_RANGE_ANY) X(SPAN_PARENT, 0, KVT_RANGE_ANY) X(SPAN_START, 0, KVT_RANGE_ANY)                         \
+    X(SPAN_END, 0, KVT_RANGE_ANY) X(SPAN_BYTE_START, 0, KVT_RANGE_ANY) X(SPAN_BYTE_END, 0, KVT_RANGE_ANY)                 \
+    X(MASS, 0, KVT_RANGE_ANY) X(WMASS, 0, KVT_RANGE_ANY) X(LAST, 0, 1) X(ENTROPY, 0, KVT_RANGE_ANY) X(SINK, 0, 1)         \
+    X(MAP_MEAN, 0, 1) X(MAP_MAX, 0, 1) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
+    X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
+    X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \
+    X(LOST_MASS, 0, 1) X(LOST_REST, 0, 1) X(LOCAL, 0, KVT_RANGE_ANY) X(PROPAGATED, 0, KVT_RANGE_ANY)                      \
+    X(FREE_TOKEN, 0, KVT_RANGE_ANY) X(FREE_LOGPROB, -KVT_RANGE_ANY, 0) X(PHASE_START, 0, KVT_RANGE_ANY)                   \
+    X(PHASE_DUR, 0, KVT_RANGE_ANY) X(PHASE_TOK, 0, KVT_RANGE_ANY) X(RES_KEEP, 0, 1) X(RES_KEPT, 0, KVT_RANGE_ANY)         \
+    X(RES_SLOTS, 0, KVT_RANGE_ANY) X(RES_FALLBACK, 0, 1) X(RES_HOST, 0, KVT_RANGE_ANY) X(RES_ROWS, 0, KVT_RANGE_ANY)      \
+    X(RES_AFTER, 0, KVT_RANGE_ANY) X(RES_PEAK, 0, KVT_RANGE_ANY) X(RES_DIVERGED, 0, KVT_RANGE_ANY)                        \
+    X(RES_KL, 0, KVT_RANGE_ANY) X(RES_TOP1, 0, 1) X(RES_LOST, 0, 1) X(RES_LOST_REST, 0, 1) X(RES_LOCAL, 0, KVT_RANGE_ANY) \
+    X(RES_PROPAGATED, 0, KVT_RANGE_ANY) X(REASON, 0, 7) X(BUDGET, 0, KVT_RANGE_ANY) X(KEPT, 0, KVT_RANGE_ANY)
+
 /* Attributes: known before the run and never changed. where: FILE (/), PROMPT (/prompt/<id>), BRANCH (branches/<nn>). */
 #define KVT_ATTR_LIST(X)                                                                                        \
     X(FILE, Conventions, STR, "\"kvtrace-1\"")                                                                           \
-    X(FILE, schema_version, I64, "of this table")                                                                        \
+    X(FILE, schema_version, I64, "of this table; a reader refuses a newer one")                                          \
+    X(FILE, schema_minor, I64, "additions since: a reader of an older one leaves out what it doesn't know; without it 0") \
     X(FILE, creator, STR, "\"kvtrace\"")                                                                                 \
     X(FILE, creator_version, STR, "version of the program")                                                              \
     X(FILE, commit, STR, "its commit")                                                                                   \
@@ -253,6 +279,9 @@ struct kvt_dataset_info {
     int rank;
     enum kvt_dim dim[KVT_TRACE_MAX_RANK];
     int chunk_of[KVT_TRACE_MAX_RANK]; /* 0: the whole dimension */
+    int since;                 /* minor version that brought it */
+    bool ranged;               /* low and high are known */
+    double low, high;
 };
 struct kvt_attr_info { const char *where, *name, *type, *meaning; };
 

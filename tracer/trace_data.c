@@ -117,6 +117,66 @@ int kvt_trace_get(struct kvt_trace *t, enum kvt_dataset id, int branch, const si
                                      kvt_schema_path(&d, branch, path, sizeof path));
 }
 
+#define BOX_VALUES ((size_t)1 << 20)
+
+static bool each_box(hid_t ds, hid_t type, const size_t *shape, int rank, void *buf, kvt_box_fn each, void *arg)
+{
+    size_t start[KVT_TRACE_MAX_RANK] = {0}, count[KVT_TRACE_MAX_RANK] = {0};
+    if (!rank)
+        return kvt_h5_read(ds, type, NULL, NULL, 0, buf) && (each(arg, start, count, buf), true);
+    /* dimensions before `split` are walked one by one, it in runs, those behind it are whole */
+    int split = rank > 1 ? rank - 2 : 0;
+    size_t below = rank > 1 ? shape[rank - 1] : 1;
+    for (; split > 0 && below * shape[split] <= BOX_VALUES; split--)
+        below *= shape[split];
+    size_t at_once = BOX_VALUES / below ? BOX_VALUES / below : 1;
+    while (start[0] < shape[0]) {
+        for (int i = 0; i < rank; i++)
+            count[i] = i < split ? 1 : i > split ? shape[i] : shape[i] - start[i] < at_once ? shape[i] - start[i] : at_once;
+        if (!kvt_h5_read(ds, type, start, count, rank, buf))
+            return false;
+        if (!each(arg, start, count, buf))
+            break;
+        int i = split;
+        start[i] += count[i];
+        while (i > 0 && start[i] >= shape[i]) {
+            start[i--] = 0;
+            start[i]++;
+        }
+    }
+    return true;
+}
+
+int kvt_trace_boxes(struct kvt_trace *t, enum kvt_dataset id, int branch, bool doubles, kvt_box_fn each, void *arg, struct kvt_err *err)
+{
+    struct kvt_dataset_info d;
+    size_t shape[KVT_TRACE_MAX_RANK] = {0}, most = BOX_VALUES, all = 1, len = 0;
+    char path[96];
+    kvt_schema_get(id, &d);
+    hid_t ds = kvt_trace_dataset(t, id, branch, &len, NULL, err);
+    if (ds < 0)
+        return err ? err->code : KVT_EFORMAT;
+    bool empty = false;
+    for (int i = 0; i < d.rank; i++) {
+        shape[i] = t->extent[d.dim[i]];
+        empty = empty || !shape[i]; /* its dimension has no scale */
+        all *= shape[i];           /* was found to be no overflow */
+    }
+    if (d.rank && shape[d.rank - 1] > most)
+        most = shape[d.rank - 1];
+    hid_t type = doubles ? H5Tcopy(H5T_NATIVE_DOUBLE) : kvt_h5_mem_type(d.type, len);
+    void *buf = kvt_calloc(all < most ? all : most, doubles ? sizeof(double) : kvt_h5_type_bytes(d.type, len));
+    bool ok = empty || (type >= 0 && buf && each_box(ds, type, shape, d.rank, buf, each, arg));
+    free(buf);
+    if (type >= 0)
+        H5Tclose(type);
+    H5Dclose(ds);
+    if (!buf && !empty)
+        return kvt_fail(err, KVT_ENOMEM, "%s: no memory", t->path);
+    return ok ? KVT_OK : kvt_h5_fail(err, KVT_EFORMAT, "%s: cannot read /prompt/%s/%s", t->path, t->info.prompt_id,
+                                     kvt_schema_path(&d, branch, path, sizeof path));
+}
+
 static int check_branch(struct kvt_trace *t, int branch, struct kvt_err *err)
 {
     kvt_h5_quiet(&t->why);

@@ -21,6 +21,11 @@ struct kvt_trace {
     bool growing;                  /* .part: others may be writing it */
 };
 
+/* File, prompt and dimensions alone: what kvt_trace_open does first. */
+int kvt_trace_open_bare(struct kvt_trace **out, const char *path, const char *prompt_id, struct kvt_err *err);
+/* Whether a whole trace may lack it: it was asked for or not, has an empty dimension, or came with a newer minor version. */
+bool kvt_trace_optional(const struct kvt_trace *t, const struct kvt_dataset_info *d);
+
 /* The dataset, checked against the schema: class and size of its type, rank, extents, and that it holds enough bytes to
  * be what it says. Negative with EFORMAT in err, or with err untouched and *missing set where it doesn't exist and
  * missing isn't NULL. *str_len: of strings. */
@@ -28,6 +33,9 @@ hid_t kvt_trace_dataset(struct kvt_trace *t, enum kvt_dataset id, int branch, si
 /* Reads it or a box of it ([start, start + count), NULL: all) as the schema's type. */
 int kvt_trace_get(struct kvt_trace *t, enum kvt_dataset id, int branch, const size_t *start, const size_t *count, void *out,
                   struct kvt_err *err);
+/* All of it in order, in boxes whose last dimension is whole: as the schema's type, or as doubles. `each` returns false to stop. */
+typedef bool (*kvt_box_fn)(void *arg, const size_t *start, const size_t *count, const void *values);
+int kvt_trace_boxes(struct kvt_trace *t, enum kvt_dataset id, int branch, bool doubles, kvt_box_fn each, void *arg, struct kvt_err *err);
 bool kvt_trace_has_dataset(const struct kvt_trace *t, enum kvt_dataset id, int branch);
 
 #endif

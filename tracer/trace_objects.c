@@ -133,6 +133,7 @@ static bool make_scales(hid_t prompt, const struct kvt_trace_plan *p, const stru
 static bool file_attrs(hid_t root, const char *now)
 {
     return kvt_h5_put_str(root, "Conventions", "kvtrace-1") && kvt_h5_put_i64(root, "schema_version", KVT_SCHEMA_VERSION) &&
+           kvt_h5_put_i64(root, "schema_minor", KVT_SCHEMA_MINOR) &&
            kvt_h5_put_str(root, "creator", "kvtrace") && kvt_h5_put_str(root, "creator_version", kvt_version()) &&
            kvt_h5_put_str(root, "commit", kvt_commit()) && kvt_h5_put_str(root, "file_time", now);
 }

@@ -163,6 +163,7 @@ static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
     if (version > KVT_SCHEMA_VERSION)
         return kvt_fail(err, KVT_EUNSUP, "%s has format version %lld; this program knows %d", t->path, (long long)version, KVT_SCHEMA_VERSION);
     t->info.schema_version = (int)version;
+    t->info.schema_minor = bounded(attr_i64(t->file, "schema_minor", 0));
     if (H5Lexists(t->file, "prompt", H5P_DEFAULT) <= 0)
         return kvt_fail(err, KVT_EFORMAT, "%s has no group /prompt", t->path);
     if (!id) {
@@ -246,13 +247,12 @@ static int read_shape(struct kvt_trace *t, struct kvt_err *err)
     return KVT_OK;
 }
 
-/* What only some traces have. */
-static bool optional(enum kvt_dataset id, const struct kvt_dataset_info *d, const struct kvt_trace *t)
+bool kvt_trace_optional(const struct kvt_trace *t, const struct kvt_dataset_info *d)
 {
     for (int i = 0; i < d->rank; i++)
         if (!t->extent[d->dim[i]])
             return true;
-    return d->when != KVT_WHEN_ALWAYS || id == KVT_DS_RES_AFTER || id == KVT_DS_RES_PEAK || id == KVT_DS_KV_PEAK;
+    return d->when != KVT_WHEN_ALWAYS || d->since > t->info.schema_minor;
 }
 
 static int check_datasets(struct kvt_trace *t, struct kvt_err *err)
@@ -262,7 +262,7 @@ static int check_datasets(struct kvt_trace *t, struct kvt_err *err)
         enum kvt_dataset id = (enum kvt_dataset)i;
         kvt_schema_get(id, &d);
         for (int b = 0; b < (d.per_branch ? t->info.n_branches : 1); b++) {
-            bool missing, may = optional(id, &d, t);
+            bool missing, may = kvt_trace_optional(t, &d);
             hid_t ds = kvt_trace_dataset(t, id, b, NULL, may ? &missing : NULL, err);
             if (ds < 0 && !(may && missing))
                 return err ? err->code : KVT_EFORMAT;
@@ -388,6 +388,7 @@ static void read_provenance(struct kvt_trace *t)
     in->decode = attr_str(t, p, "decode");
     in->compute = attr_str(t, p, "compute");
     in->kv_type = attr_str(t, p, "kv_type");
+    in->windows = attr_str(t, p, "windows");
     in->backend = attr_str(t, p, "backend");
     in->device = attr_str(t, p, "device");
     in->command_line = attr_str(t, p, "command_line");
@@ -466,9 +467,10 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_KEEP, 0, NULL, NULL, keep, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_KL, 0, NULL, NULL, kl, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_TOP1, 0, NULL, NULL, top1, err);
-    rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_AFTER, 0, NULL, NULL, after, err);
     for (size_t b = 0; b < B; b++)
-        peak[b] = -1; /* of an older trace */
+        after[b] = peak[b] = -1; /* of an older trace */
+    if (!rc && kvt_trace_has_dataset(t, KVT_DS_RES_AFTER, 0))
+        rc = kvt_trace_get(t, KVT_DS_RES_AFTER, 0, NULL, NULL, after, err);
     if (!rc && kvt_trace_has_dataset(t, KVT_DS_RES_PEAK, 0))
         rc = kvt_trace_get(t, KVT_DS_RES_PEAK, 0, NULL, NULL, peak, err);
     rc = rc ? rc : kvt_trace_get(t, KVT_DS_RES_FALLBACK, 0, NULL, NULL, fallback, err);
@@ -518,10 +520,8 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     return KVT_OK;
 }
 
-int kvt_trace_open(struct kvt_trace **out, const char *path, const char *prompt_id, struct kvt_err *err)
+int kvt_trace_open_bare(struct kvt_trace **out, const char *path, const char *prompt_id, struct kvt_err *err)
 {
-    struct kvt_err mine;
-    err = err ? err : &mine;
     *out = NULL;
     struct kvt_trace *t = calloc(1, sizeof *t);
     if (!t)
@@ -531,7 +531,23 @@ int kvt_trace_open(struct kvt_trace **out, const char *path, const char *prompt_
     int rc = open_file(t, path, err);
     rc = rc ? rc : open_prompt(t, prompt_id, err);
     rc = rc ? rc : read_shape(t, err);
-    rc = rc ? rc : check_datasets(t, err);
+    t->info.path = t->path;
+    if (rc)
+        kvt_trace_close(&t);
+    *out = t;
+    return rc;
+}
+
+int kvt_trace_open(struct kvt_trace **out, const char *path, const char *prompt_id, struct kvt_err *err)
+{
+    struct kvt_err mine;
+    struct kvt_trace *t;
+    err = err ? err : &mine;
+    *out = NULL;
+    int rc = kvt_trace_open_bare(&t, path, prompt_id, err);
+    if (rc)
+        return rc;
+    rc = check_datasets(t, err);
     rc = rc ? rc : read_state(t, err);
     rc = rc ? rc : read_tokens(t, err);
     rc = rc ? rc : read_spans(t, err);
@@ -549,7 +565,6 @@ int kvt_trace_open(struct kvt_trace **out, const char *path, const char *prompt_
     t->info.token_start = t->token_start;
     t->info.token_end = t->token_end;
     t->info.span = t->span;
-    t->info.path = t->path;
     *out = t;
     return KVT_OK;
 }

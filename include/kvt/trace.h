@@ -36,10 +36,10 @@ struct kvt_trace_phase { const char *name; int64_t start_ns, dur_ns; int n_tok; 
 struct kvt_trace_attr { const char *name, *value; };
 
 struct kvt_trace_info {
-    int schema_version;
+    int schema_version, schema_minor;
     const char *status;        /* in_progress, complete, interrupted, failed */
     const char *prompt_id, *model_name, *model_arch, *protocol, *decode, *compute, *kv_type, *backend, *device,
-               *command_line, *created, *commit;
+               *command_line, *created, *commit, *windows; /* windows: none, or which layers have one */
     int L, H, G, D, V;
     int n_prompt, n_context;   /* tokens; methods evict from [0, n_context) */
     int n_new, n_steps;        /* asked, done */

@@ -414,6 +414,16 @@ static int lose(struct run *r, int b, int step)
     return KVT_OK;
 }
 
+/* Of the slots that a branch holds after a step: 64 each (D = 16, f16). */
+static uint64_t held_bytes(const struct run *r, int b, int step)
+{
+    size_t cells = (size_t)(r->L * r->G), stride = (size_t)(r->n + r->n_new), slots = cells * (size_t)step;
+    for (size_t c = 0; c < cells; c++)
+        for (int t = 0; t < r->n; t++)
+            slots += r->held[((size_t)b * cells + c) * stride + (size_t)t];
+    return slots * 64;
+}
+
 /* First step at which a branch leaves the full one when free; 0: never. */
 static int diverges(int b) { return b % N_KIND == B_FULL || b % N_KIND == B_SNAPKV50 ? 0 : 3 + b % N_KIND * 2; }
 
@@ -433,12 +443,10 @@ static int step(struct run *r, int step)
         f[b] = -0.1f - noise(b, step, 1);
         f[B + b] = b % N_KIND == B_FULL ? 0 : (float)(1.1 - kinds[b % N_KIND].keep) * 0.2f * (1 + 0.1f * (float)step) * (0.5f + noise(b, step, 2));
         f[2 * B + b] = 1 + noise(b, step, 3);
-        double share = kinds[b % N_KIND].keep;
-        int grow = b % N_KIND == B_H2O ? 0 : step;
-        bytes[b] = (uint64_t)(share * r->n_context + MKTRACE_QUESTION + grow) * (uint64_t)(r->L * r->G) * 64;
-        bytes[B + b] = b % N_KIND == B_FULL ? (uint64_t)step * 64 : bytes[b];
         if (b % N_KIND == B_H2O)
             rc = lose(r, b, step);
+        bytes[b] = held_bytes(r, b, step);
+        bytes[B + b] = b % N_KIND == B_FULL ? (uint64_t)step * 64 : bytes[b];
     }
     struct kvt_event ev = {.kind = KVT_EV_STEP, .step = {step, B, ids, ids + B, f, f + B, f + 2 * B, bytes, bytes + B,
                                                          5000000 + (uint64_t)step * 6400, 20000000 + step * 1000, 0}};
