@@ -9,6 +9,7 @@
 #include "base/table.h"
 #include "kvt/trace.h"
 #include "tracer/kvinfo_check.h"
+#include "tracer/kvinfo_export.h"
 #include "tracer/kvinfo_follow.h"
 #include "tracer/kvinfo_model.h"
 #include "tracer/kvinfo_schema.h"
@@ -20,8 +21,9 @@ static const char *const view_names[] = {"all", "run", "branches", "sizes", NULL
 struct opts {
     int format, view;
     const char *prompt, *model;
+    struct kvinfo_export export;
     int length;
-    bool schema, repair, follow, check, length_given;
+    bool snippet, schema, repair, follow, check, length_given;
 };
 
 /* One pair of name and value: a row for programs (t), a line for people (t NULL), who want all of it. */
@@ -282,6 +284,12 @@ int main(int argc, char **argv)
          .help = "make the .part of a killed run an ordinary file: clears its mark of being written, says interrupted"},
         {.name = "check", .type = KVT_OPT_FLAG, .to = &o.check,
          .help = "hold the trace against its format: types, shapes, units, ranges, and what must hold between values"},
+        {.name = "export", .type = KVT_OPT_STRING, .to = &o.export.name, .value = "NAME",
+         .help = "write a dataset, as score/mass or branches/01/evicted_at, or a dimension"},
+        {.name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o.export.out, .value = "FILE", .help = "with --export: where to; default: standard output"},
+        {.name = "as", .type = KVT_OPT_CHOICE, .to = &o.export.as, .given = &o.export.as_given, .value = "KIND", .choices = kvinfo_export_kinds,
+         .help = "with --export: tsv, json or npy; default: what FILE ends in, else tsv"},
+        {.name = "snippet", .type = KVT_OPT_FLAG, .to = &o.snippet, .help = "print five lines of Python that open this very trace"},
         {.name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o.model, .value = "MODEL",
          .help = "instead of a trace: what a model is, a GGUF file or a Hugging Face folder"},
         {.name = "length", .letter = 'n', .type = KVT_OPT_INT, .to = &o.length, .given = &o.length_given, .value = "N", .min = 1, .max = 1 << 30,
@@ -300,8 +308,12 @@ int main(int argc, char **argv)
         kvt_schema_print(stdout);
         return 0;
     }
-    if (o.model && (args.n || o.repair || o.check || o.prompt || o.view != VIEW_ALL))
+    if (o.model && (args.n || o.repair || o.check || o.export.name || o.snippet || o.prompt || o.view != VIEW_ALL))
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "-m shows a model, not a trace; leave out what belongs to a trace"), &err);
+    if ((o.export.out || o.export.as_given) && !o.export.name)
+        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "%s goes with --export NAME", o.export.out ? "--out" : "--as"), &err);
+    if (o.check + !!o.export.name + o.snippet + o.follow > 1)
+        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "one of --check, --export, --snippet and --follow at a time"), &err);
     if (o.length_given && !o.model)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "--length goes with -m MODEL"), &err);
     if (o.model) {
@@ -320,7 +332,11 @@ int main(int argc, char **argv)
         o.view = VIEW_BRANCHES;
     if (o.repair)
         rc = kvt_trace_repair(args.operand[0], &err);
-    if (!rc)
-        rc = o.check ? kvinfo_check(args.operand[0], o.prompt, (enum kvt_format)o.format, &err) : show(args.operand[0], &o, &err);
+    if (!rc && o.check)
+        rc = kvinfo_check(args.operand[0], o.prompt, (enum kvt_format)o.format, &err);
+    else if (!rc && o.export.name)
+        rc = kvinfo_export(args.operand[0], o.prompt, &o.export, &err);
+    else if (!rc)
+        rc = o.snippet ? kvinfo_snippet(args.operand[0], o.prompt, &err) : show(args.operand[0], &o, &err);
     return rc ? kvt_args_end(&cli, rc, &err) : 0;
 }
