@@ -3,10 +3,7 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/mem.h"
 #include "base/stats.h"
 
 double kvt_overlap_jaccard(const struct kvt_overlap *o)
@@ -26,6 +23,13 @@ double kvt_overlap_chance(const struct kvt_overlap *o)
 
 double kvt_overlap_adjusted(const struct kvt_overlap *o) { return o->room > 0 ? o->gain / o->room : NAN; }
 
+double kvt_overlap_kappa(const struct kvt_overlap *o) { return o->spread > 0 ? o->gain / o->spread : NAN; }
+
+double kvt_overlap_coefficient(const struct kvt_overlap *o)
+{
+    return o->smaller ? (double)o->both / (double)o->smaller : NAN;
+}
+
 void kvt_overlap_add(struct kvt_overlap *to, const struct kvt_overlap *from)
 {
     to->both += from->both;
@@ -36,43 +40,27 @@ void kvt_overlap_add(struct kvt_overlap *to, const struct kvt_overlap *from)
     to->chance_den += from->chance_den;
     to->gain += from->gain;
     to->room += from->room;
+    to->spread += from->spread;
+    to->smaller += from->smaller;
     to->cells += from->cells;
     to->left_out += from->left_out;
     to->universe += from->universe;
 }
 
-/* The two sets of a cell inside its universe, packed into u and v (n); returns n, and the sizes of the sets. */
-static int pack(const struct kvt_held *a, const struct kvt_held *b, size_t cell, uint8_t *u, uint8_t *v, int *na, int *nb)
-{
-    size_t at = cell * (size_t)a->n;
-    int n = 0;
-    *na = *nb = 0;
-    for (int j = 0; j < a->n; j++) {
-        if (a->guarded[at + (size_t)j] || b->guarded[at + (size_t)j])
-            continue;
-        u[n] = a->kept[at + (size_t)j];
-        v[n] = b->kept[at + (size_t)j];
-        *na += u[n];
-        *nb += v[n];
-        n++;
-    }
-    return n;
-}
+bool kvt_overlap_counts(int n, int a, int b) { return a > 0 && b > 0 && a < n && b < n; }
 
-static bool counts(int n, int a, int b) { return a > 0 && b > 0 && a < n && b < n; }
-
-/* Heads of a layer that say anything new: one where both sides share one set. */
-static int heads_of(const struct kvt_held *a, const struct kvt_held *b, int l)
+int kvt_overlap_heads_of(const struct kvt_held *a, const struct kvt_held *b, int l)
 {
     return a->shared[l] && b->shared[l] ? 1 : a->G;
 }
 
-static void add_cell(const struct kvt_held *a, const struct kvt_held *b, size_t cell, struct kvt_overlap *o)
+void kvt_overlap_cells(const struct kvt_held *a, size_t ca, const struct kvt_held *b, size_t cb, bool from_end, struct kvt_overlap *o)
 {
-    const uint8_t *ka = a->kept + cell * (size_t)a->n, *kb = b->kept + cell * (size_t)a->n;
-    const uint8_t *ga = a->guarded + cell * (size_t)a->n, *gb = b->guarded + cell * (size_t)a->n;
+    int len = a->n < b->n ? a->n : b->n;
+    size_t at = ca * (size_t)a->n + (from_end ? (size_t)(a->n - len) : 0), bt = cb * (size_t)b->n + (from_end ? (size_t)(b->n - len) : 0);
+    const uint8_t *ka = a->kept + at, *kb = b->kept + bt, *ga = a->guarded + at, *gb = b->guarded + bt;
     int n = 0, na = 0, nb = 0, x = 0, all_x = 0, all_either = 0;
-    for (int j = 0; j < a->n; j++) {
+    for (int j = 0; j < len; j++) {
         int in = !(ga[j] | gb[j]), both = ka[j] & kb[j];
         n += in;
         na += in & ka[j];
@@ -85,6 +73,7 @@ static void add_cell(const struct kvt_held *a, const struct kvt_held *b, size_t 
     o->universe += n;
     o->both += x;
     o->either += na + nb - x;
+    o->smaller += na < nb ? na : nb;
     o->all_both += all_x;
     o->all_either += all_either;
     double mean = kvt_hyper_mean(n, na, nb);
@@ -93,9 +82,10 @@ static void add_cell(const struct kvt_held *a, const struct kvt_held *b, size_t 
         o->chance_num += u * kvt_jaccard_expected(n, na, nb);
         o->chance_den += u;
     }
-    if (counts(n, na, nb)) {
+    if (kvt_overlap_counts(n, na, nb)) {
         o->gain += x - mean;
         o->room += (na < nb ? na : nb) - mean;
+        o->spread += (na + nb) / 2.0 - mean;
     } else {
         o->left_out++;
     }
@@ -103,47 +93,51 @@ static void add_cell(const struct kvt_held *a, const struct kvt_held *b, size_t 
 
 void kvt_overlap_of(const struct kvt_held *a, const struct kvt_held *b, int from, int to, struct kvt_overlap *out)
 {
-    assert(a->L == b->L && a->G == b->G && a->n == b->n);
+    assert(a->L == b->L && a->G == b->G);
     *out = (struct kvt_overlap){0};
     for (int l = from; l < to; l++)
-        for (int g = 0, G = heads_of(a, b, l); g < G; g++)
-            add_cell(a, b, (size_t)l * (size_t)a->G + (size_t)g, out);
-}
-
-static int common(const uint8_t *u, const uint8_t *v, int n)
-{
-    int x = 0;
-    for (int j = 0; j < n; j++)
-        x += u[j] & v[j];
-    return x;
-}
-
-int kvt_overlap_shifts(const struct kvt_held *a, const struct kvt_held *b, int from, int to, int rounds, struct kvt_rng *rng,
-                       double *gain, struct kvt_err *err)
-{
-    uint8_t *u = kvt_calloc((size_t)a->n + 1, 2), *v = u ? u + a->n + 1 : NULL;
-    double *share = kvt_calloc((size_t)rounds, sizeof *share);
-    if (!u || !share) {
-        free(u);
-        free(share);
-        return kvt_fail(err, KVT_ENOMEM, "no memory for %d shifts", rounds);
-    }
-    for (int r = 0; r < rounds; r++) {
-        share[r] = kvt_rng_unit(rng);
-        gain[r] = 0;
-    }
-    for (int l = from; l < to; l++)
-        for (int g = 0, G = heads_of(a, b, l); g < G; g++) {
-            int na, nb, n = pack(a, b, (size_t)l * (size_t)a->G + (size_t)g, u, v, &na, &nb);
-            if (!counts(n, na, nb))
-                continue;
-            double mean = kvt_hyper_mean(n, na, nb);
-            for (int r = 0; r < rounds; r++) {
-                int s = 1 + (int)(share[r] * (n - 1)); /* 1 .. n - 1: no shift isn't a shift */
-                gain[r] += common(u, v + s, n - s) + common(u + n - s, v, s) - mean;
-            }
+        for (int g = 0, G = kvt_overlap_heads_of(a, b, l); g < G; g++) {
+            size_t cell = (size_t)l * (size_t)a->G + (size_t)g;
+            kvt_overlap_cells(a, cell, b, cell, false, out);
         }
-    free(u);
-    free(share);
-    return 0;
+}
+
+void kvt_overlap_by_place(const struct kvt_held *a, const struct kvt_held *b, struct kvt_overlap *out)
+{
+    assert(a->L == b->L && a->G == b->G);
+    for (int l = 0; l < a->L; l++)
+        for (int g = 0, G = kvt_overlap_heads_of(a, b, l); g < G; g++) {
+            size_t cell = (size_t)l * (size_t)a->G + (size_t)g;
+            kvt_overlap_cells(a, cell, b, cell, false, out);
+            kvt_overlap_cells(a, cell, b, cell, true, out);
+        }
+}
+
+void kvt_overlap_layers(const struct kvt_held *h, int l, int m, struct kvt_overlap *out)
+{
+    size_t G = (size_t)h->G;
+    *out = (struct kvt_overlap){0};
+    for (size_t g = 0; g < (h->shared[l] ? 1 : G); g++)
+        for (size_t k = 0; k < (h->shared[m] ? 1 : G); k++)
+            kvt_overlap_cells(h, (size_t)l * G + g, h, (size_t)m * G + k, false, out);
+}
+
+void kvt_overlap_heads(const struct kvt_held *h, int l, struct kvt_overlap *out)
+{
+    size_t G = (size_t)h->G, first = (size_t)l * G;
+    *out = (struct kvt_overlap){0};
+    for (size_t g = 0; !h->shared[l] && g < G; g++)
+        for (size_t k = g + 1; k < G; k++)
+            kvt_overlap_cells(h, first + g, h, first + k, false, out);
+}
+
+void kvt_overlap_inside(const struct kvt_held *small, const struct kvt_held *large, int64_t *slots, int64_t *inside)
+{
+    assert(small->L == large->L && small->G == large->G && small->n == large->n);
+    size_t all = (size_t)small->L * (size_t)small->G * (size_t)small->n;
+    *slots = *inside = 0;
+    for (size_t i = 0; i < all; i++) {
+        *slots += small->kept[i];
+        *inside += small->kept[i] & large->kept[i];
+    }
 }

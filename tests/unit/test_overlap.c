@@ -1,11 +1,14 @@
 /* Overlap of kept sets. Would catch: protected tokens counted as agreement, a set shared by all heads counted once a
- * head, a pair nested in each other below O = 1, a null that keeps the sets in place. */
+ * head, a pair nested in each other below O = 1, a null that keeps the sets in place or moves them by another amount than it says, heads that
+ * are paired by number, a ranking that begins at the wrong end, groups joined in another order than by likeness. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/cluster.h"
 #include "analyzers/overlap.h"
+#include "analyzers/rank.h"
 #include "base/stats.h"
 #include "kernels/ops.h"
 
@@ -134,4 +137,152 @@ Test(overlap, the_null_knows_accident_from_agreement)
         kvt_held_free(&x);
         kvt_held_free(&y);
     }
+}
+
+Test(overlap, kappa_and_coefficient)
+{
+    struct kvt_overlap o = overlap(ONE("##......"), ONE("#.#....."));
+    NEAR(kvt_overlap_kappa(&o), 1.0 / 3); /* equal sizes: the same as O */
+    NEAR(kvt_overlap_coefficient(&o), 0.5);
+    o = overlap(ONE("####...."), ONE("##......"));
+    /* x = 2, ab/n = 1: 2 (2 - 1) / (6 - 2); observed agreement 6/8, expected 1/2: (3/4 - 1/2) / (1 - 1/2) */
+    NEAR(kvt_overlap_kappa(&o), 0.5);
+    NEAR(kvt_overlap_coefficient(&o), 1);
+    NEAR(kvt_overlap_adjusted(&o), 1);
+}
+
+/* Layers of one branch: two layers of two heads each. */
+static struct kvt_held two_layers(const char *a0, const char *a1, const char *b0, const char *b1)
+{
+    struct kvt_held h = held(4, (const char *const[]){a0, a1, b0, b1});
+    h.L = 2;
+    h.G = 2;
+    h.shared = realloc(h.shared, 2);
+    h.shared[0] = !strcmp(a0, a1);
+    h.shared[1] = !strcmp(b0, b1);
+    return h;
+}
+
+Test(overlap, heads_of_two_layers_have_no_partners)
+{
+    struct kvt_held h = two_layers("##......", "..##....", "##......", "....##.."), swapped = two_layers("..##....", "##......", "....##..", "##......");
+    struct kvt_overlap o, p;
+    kvt_overlap_layers(&h, 0, 1, &o);
+    cr_assert_eq(o.cells, 4);
+    NEAR(kvt_overlap_jaccard(&o), 2.0 / 14); /* one pair of four agrees: 2 of 2 + 4 + 4 + 4 */
+    kvt_overlap_layers(&swapped, 0, 1, &p);
+    NEAR(kvt_overlap_adjusted(&p), kvt_overlap_adjusted(&o));
+    kvt_overlap_heads(&h, 0, &o);
+    cr_assert_eq(o.cells, 1);
+    NEAR(kvt_overlap_jaccard(&o), 0);
+    kvt_held_free(&h);
+    kvt_held_free(&swapped);
+    h = two_layers("##......", "##......", "##......", "....##..");
+    kvt_overlap_layers(&h, 0, 1, &o);
+    cr_assert_eq(o.cells, 2);
+    kvt_overlap_heads(&h, 0, &o);
+    cr_assert_eq(o.cells, 0);
+    cr_assert(isnan(kvt_overlap_adjusted(&o)));
+    kvt_held_free(&h);
+}
+
+Test(overlap, by_place)
+{
+    struct kvt_held a = ONE("##......##"), b = ONE("##....##");
+    struct kvt_overlap o = {0};
+    kvt_overlap_by_place(&a, &b, &o);
+    /* from the start "##......" and "##....##": x = 2 of 2 and 4; from the end the same mirrored */
+    cr_assert_eq(o.cells, 2);
+    cr_assert_eq(o.universe, 16);
+    NEAR(kvt_overlap_jaccard(&o), 0.5);
+    NEAR(kvt_overlap_adjusted(&o), 1);
+    int64_t slots, inside;
+    struct kvt_held c = ONE("#P......#.");
+    kvt_overlap_inside(&c, &a, &slots, &inside);
+    cr_assert_eq(slots, 3);
+    cr_assert_eq(inside, 3);
+    kvt_overlap_inside(&a, &c, &slots, &inside);
+    cr_assert_eq(slots, 4);
+    cr_assert_eq(inside, 3);
+    kvt_held_free(&a);
+    kvt_held_free(&b);
+    kvt_held_free(&c);
+}
+
+/* Every shift, against the definition token by token; lengths around a word of 64. */
+Test(overlap, shifts_move_by_what_they_say)
+{
+    static const int length[] = {2, 5, 63, 64, 65, 130, 257};
+    struct kvt_rng rng;
+    kvt_rng_seed(&rng, 3);
+    for (size_t i = 0; i < sizeof length / sizeof *length; i++) {
+        int n = length[i];
+        char a[300] = "", b[300] = "";
+        for (int j = 0; j < n; j++) {
+            a[j] = j == 0 || (j < n - 1 && kvt_rng_below(&rng, 2)) ? '#' : '.';
+            b[j] = j == 1 || (j > 1 && kvt_rng_below(&rng, 3) == 0) ? '#' : '.';
+        }
+        struct kvt_held x = ONE(a), y = ONE(b);
+        struct kvt_rng draw, again;
+        kvt_rng_seed(&draw, 9);
+        again = draw;
+        double gain[20];
+        cr_assert_eq(kvt_overlap_shifts(&x, &y, 0, 1, 20, &draw, gain, NULL), 0);
+        for (int r = 0; r < 20; r++) {
+            int s = 1 + (int)(kvt_rng_unit(&again) * (n - 1)), both = 0, na = 0, nb = 0;
+            for (int j = 0; j < n; j++) {
+                both += a[j] == '#' && b[(j + s) % n] == '#';
+                na += a[j] == '#';
+                nb += b[j] == '#';
+            }
+            NEAR(gain[r], both - (double)na * nb / n);
+        }
+        kvt_held_free(&x);
+        kvt_held_free(&y);
+    }
+}
+
+Test(rank, by_hand)
+{
+    uint8_t seen[4] = {0};
+    NEAR(kvt_rbo((int32_t[]){0, 1}, (int32_t[]){0, 1}, 2, 0.5, seen), 1);
+    NEAR(kvt_rbo((int32_t[]){0, 1}, (int32_t[]){1, 0}, 2, 0.5, seen), 0.5); /* X = 0, 2: 1/4 + 1/2 (0 + 1/2) */
+    /* X/d = 1, 1/2, 2/3, 1 at p = 0.8: 0.8^4 + 0.2 (1 + 0.8/2 + 0.64 * 2/3 + 0.512) */
+    NEAR(kvt_rbo((int32_t[]){0, 1, 2, 3}, (int32_t[]){0, 3, 1, 2}, 4, 0.8, seen), 0.4096 + 0.2 * (1 + 0.4 + 0.64 * 2 / 3 + 0.512));
+    NEAR(kvt_rbo_random(2, 0.5), 0.25 + 0.5 * (0.5 + 0.5)); /* X/d = 1/2, 1 */
+    NEAR(kvt_rbo((int32_t[]){0}, (int32_t[]){0}, 1, 0, seen), 1);
+}
+
+Test(rank, of_scores)
+{
+    struct kvt_held a = ONE("W##..."), b = ONE("W#.#..");
+    float up[] = {9, 5, 4, 3, 2, 1}, same[] = {0, 50, 40, 30, 20, 10}, down[] = {9, 1, 2, 3, 4, 5};
+    struct kvt_rank_result r;
+    cr_assert_eq(kvt_rank_of(&a, up, 1, &b, same, 1, &r, NULL), 0);
+    NEAR(r.rbo, 1); /* the protected token's score doesn't count */
+    cr_assert_eq(r.cells, 1);
+    cr_assert_eq(kvt_rank_of(&a, up, 1, &b, down, 1, &r, NULL), 0);
+    /* five tokens in opposite order, p = 1/2: X = 0, 0, 1, 3, 5 */
+    NEAR(r.rbo, 1.0 / 32 + 0.5 * (0.25 / 3 + 0.125 * 3 / 4 + 0.0625));
+    cr_assert(r.random > r.rbo);
+    kvt_held_free(&a);
+    kvt_held_free(&b);
+}
+
+Test(cluster, average_linkage)
+{
+    /* 0 and 2 are most alike; 1 joins 3 next; then the two groups, at the mean of their four pairs. */
+    static const double like[16] = {1, .1, .9, .2, .1, 1, .3, .6, .9, .3, 1, NAN, .2, .6, NAN, 1};
+    struct kvt_join join[3];
+    int order[4];
+    cr_assert_eq(kvt_cluster(like, 4, join, order, NULL), 0);
+    cr_assert(join[0].left == 0 && join[0].right == 2);
+    cr_assert(join[1].left == 1 && join[1].right == 3);
+    cr_assert(join[2].left == 4 && join[2].right == 5);
+    NEAR(join[0].at, 0.9);
+    NEAR(join[1].at, 0.6);
+    NEAR(join[2].at, (0.1 + 0.2 + 0.3 + 0) / 4);
+    cr_assert_arr_eq(order, ((int[]){0, 2, 1, 3}), sizeof order);
+    cr_assert_eq(kvt_cluster(like, 1, join, order, NULL), 0);
+    cr_assert_eq(order[0], 0);
 }
