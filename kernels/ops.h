@@ -307,8 +307,11 @@ struct kvt_square {
     int window, distance;
 };
 
-/* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `row`,
- * entropy and sink, written (a maximum is the larger of the two); zero them before the first call of a pass. The prefill set (mass .. pool_*)
+/* f16 attention is the probability times this: f16 keeps 11 bits down to 2e-9. */
+#define KVT_HALF_SCALE 32768.0f
+
+/* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `half`, `row`,
+ * entropy, keys, sink, local and top, written (a maximum is the larger of the two); zero them before the first call of a pass. The prefill set (mass .. half)
  * is for calls whose rows all belong to one branch whose slots are in order of position, slot j holding
  * position j (a prefill, whole or in consecutive runs of rows). mass, wmass, last, and sqmass at distance 0 may also be asked of
  * cells with gaps between positions (a prefill in chunks): then j is the slot, and kv heads may differ in their number; `row` is for decode; one call asks for one of
@@ -331,8 +334,24 @@ struct kvt_see {
     int n_units;
     float *last;             /* (H, ld)          A of row n_rows - 1 */
     float *entropy;          /* (H, n_rows)      -sum A ln A of each row, nats, at [h][pos[t]] */
+    float *keys;             /* (H, n_rows)      effective number of keys of each row, e to its entropy */
     float *sink;             /* (H, n_rows)      mass of row on positions < n_sink */
     int n_sink;
+    float *local;            /* (H, n_rows)      mass of row on distances (position of the row less that of the key) < n_local */
+    int n_local;
+    /* by distance, over rows with position >= far_from: bins of kvt_distance_start, and single distances of rows that reach so far */
+    float *distance;         /* (H, n_distance)  sum over rows of the mass in each bin; n_distance = kvt_distance_bins(n_rows) */
+    float *offset;           /* (H, n_offsets)   sum over rows of A at distance offset_at[i] */
+    const int32_t *offset_at; /* host, (n_offsets) */
+    int n_offsets, far_from;
+    /* who looks at whom: segment s holds positions [segment[s], segment[s + 1]); segment[0] = 0, the last ends at or after n_rows */
+    float *spans;            /* (H, n_segments, n_segments) sum of A over rows of one segment and columns of another */
+    const int32_t *segment;  /* host, (n_segments + 1), ascending strictly */
+    int n_segments;
+    /* the top_k largest A of each row, descending, equal ones by column; where a row sees fewer, 0 and -1 */
+    int top_k;
+    float *top;              /* (H, n_rows, top_k) */
+    int32_t *top_at;         /* (H, n_rows, top_k) columns */
     /* pooled map: row bin = pos * R / n_rows, column bin = j * C / n_rows. pool_mean gets the sum of A over
      * the bin (the engine divides by the number of causal pairs in it); pool_max the maximum. */
     int R, C;
@@ -340,7 +359,8 @@ struct kvt_see {
     float *pool_max;         /* (H, R, C) */
     /* full rows of chosen heads: rows[i][t][j], i-th set bit of row_heads */
     uint64_t row_heads;      /* bit h: head h wanted (H <= 64 asserted where asked) */
-    float *rows;             /* (popcount, T, ld); columns that the row can't see are 0 */
+    float *rows;             /* (popcount, T, ld); columns that the row can't see are 0; or NULL */
+    uint16_t *half;          /* the same as f16 of A times KVT_HALF_SCALE, rounded to nearest even; or NULL */
     /* decode: the whole row of probabilities, in slot order, of rows that want it */
     const int32_t *row_at;   /* host, (T): block index in `row`, -1 = not wanted; NULL = none */
     float *row;              /* (blocks, H, row_ld) */

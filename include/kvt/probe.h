@@ -10,6 +10,17 @@
 
 #define KVT_MAX_WINDOWS 8 /* observation windows of different length in one pass */
 
+/* Distances i - j between a row and a key are counted one by one from 0 to 8, then 9 to 15, 16 to 31, 32 to 63 ... */
+static inline int kvt_distance_start(int bin) { return bin < 10 ? bin : 1 << (bin - 6); }
+/* Bins that rows of n positions can reach. */
+static inline int kvt_distance_bins(int n)
+{
+    int bins = 0;
+    while (bins < 36 && kvt_distance_start(bins) < n)
+        bins++;
+    return bins;
+}
+
 /* What the trace wants beside what the methods need. */
 struct kvt_wants {
     bool scores;            /* raw scores of every layer and query head: mass, windows, last row, entropy, sink */

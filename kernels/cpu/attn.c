@@ -52,8 +52,8 @@ int kvt_cpu_attn(struct kvt_dev *dev, const struct kvt_attn_args *a)
     const struct kvt_see *see = a->see;
     const struct kvt_cache *c = a->cache;
     bool row = see && see->row && see->row_at;
-    bool prefill = see && (see->mass || see->n_windows || see->n_squares || see->max || see->later || see->last || see->entropy || see->sink || see->pool_mean ||
-                           see->pool_max || see->row_heads);
+    bool prefill = see && (see->mass || see->n_windows || see->n_squares || see->max || see->later || see->last || see->entropy || see->keys || see->sink ||
+                           see->local || see->distance || see->offset || see->spans || see->top || see->pool_mean || see->pool_max || see->row_heads);
     assert(a->T > 0 && a->H % c->o.G == 0 && !(row && prefill));
     bool tiles = prefill || (!row && !a->exact && a->T >= TILE_FROM_ROWS);
     for (int t = 0; tiles && t < a->T; t++)

@@ -14,7 +14,7 @@
 enum {
     KVT_PART_SLOTS = 256,    /* slots of a part; its scores of a query group stay in L1 */
     KVT_TILE_ROWS = 48,      /* rows of a tile */
-    KVT_TILE_KEYS = 64,      /* keys whose V is decoded at a time */
+    KVT_TILE_KEYS = 64,      /* keys whose V is decoded at a time, and whose columns are reduced before that, at most */
     KVT_LANES = 16,          /* floats; paddings are multiples of it at every level */
 };
 
@@ -51,18 +51,40 @@ struct kvt_attn_tile {
     size_t s_ld;             /* multiple of 16, >= n rounded up to 32 */
     float *inv;              /* (KVT_TILE_ROWS) 1 / sum of a row; 0 for a row that sees nothing */
     float *entropy;          /* (KVT_TILE_ROWS) nats; or NULL */
+    /* what softmax says of rows while they are in L1; slot j holds position j there, and row r is at pos + r */
+    int32_t pos;
+    float *local;            /* (rows) mass on distances < n_local; or NULL */
+    int n_local;
+    float *near, *far;       /* added to by rows at far_from or later: (16) distance 15 - i; (bins, 16) distances of a bin of
+                              * kvt_distance_start from 16 on, spread over the lanes; or NULL */
+    int far_from;
+    int top_k;
+    float *top;              /* (rows, top_k) and */
+    int32_t *top_at;         /* (rows, top_k) as in kvt_see; or NULL */
     float *o;                /* (KVT_TILE_ROWS, Dp) sum of exp(score - max) v */
     float *qpack;            /* (KVT_TILE_ROWS D) */
     float *buf;              /* decoded K or V: KVT_TILE_KEYS Dp */
 };
 
+/* A pooled map as a tile meets it. */
+struct kvt_attn_pool {
+    int C;
+    const int32_t *edge;     /* (C + 1) first column of each column bin */
+    const int32_t *first;    /* column bin of column 16 i */
+    const int32_t *until;    /* (rows) end of the rows that are in one row bin with row r */
+    float *const *mean, *const *max; /* (rows) of row r's bin: sums (C) and maxima (C); or NULL */
+};
+
 struct kvt_attn_kernel {
     void (*part)(const struct kvt_attn_part *p);
     void (*scores)(const struct kvt_attn_tile *t);   /* q and K -> s */
-    void (*softmax)(const struct kvt_attn_tile *t);  /* s, inv, entropy */
-    void (*values)(const struct kvt_attn_tile *t);   /* s and V -> o */
-    /* Probabilities of rows [r0, r1) of the tile reduced over rows: sum (n) and, if not NULL, sum of squares and max (n). */
-    void (*columns)(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *square, float *max);
+    void (*softmax)(const struct kvt_attn_tile *t);  /* s, inv, entropy, and what is said of rows */
+    void (*values)(const struct kvt_attn_tile *t, int key0, int key1); /* s and V of these keys, at most KVT_TILE_KEYS, added to o */
+    /* Probabilities of rows [r0, r1) at columns [j0, j1), at most KVT_TILE_KEYS of them and j0 a multiple of 16, reduced over rows:
+     * sum and, if not NULL, sum of squares and max, and their bins of a map. The outputs begin at j0 and end at a multiple of 16. */
+    void (*columns)(const struct kvt_attn_tile *t, const struct kvt_attn_pool *pool, int r0, int r1, int j0, int j1, float *sum,
+                    float *square, float *max);
+    void (*half)(const struct kvt_attn_tile *t, int r, uint16_t *out); /* row r of the tile as kvt_see.half, as far as it sees */
 };
 extern const struct kvt_attn_kernel kvt_attn_plain;
 #if defined(__x86_64__)

@@ -23,6 +23,7 @@ VEC vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 VEC vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 VEC vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 VEC vf v_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+VEC void v_store_f16(uint16_t *p, vf v) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
 VEC vf v_bf16(const uint16_t *p)
 {
     __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
@@ -52,9 +53,10 @@ VEC vf v_exp(vf x)
 }
 
 #include "kernels/cpu/attn_body.h"
+#include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_avx2 = {part, scores, softmax, values, columns};
+const struct kvt_attn_kernel kvt_attn_avx2 = {part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_avx2 = SCORE_KERNEL;
 #else
 typedef int kvt_no_attn_avx2; /* another machine: the file is empty */

@@ -23,6 +23,7 @@ VEC vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 VEC vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 VEC vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 VEC vf v_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+VEC void v_store_f16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
 VEC vf v_bf16(const uint16_t *p)
 {
     __m512i x = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
@@ -50,9 +51,10 @@ VEC vf v_exp(vf x)
 }
 
 #include "kernels/cpu/attn_body.h"
+#include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_avx512 = {part, scores, softmax, values, columns};
+const struct kvt_attn_kernel kvt_attn_avx512 = {part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_avx512 = SCORE_KERNEL;
 #else
 typedef int kvt_no_attn_avx512; /* another machine: the file is empty */

@@ -3,7 +3,7 @@
  *   vf, NL           the vector of NL floats (4, 8 or 16)
  *   QK_ROWS          rows of a score tile; it is 2 vectors wide
  *   PV_ROWS, PV_VECS rows and vectors of a value tile
- *   v_load v_store v_set1 v_add v_sub v_mul v_fma v_max v_f16 v_bf16 v_exp v_prefetch v_prefetch_l2
+ *   v_load v_store v_set1 v_add v_sub v_mul v_fma v_max v_f16 v_store_f16 v_bf16 v_exp v_prefetch v_prefetch_l2
  * A sum over d or over keys is one chain of fma in ascending order at every level and in every tile, so that a row's
  * bits depend on nothing but the row. */
 
@@ -364,6 +364,8 @@ TARGET static void scores(const struct kvt_attn_tile *t)
     }
 }
 
+TARGET static void say_row(const struct kvt_attn_tile *t, int r); /* attn_say.h */
+
 TARGET static void softmax(const struct kvt_attn_tile *t)
 {
     int n = (t->n + KVT_LANES - 1) & ~(KVT_LANES - 1);
@@ -375,6 +377,7 @@ TARGET static void softmax(const struct kvt_attn_tile *t)
             t->inv[r] = 0;
             if (t->entropy)
                 t->entropy[r] = 0;
+            say_row(t, r);
             continue;
         }
         if (t->cap > 0)
@@ -409,6 +412,7 @@ TARGET static void softmax(const struct kvt_attn_tile *t)
             t->entropy[r] = logf(total) - v_sum(dot) / total;
         if (end < n)
             memset(x + end, 0, (size_t)(n - end) * sizeof *x);
+        say_row(t, r);
     }
 }
 
@@ -441,86 +445,35 @@ INLINE void value_tile(int vecs, int keys, const float *s, size_t s_ld, const fl
             v_store(o + (size_t)r * Dp + (size_t)(i * NL), acc[r][i]);
 }
 
-TARGET static void values(const struct kvt_attn_tile *t)
+TARGET static void values(const struct kvt_attn_tile *t, int key0, int key1)
 {
     const struct kvt_cache *c = t->c;
-    int D = c->o.D, Dp = kvt_attn_dp(D), tiles = (t->rows + PV_ROWS - 1) / PV_ROWS, last[KVT_TILE_ROWS] = {0};
-    int chunk = D <= 64 ? KVT_TILE_KEYS : KVT_TILE_KEYS / 2; /* decoded V stays in L1 */
-    memset(t->o, 0, (size_t)(tiles * PV_ROWS * Dp) * sizeof *t->o);
-    for (int r = 0; r < t->rows; r++)
-        if (t->seen[r] > last[r / PV_ROWS])
-            last[r / PV_ROWS] = t->seen[r];
-    for (int key = t->lo; key < t->n; key += chunk) {
-        int keys = t->n - key < chunk ? t->n - key : chunk;
-        for (int k = 0; k < keys; k += SLOTS) {
-            const unsigned char *page = kvt_page_v(c, t->cell->page[(key + k) / SLOTS]);
-            int live = keys - k < SLOTS ? keys - k : SLOTS;
-            if (D == Dp)
-                decode_run(c->o.type, page, (size_t)(live * D), t->buf + (size_t)(k * Dp));
-            else
-                for (int i = 0; i < live; i++) {
-                    float *dst = t->buf + (size_t)((k + i) * Dp);
-                    memset(dst, 0, (size_t)Dp * sizeof *dst);
-                    kvt_pages_decode(c, page, (size_t)(i * D), 1, D, dst);
-                }
-        }
-        for (int tile = 0; tile < tiles; tile++) {
-            int m = last[tile] - key < keys ? last[tile] - key : keys;
-            if (m <= 0)
-                continue;
-            const float *s = t->s + (size_t)(tile * PV_ROWS) * t->s_ld + (size_t)key;
-            float *o = t->o + (size_t)(tile * PV_ROWS * Dp);
-            int d = 0;
-            for (; d + PV_VECS * NL <= Dp; d += PV_VECS * NL)
-                value_tile(PV_VECS, m, s, t->s_ld, t->buf + d, (size_t)Dp, o + d);
-            for (; d < Dp; d += NL)
-                value_tile(1, m, s, t->s_ld, t->buf + d, (size_t)Dp, o + d);
-        }
+    int D = c->o.D, Dp = kvt_attn_dp(D), tiles = (t->rows + PV_ROWS - 1) / PV_ROWS, keys = key1 - key0;
+    for (int k = 0; k < keys; k += SLOTS) {
+        const unsigned char *page = kvt_page_v(c, t->cell->page[(key0 + k) / SLOTS]);
+        int live = keys - k < SLOTS ? keys - k : SLOTS;
+        if (D == Dp)
+            decode_run(c->o.type, page, (size_t)(live * D), t->buf + (size_t)(k * Dp));
+        else
+            for (int i = 0; i < live; i++) {
+                float *dst = t->buf + (size_t)((k + i) * Dp);
+                memset(dst, 0, (size_t)Dp * sizeof *dst);
+                kvt_pages_decode(c, page, (size_t)(i * D), 1, D, dst);
+            }
     }
-}
-
-INLINE void column_block(const struct kvt_attn_tile *t, int vecs, bool squares, int r0, int r1, int j, float *sum, float *square,
-                         float *max)
-{
-    vf s[4], m[4], q[4];
-    UNROLL
-    for (int v = 0; v < vecs; v++)
-        s[v] = m[v] = q[v] = v_set1(0);
-    for (int r = r0; r < r1; r++) {
-        const float *x = t->s + (size_t)r * t->s_ld + (size_t)j;
-        vf inv = v_set1(t->inv[r]);
-        UNROLL
-        for (int v = 0; v < vecs; v++) {
-            vf p = v_mul(v_load(x + v * NL), inv);
-            s[v] = v_add(s[v], p);
-            m[v] = v_max(m[v], p);
-            if (squares)
-                q[v] = v_fma(p, p, q[v]);
-        }
+    for (int tile = 0; tile < tiles; tile++) {
+        int m = 0;
+        for (int r = tile * PV_ROWS; r < t->rows && r < (tile + 1) * PV_ROWS; r++)
+            m = t->seen[r] - key0 > m ? t->seen[r] - key0 : m;
+        m = m < keys ? m : keys;
+        if (m <= 0)
+            continue;
+        const float *s = t->s + (size_t)(tile * PV_ROWS) * t->s_ld + (size_t)key0;
+        float *o = t->o + (size_t)(tile * PV_ROWS * Dp);
+        int d = 0;
+        for (; d + PV_VECS * NL <= Dp; d += PV_VECS * NL)
+            value_tile(PV_VECS, m, s, t->s_ld, t->buf + d, (size_t)Dp, o + d);
+        for (; d < Dp; d += NL)
+            value_tile(1, m, s, t->s_ld, t->buf + d, (size_t)Dp, o + d);
     }
-    UNROLL
-    for (int v = 0; v < vecs; v++) {
-        v_store(sum + j + v * NL, s[v]);
-        if (squares)
-            v_store(square + j + v * NL, q[v]);
-        if (max)
-            v_store(max + j + v * NL, m[v]);
-    }
-}
-
-INLINE void column_blocks(const struct kvt_attn_tile *t, bool squares, int r0, int r1, float *sum, float *square, float *max)
-{
-    int j = 0;
-    for (; j + 4 * NL <= t->n; j += 4 * NL)
-        column_block(t, 4, squares, r0, r1, j, sum, square, max);
-    for (; j < t->n; j += NL)
-        column_block(t, 1, squares, r0, r1, j, sum, square, max);
-}
-
-TARGET static void columns(const struct kvt_attn_tile *t, int r0, int r1, float *sum, float *square, float *max)
-{
-    if (square)
-        column_blocks(t, true, r0, r1, sum, square, max);
-    else
-        column_blocks(t, false, r0, r1, sum, square, max);
 }

@@ -36,6 +36,11 @@ VEC vf v_f16(const uint16_t *p)
 {
     return (vf){kvt_f32_from_f16(p[0]), kvt_f32_from_f16(p[1]), kvt_f32_from_f16(p[2]), kvt_f32_from_f16(p[3])};
 }
+VEC void v_store_f16(uint16_t *p, vf v)
+{
+    for (int i = 0; i < NL; i++)
+        p[i] = kvt_f16_from_f32(v[i]);
+}
 VEC vf v_bf16(const uint16_t *p)
 {
     return (vf){kvt_f32_from_bf16(p[0]), kvt_f32_from_bf16(p[1]), kvt_f32_from_bf16(p[2]), kvt_f32_from_bf16(p[3])};
@@ -63,7 +68,8 @@ VEC vf v_exp(vf x)
 }
 
 #include "kernels/cpu/attn_body.h"
+#include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_plain = {part, scores, softmax, values, columns};
+const struct kvt_attn_kernel kvt_attn_plain = {part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_plain = SCORE_KERNEL;

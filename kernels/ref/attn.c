@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "kernels/pages.h"
 
 enum { SLOTS = KVT_PAGE_SLOTS };
@@ -88,16 +89,60 @@ static void attend(const struct kvt_attn_args *a, const struct kvt_cell *cell, i
     }
 }
 
+/* The k largest of the row, by asking for each in turn. */
+static void show_top(const struct kvt_see *see, size_t row, const struct row *w)
+{
+    float *top = see->top + row * (size_t)see->top_k;
+    int32_t *top_at = see->top_at + row * (size_t)see->top_k;
+    for (int k = 0; k < see->top_k; k++) {
+        top[k] = 0;
+        top_at[k] = -1;
+        for (int j = 0; j < w->n; j++) {
+            bool before = false;
+            for (int i = 0; i < k && !before; i++)
+                before = top_at[i] == j;
+            if (!before && (float)w->p[j] > top[k]) {
+                top[k] = (float)w->p[j];
+                top_at[k] = j;
+            }
+        }
+    }
+}
+
+/* By distance, and from segment to segment. */
+static void show_far(const struct kvt_see *see, int pos, int h, const struct row *w)
+{
+    int bins = kvt_distance_bins(see->n_rows), from = 0, to = 0;
+    for (int j = 0; j < w->n && j <= pos; j++) {
+        int bin = 0;
+        while (bin + 1 < bins && kvt_distance_start(bin + 1) <= pos - j)
+            bin++;
+        if (see->distance && pos >= see->far_from)
+            see->distance[h * bins + bin] += (float)w->p[j];
+        for (int i = 0; see->offset && i < see->n_offsets; i++)
+            if (pos >= see->far_from && pos - j == see->offset_at[i])
+                see->offset[h * see->n_offsets + i] += (float)w->p[j];
+    }
+    while (see->spans && see->segment[from + 1] <= pos)
+        from++;
+    for (int j = 0; see->spans && j < w->n && j <= pos; j++) {
+        while (see->segment[to + 1] <= j)
+            to++;
+        see->spans[((size_t)h * (size_t)see->n_segments + (size_t)from) * (size_t)see->n_segments + (size_t)to] += (float)w->p[j];
+    }
+}
+
 /* What the call was asked to show of row t of head h. */
 static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t, int h, const struct row *w)
 {
     int pos = a->pos[t], n = w->n, N = see->n_rows;
-    size_t at = (size_t)h * (size_t)see->ld;
-    double entropy = 0, sink = 0;
+    size_t at = (size_t)h * (size_t)see->ld, row = (size_t)h * (size_t)N + (size_t)pos;
+    double entropy = 0, sink = 0, local = 0;
     for (int j = 0; j < n; j++) {
         double p = w->p[j];
         entropy -= p > 0 ? p * log(p) : 0;
         sink += w->pos[j] < see->n_sink ? p : 0;
+        local += pos - w->pos[j] < see->n_local ? p : 0;
         if (see->mass)
             see->mass[at + (size_t)j] += (float)p;
         for (int i = 0; i < see->n_windows; i++)
@@ -123,14 +168,26 @@ static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t
         }
     }
     if (see->entropy)
-        see->entropy[(size_t)h * (size_t)N + (size_t)pos] = (float)entropy;
+        see->entropy[row] = (float)entropy;
+    if (see->keys)
+        see->keys[row] = (float)exp(entropy);
     if (see->sink)
-        see->sink[(size_t)h * (size_t)N + (size_t)pos] = (float)sink;
+        see->sink[row] = (float)sink;
+    if (see->local)
+        see->local[row] = (float)local;
+    if (see->top)
+        show_top(see, row, w);
+    if (see->distance || see->offset || see->spans)
+        show_far(see, pos, h, w);
     if (see->row_heads && see->row_heads >> h & 1) {
         int i = __builtin_popcountll(see->row_heads & ((UINT64_C(1) << h) - 1));
-        float *out = see->rows + ((size_t)i * (size_t)a->T + (size_t)t) * (size_t)see->ld;
-        for (int j = 0; j < see->ld; j++)
-            out[j] = j < n ? (float)w->p[j] : 0;
+        size_t out = ((size_t)i * (size_t)a->T + (size_t)t) * (size_t)see->ld;
+        for (int j = 0; j < see->ld; j++) {
+            if (see->rows)
+                see->rows[out + (size_t)j] = j < n ? (float)w->p[j] : 0;
+            if (see->half)
+                see->half[out + (size_t)j] = kvt_f16_from_f32(j < n ? (float)w->p[j] * KVT_HALF_SCALE : 0);
+        }
     }
     if (see->row_at && see->row_at[t] >= 0) {
         float *out = see->row + ((size_t)see->row_at[t] * (size_t)a->H + (size_t)h) * (size_t)see->row_ld;

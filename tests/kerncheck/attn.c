@@ -12,50 +12,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/kerncheck/kerncheck.h"
+#include "tests/kerncheck/attn.h"
 
-#define TINY 1e-37
+#define TINY KC_TINY
 
 enum { N_POS = 700, MAX_B = 25 };
 
-struct shape {
-    int H, G, D;
-    enum kvt_dtype type;
-};
-static const struct shape shapes[] = {
+const struct kc_attn_shape kc_attn_shapes[KC_ATTN_SHAPES] = {
     {9, 3, 64, KVT_F16}, {4, 4, 80, KVT_F32}, {6, 1, 96, KVT_BF16}, {10, 2, 128, KVT_F16}, {3, 1, 72, KVT_F16}, {2, 2, 16, KVT_F32},
     {16, 2, 40, KVT_BF16},
 };
-enum { N_SHAPE = sizeof shapes / sizeof shapes[0] };
 
-/* Numbers of one case, the same for every backend. */
-struct numbers {
-    const float *q, *k, *v;  /* (rows, H, D), (slots, G, D) twice */
-    double score;            /* S */
-    float cap;
-    float v_max;
-};
-
-static float *floats(struct kc *k, size_t n) { return kc_host(k, n * sizeof(float)); }
+float *kc_floats(struct kc *k, size_t n) { return kc_host(k, n * sizeof(float)); }
 
 static float *max_of(struct kc *k, size_t n, enum kc_fill_kind fill, float by)
 {
-    float *x = floats(k, n);
+    float *x = kc_floats(k, n);
     kc_fill(k, x, n, fill);
     for (size_t i = 0; i < n; i++)
         x[i] *= by;
     return x;
 }
 
-static const char *const kind_name[] = {"normal", "scores of hundreds", "all equal", "zero", "denormal"};
-enum { N_KIND = 5 };
+const char *const kc_attn_kind[KC_ATTN_KINDS] = {"normal", "scores of hundreds", "all equal", "zero", "denormal"};
 
-static struct numbers make(struct kc *k, const struct shape *s, int rows, int slots, int kind)
+struct kc_attn_numbers kc_attn_make(struct kc *k, const struct kc_attn_shape *s, int rows, int slots, int kind)
 {
-    static const enum kc_fill_kind fill[N_KIND] = {KC_NORMAL, KC_NORMAL, KC_EQUAL, KC_ZERO, KC_DENORMAL};
+    static const enum kc_fill_kind fill[KC_ATTN_KINDS] = {KC_NORMAL, KC_NORMAL, KC_EQUAL, KC_ZERO, KC_DENORMAL};
     size_t nq = (size_t)(rows * s->H * s->D), nk = (size_t)(slots * s->G * s->D);
     float *q = max_of(k, nq, fill[kind], kind == 1 ? 40.0f : 1.0f), *key = max_of(k, nk, fill[kind], 1.0f);
-    struct numbers x = {.q = q, .k = key, .v = max_of(k, nk, KC_NORMAL, 1.0f)};
+    struct kc_attn_numbers x = {.q = q, .k = key, .v = max_of(k, nk, KC_NORMAL, 1.0f)};
     double q2 = 0, k2 = 0;
     for (size_t i = 0; i < nq; i += (size_t)s->D) {
         double sum = 0;
@@ -75,7 +61,7 @@ static struct numbers make(struct kc *k, const struct shape *s, int rows, int sl
     return x;
 }
 
-static double rho(const struct shape *s, const struct numbers *x, int n, bool renumber)
+double kc_attn_rho(const struct kc_attn_shape *s, const struct kc_attn_numbers *x, int n, bool renumber)
 {
     return 2 * (s->D + (renumber ? 24 : 8)) * KC_EPS * x->score * (renumber ? 2 : 1) + (n + 40) * KC_EPS + 2 * (double)x->cap * (4e-7 + 4 * KC_EPS);
 }
@@ -90,7 +76,7 @@ static uint32_t next(uint64_t *r) /* a script's own numbers: every backend must 
 
 static float *rope_table(struct kc *k, int D)
 {
-    float *t = floats(k, (size_t)N_POS * (size_t)D);
+    float *t = kc_floats(k, (size_t)N_POS * (size_t)D);
     for (int p = 0; p < N_POS; p++)
         for (int i = 0; i < D / 2; i++) {
             double angle = p * pow(10000, -2.0 * i / D);
@@ -103,14 +89,14 @@ static float *rope_table(struct kc *k, int D)
 /* ---- rows of many branches ---- */
 
 struct decode {
-    struct shape s;
+    struct kc_attn_shape s;
     int B, n, T;
     uint64_t seed;
     bool renumber, halves;
     const float *table;
     const int32_t *branch, *pos, *row_at;
     const uint8_t *turned;
-    struct numbers x;
+    struct kc_attn_numbers x;
     int row_ld, window;
 };
 
@@ -207,12 +193,12 @@ static void check_rows(struct kc *k)
 {
     static const int lengths[] = {1, 15, 16, 17, 33, 100, 270, 300}; /* above 256 a row has two parts */
     for (int turn = 0; turn < 28; turn++) {
-        struct decode d = {.s = shapes[turn % N_SHAPE], .n = lengths[turn % 8], .B = lengths[turn % 8] == 33 ? MAX_B : kc_int(k, 1, 4),
+        struct decode d = {.s = kc_attn_shapes[turn % KC_ATTN_SHAPES], .n = lengths[turn % 8], .B = lengths[turn % 8] == 33 ? MAX_B : kc_int(k, 1, 4),
                            .seed = kc_u64(k) | 1, .renumber = turn % 3 == 1, .halves = turn % 2};
-        int kind = turn % N_KIND, G = d.s.G, D = d.s.D;
+        int kind = turn % KC_ATTN_KINDS, G = d.s.G, D = d.s.D;
         d.T = 2 * d.B; /* two rows of each branch, as when a question is fed */
         d.row_ld = d.n + 13;
-        d.x = make(k, &d.s, d.T, d.n + MAX_B + 4, kind);
+        d.x = kc_attn_make(k, &d.s, d.T, d.n + MAX_B + 4, kind);
         d.x.cap = turn % 4 == 2 ? 5 : 0;
         d.window = turn % 5 >= 3 ? d.n / (turn % 5 - 1) + 1 : 0; /* halves and thirds: some parts are out of sight */
         d.table = rope_table(k, D);
@@ -230,9 +216,9 @@ static void check_rows(struct kc *k)
         d.row_at = row_at;
         d.turned = turned;
         size_t n_out = (size_t)(d.T * d.s.H * D), n_row = (size_t)(d.T * d.s.H * d.row_ld);
-        float *want = floats(k, n_out), *want_row = floats(k, n_row), *allow = floats(k, n_out), *allow_row = floats(k, n_row);
-        float *got[2] = {floats(k, n_out), floats(k, n_out)}, *row[2] = {floats(k, n_row), floats(k, n_row)};
-        double p = rho(&d.s, &d.x, d.n + 4, d.renumber);
+        float *want = kc_floats(k, n_out), *want_row = kc_floats(k, n_row), *allow = kc_floats(k, n_out), *allow_row = kc_floats(k, n_row);
+        float *got[2] = {kc_floats(k, n_out), kc_floats(k, n_out)}, *row[2] = {kc_floats(k, n_row), kc_floats(k, n_row)};
+        double p = kc_attn_rho(&d.s, &d.x, d.n + 4, d.renumber);
         for (int i = -1; i < k->n_cand; i++) {
             struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
             struct kvt_cache *cache = grow(k, c, &d);
@@ -246,15 +232,15 @@ static void check_rows(struct kc *k)
                     allow_row[j] = (float)(want_row[j] * p + TINY);
             } else {
                 kc_judge(k, c, "attn", want, out, allow, n_out, "out H=%d G=%d D=%d %s n=%d B=%d %s cap=%g window=%d%s", d.s.H, G, D,
-                         kvt_dtypes[d.s.type].name, d.n, d.B, kind_name[kind], (double)d.x.cap, d.window, d.renumber ? " renumbered" : "");
+                         kvt_dtypes[d.s.type].name, d.n, d.B, kc_attn_kind[kind], (double)d.x.cap, d.window, d.renumber ? " renumbered" : "");
                 kc_judge(k, c, "attn", want_row, rows, allow_row, n_row, "row H=%d G=%d D=%d %s n=%d B=%d %s cap=%g window=%d%s", d.s.H, G, D,
-                         kvt_dtypes[d.s.type].name, d.n, d.B, kind_name[kind], (double)d.x.cap, d.window, d.renumber ? " renumbered" : "");
+                         kvt_dtypes[d.s.type].name, d.n, d.B, kc_attn_kind[kind], (double)d.x.cap, d.window, d.renumber ? " renumbered" : "");
                 if (c->threads > 1) {
                     kc_same(k, c, "attn", got[0], got[1], n_out * sizeof *out, "1 and more threads, out");
                     kc_same(k, c, "attn", row[0], row[1], n_row * sizeof *out, "1 and more threads, row");
                 }
                 int t = d.T - 1; /* by itself as among the others */
-                float *one = floats(k, (size_t)(d.s.H * D)), *one_row = floats(k, (size_t)(d.s.H * d.row_ld));
+                float *one = kc_floats(k, (size_t)(d.s.H * D)), *one_row = kc_floats(k, (size_t)(d.s.H * d.row_ld));
                 attend(k, c, &d, cache, t, 1, one, one_row);
                 kc_same(k, c, "attn", out + (size_t)(t * d.s.H * D), one, (size_t)(d.s.H * D) * sizeof *one, "row %d alone", t);
                 kc_same(k, c, "attn", rows + (size_t)(t * d.s.H * d.row_ld), one_row, (size_t)(d.s.H * d.row_ld) * sizeof *one,
@@ -272,11 +258,11 @@ static void check_rows(struct kc *k)
 static void check_order(struct kc *k)
 {
     for (int turn = 0; turn < 6; turn++) {
-        struct shape s = shapes[turn % N_SHAPE];
+        struct kc_attn_shape s = kc_attn_shapes[turn % KC_ATTN_SHAPES];
         int n = 100, G = s.G, D = s.D, H = s.H;
         bool renumber = turn % 2;
-        struct numbers x = make(k, &s, 1, n, 0);
-        float *k2 = floats(k, (size_t)(n * G * D)), *v2 = floats(k, (size_t)(n * G * D)), *table = rope_table(k, D);
+        struct kc_attn_numbers x = kc_attn_make(k, &s, 1, n, 0);
+        float *k2 = kc_floats(k, (size_t)(n * G * D)), *v2 = kc_floats(k, (size_t)(n * G * D)), *table = rope_table(k, D);
         int32_t *order = kc_host(k, (size_t)n * sizeof *order), *pos = kc_host(k, (size_t)n * sizeof *pos);
         int32_t *pos2 = kc_host(k, (size_t)n * sizeof *pos), *branch = kc_host(k, (size_t)n * sizeof *branch), zero = 0, last = 3 * n;
         for (int i = 0; i < n; i++) {
@@ -286,10 +272,10 @@ static void check_order(struct kc *k)
             memcpy(k2 + i * G * D, x.k + order[i] * G * D, (size_t)(G * D) * sizeof *k2);
             memcpy(v2 + i * G * D, x.v + order[i] * G * D, (size_t)(G * D) * sizeof *v2);
         }
-        double p = 2 * rho(&s, &x, n, renumber);
+        double p = 2 * kc_attn_rho(&s, &x, n, renumber);
         for (int i = 0; i < k->n_cand; i++) {
             struct kc_cand *c = &k->cand[i];
-            float *out[2] = {floats(k, (size_t)(H * D)), floats(k, (size_t)(H * D))}, *row[2] = {floats(k, (size_t)(H * n)), floats(k, (size_t)(H * n))};
+            float *out[2] = {kc_floats(k, (size_t)(H * D)), kc_floats(k, (size_t)(H * D))}, *row[2] = {kc_floats(k, (size_t)(H * n)), kc_floats(k, (size_t)(H * n))};
             for (int w = 0; w < 2; w++) {
                 struct kvt_cache_opts o = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = n, .type = s.type};
                 struct kvt_cache *cache = NULL;
@@ -306,7 +292,7 @@ static void check_order(struct kc *k)
                 kc_get(k, c, row[w], see.row, (size_t)(H * n) * sizeof(float));
                 c->ops->cache_close(c->dev, &cache);
             }
-            float *want = floats(k, (size_t)(H * n)), *allow = floats(k, (size_t)(H * n)), *allow_out = floats(k, (size_t)(H * D));
+            float *want = kc_floats(k, (size_t)(H * n)), *allow = kc_floats(k, (size_t)(H * n)), *allow_out = kc_floats(k, (size_t)(H * D));
             for (int h = 0; h < H; h++)
                 for (int j = 0; j < n; j++) {
                     want[h * n + j] = row[0][h * n + order[j]];
@@ -321,214 +307,11 @@ static void check_order(struct kc *k)
     }
 }
 
-/* ---- a prefill and all that can be seen of it ---- */
-
-enum { SEE_MASS, SEE_W0, SEE_W1, SEE_LAST, SEE_ENTROPY, SEE_SINK, SEE_WS0, SEE_WS1, SEE_D0, SEE_D1, SEE_TOP, SEE_LATER, SEE_MEAN, SEE_MAX,
-       SEE_ROWS, SEE_OUT, N_SEE };
-static const char *const see_name[] = {"mass", "window 32", "window 5", "last", "entropy", "sink", "squares of window 32", "squares of window 7",
-                                       "squares", "squares at a distance", "maximum", "later", "pool mean", "pool max", "rows", "out"};
-
-struct prefill {
-    struct shape s;
-    int T, cut, R, C;        /* rows [0, cut) and [cut, T) in two calls; cut 0: one call */
-    int window;
-    int distance, max_from, n_units;
-    const int32_t *unit;
-    struct numbers x;
-    size_t count[N_SEE];
-};
-
-static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p, bool exact, float *const *got)
-{
-    int T = p->T, H = p->s.H, G = p->s.G, D = p->s.D;
-    struct kvt_cache_opts o = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = T, .type = p->s.type};
-    struct kvt_cache *cache = NULL;
-    kc_rc(k, c, "attn", c->ops->cache_open(c->dev, &cache, &o, NULL), "cache_open");
-    int32_t *branch = kc_host(k, (size_t)T * sizeof *branch), *pos = kc_host(k, (size_t)T * sizeof *pos);
-    for (int t = 0; t < T; t++)
-        pos[t] = t;
-    float *dev[SEE_ROWS];
-    for (int i = 0; i < SEE_ROWS; i++)
-        dev[i] = kc_put(k, c, floats(k, p->count[i]), p->count[i] * sizeof(float));
-    for (int t0 = 0, t1; t0 < T; t0 = t1) {
-        t1 = t0 < p->cut ? p->cut : T;
-        int rows = t1 - t0;
-        struct kvt_append_args ap = {cache, 0, rows, p->x.k + t0 * G * D, p->x.v + t0 * G * D, branch, pos + t0};
-        kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
-        size_t bytes = (size_t)(2 * rows * T) * sizeof(float);
-        float *run_rows = kc_put(k, c, NULL, bytes), *host = kc_host(k, bytes);
-        uint64_t heads = 1 | UINT64_C(1) << (H - 1);
-        struct kvt_see see = {
-            .ld = T, .n_rows = T, .mass = dev[SEE_MASS], .n_windows = 2, .window = {32, 5}, .wmass = {dev[SEE_W0], dev[SEE_W1]},
-            .n_squares = 4, .square = {{32, 0}, {7, p->distance / 2}, {0, 0}, {0, p->distance}},
-            .sqmass = {dev[SEE_WS0], dev[SEE_WS1], dev[SEE_D0], dev[SEE_D1]},
-            .max = dev[SEE_TOP], .max_from = p->max_from, .later = dev[SEE_LATER], .unit = p->unit, .n_units = p->n_units,
-            .last = dev[SEE_LAST], .entropy = dev[SEE_ENTROPY], .sink = dev[SEE_SINK], .n_sink = 4, .R = p->R, .C = p->C,
-            .pool_mean = dev[SEE_MEAN], .pool_max = dev[SEE_MAX], .row_heads = heads, .rows = run_rows,
-        };
-        struct kvt_attn_args a = {.cache = cache, .T = rows, .H = H, .q = kc_put(k, c, p->x.q + t0 * H * D, (size_t)(rows * H * D) * sizeof(float)),
-                                  .out = kc_put(k, c, NULL, (size_t)(rows * H * D) * sizeof(float)), .branch = branch, .pos = pos + t0,
-                                  .scale = 1 / sqrtf((float)D), .cap = p->x.cap, .window = p->window, .exact = exact, .see = &see};
-        kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "prefill");
-        kc_get(k, c, got[SEE_OUT] + t0 * H * D, a.out, (size_t)(rows * H * D) * sizeof(float));
-        kc_get(k, c, host, run_rows, bytes);
-        for (int i = 0; i < 2; i++)
-            memcpy(got[SEE_ROWS] + (size_t)((i * T + t0) * T), host + (size_t)(i * rows * T), (size_t)(rows * T) * sizeof(float));
-    }
-    for (int i = 0; i < SEE_ROWS; i++)
-        kc_get(k, c, got[i], dev[i], p->count[i] * sizeof(float));
-    c->ops->cache_close(c->dev, &cache);
-}
-
-static void check_prefill(struct kc *k)
-{
-    static const int lengths[] = {1, 15, 16, 17, 33, 49, 100, 130, 210}; /* from 193 on a strip has more than one tile */
-    for (int turn = 0; turn < 27; turn++) {
-        struct prefill p = {.s = shapes[turn % N_SHAPE], .T = lengths[turn % 9], .R = turn % 2 ? 16 : 7, .C = turn % 3 ? 16 : 64};
-        int T = p.T, H = p.s.H, D = p.s.D, kind = turn % N_KIND;
-        p.cut = turn % 4 == 3 ? T / 3 : 0;
-        p.distance = turn % 5 == 4 ? T + 3 : 1 + turn % 11, p.max_from = turn % 3 ? T * 3 / 5 : 0;
-        int32_t *unit = kc_host(k, 2 * (size_t)(T + 1) * sizeof *unit);
-        for (int at = turn % 3; at < T; p.n_units++) { /* single slots and long runs, with gaps and without; the last may end with the rows */
-            unit[2 * p.n_units] = at;
-            at += kc_int(k, 1, turn % 2 ? 5 : 60);
-            unit[2 * p.n_units + 1] = at < T ? at : T;
-            at += kc_int(k, 0, 3);
-        }
-        p.unit = unit;
-        p.x = make(k, &p.s, T, T, kind);
-        p.x.cap = turn % 4 == 2 ? 5 : 0;
-        p.window = turn % 3 == 2 ? T / 3 + 1 : 0;
-        size_t col = (size_t)(H * T), pool = (size_t)(H * p.R * p.C);
-        size_t count[N_SEE] = {col, col, col, col, col, col, col, col, col, col, col, col, pool, pool, (size_t)(2 * T * T), (size_t)(T * H * D)};
-        memcpy(p.count, count, sizeof count);
-        float *want[N_SEE], *allow[N_SEE], *got[2][N_SEE], *cut[N_SEE];
-        for (int i = 0; i < N_SEE; i++) {
-            want[i] = floats(k, count[i]);
-            allow[i] = floats(k, count[i]);
-            got[0][i] = floats(k, count[i]);
-            got[1][i] = floats(k, count[i]);
-            cut[i] = floats(k, count[i]);
-        }
-        prefill_run(k, &k->ref, &p, false, want);
-        double r = rho(&p.s, &p.x, T, false);
-        for (int i = 0; i < N_SEE; i++)
-            for (size_t j = 0; j < count[i]; j++) {
-                /* sums of up to T rows or of a bin's T x T pairs, by the reference too, in floats: T u and less */
-                double a = want[i][j] * (r + 2 * T * KC_EPS) + TINY;
-                if (i >= SEE_WS0 && i <= SEE_D1)
-                    a = want[i][j] * (2 * r + (2 * T + 4) * KC_EPS) + TINY; /* a square is off by twice as much */
-                if (i == SEE_ENTROPY)
-                    a = 2 * r * (1 + log(T + 1.0)) + 2 * r;
-                else if (i == SEE_MEAN)
-                    a = want[i][j] * (r + 2.0 * T * T * KC_EPS) + TINY;
-                else if (i == SEE_OUT)
-                    a = p.x.v_max * (r + (T + 8) * KC_EPS) + TINY;
-                allow[i][j] = (float)a;
-            }
-        for (int i = 0; i < k->n_cand; i++) {
-            struct kc_cand *c = &k->cand[i];
-            float *const *g = got[i % 2];
-            prefill_run(k, c, &p, false, g);
-            for (int s = 0; s < N_SEE; s++) {
-                kc_judge(k, c, "attn", want[s], g[s], allow[s], count[s], "%s H=%d G=%d D=%d %s T=%d cut=%d %s cap=%g window=%d", see_name[s], H,
-                         p.s.G, D, kvt_dtypes[p.s.type].name, T, p.cut, kind_name[kind], (double)p.x.cap, p.window);
-                if (c->threads > 1)
-                    kc_same(k, c, "attn", got[0][s], got[1][s], count[s] * sizeof(float), "1 and more threads, %s T=%d", see_name[s], T);
-            }
-            for (int h = 0; h < H; h++) {
-                double sum = 0;
-                for (int j = 0; j < T; j++)
-                    sum += g[SEE_MASS][h * T + j];
-                kc_that(k, c, "attn", fabs(sum - T) <= T * (r + (T + 40) * KC_EPS), "mass of head %d sums to %g of %d rows", h, sum, T);
-            }
-            for (int t = 0; t < 2 * T; t++)
-                for (int j = t % T + 1; j < T; j++)
-                    kc_that(k, c, "attn", g[SEE_ROWS][t * T + j] == 0, "row %d sees the later key %d", t % T, j);
-            struct prefill q = p; /* rows that come in another call */
-            q.cut = p.cut ? 0 : T / 2;
-            prefill_run(k, c, &p, true, (float *const *)got[i % 2]);
-            prefill_run(k, c, &q, true, cut);
-            kc_same(k, c, "attn", got[i % 2][SEE_OUT], cut[SEE_OUT], count[SEE_OUT] * sizeof(float), "exact: one call and two, T=%d", T);
-            prefill_run(k, c, &p, false, g); /* what the twin is compared with */
-            kc_end_cand(k, c, "attn");
-        }
-        kc_end_case(k, "attn");
-    }
-}
-
-/* A chunk of a prefill over what is left of the chunks before it: columns are slots, kv heads hold different numbers of them. */
-static void gaps_run(struct kc *k, struct kc_cand *c, const struct shape *s, const struct numbers *x, int before, int T, float *const *got)
-{
-    enum { MASS, WINDOW, SQUARE, LAST, OUT };
-    int H = s->H, G = s->G, D = s->D, n = before + T;
-    size_t col = (size_t)(H * n), out = (size_t)(T * H * D);
-    struct kvt_cache_opts o = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = n, .type = s->type};
-    struct kvt_cache *cache = NULL;
-    kc_rc(k, c, "attn", c->ops->cache_open(c->dev, &cache, &o, NULL), "cache_open");
-    int32_t *branch = kc_host(k, (size_t)n * sizeof *branch), *pos = kc_host(k, (size_t)n * sizeof *pos);
-    for (int i = 0; i < n; i++)
-        pos[i] = i < before ? i + i / 2 : before + before / 2 + 3 + (i - before);
-    struct kvt_append_args ap = {cache, 0, before, x->k, x->v, branch, pos};
-    kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
-    int32_t *slot = kc_host(k, (size_t)(G * n) * sizeof *slot), *count = kc_host(k, (size_t)G * sizeof *count);
-    for (int g = 0; g < G; g++) /* head g lost every (g + 2)th slot */
-        for (int i = 0; i < before; i++)
-            if (i % (g + 2) != 1)
-                slot[g * n + count[g]++] = i;
-    struct kvt_keep_args keep = {.cache = cache, .slot = kc_put(k, c, slot, (size_t)(G * n) * sizeof *slot),
-                                 .count = kc_put(k, c, count, (size_t)G * sizeof *count), .ld = n};
-    kc_rc(k, c, "attn", c->ops->cache_keep(c->dev, &keep), "keep");
-    ap = (struct kvt_append_args){cache, 0, T, x->k + before * G * D, x->v + before * G * D, branch, pos + before};
-    kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
-    float *dev[LAST + 1];
-    for (int i = 0; i <= LAST; i++)
-        dev[i] = kc_put(k, c, floats(k, col), col * sizeof(float));
-    struct kvt_see see = {.ld = n, .n_rows = pos[n - 1] + 1, .mass = dev[MASS], .n_windows = 1, .window = {5}, .wmass = {dev[WINDOW]}, .n_squares = 1,
-                          .sqmass = {dev[SQUARE]}, .last = dev[LAST]};
-    struct kvt_attn_args a = {.cache = cache, .T = T, .H = H, .q = kc_put(k, c, x->q, out * sizeof(float)), .out = kc_put(k, c, NULL, out * sizeof(float)),
-                              .branch = branch, .pos = pos + before, .scale = 1 / sqrtf((float)D), .see = &see};
-    kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "a chunk");
-    for (int i = 0; i <= LAST; i++)
-        kc_get(k, c, got[i], dev[i], col * sizeof(float));
-    kc_get(k, c, got[OUT], a.out, out * sizeof(float));
-    c->ops->cache_close(c->dev, &cache);
-}
-
-static void check_gaps(struct kc *k)
-{
-    static const int length[][2] = {{40, 1}, {33, 16}, {100, 37}, {5, 130}};
-    static const char *const what[] = {"mass", "window 5", "squares", "last", "out"};
-    for (int turn = 0; turn < 2 * N_SHAPE; turn++) {
-        const struct shape *s = &shapes[turn % N_SHAPE];
-        int before = length[turn % 4][0], T = length[turn % 4][1], n = before + T;
-        struct numbers x = make(k, s, T, n, turn % 2);
-        size_t count[5] = {(size_t)(s->H * n), (size_t)(s->H * n), (size_t)(s->H * n), (size_t)(s->H * n), (size_t)(T * s->H * s->D)};
-        float *want[5], *got[5], *allow[5];
-        for (int i = 0; i < 5; i++)
-            want[i] = floats(k, count[i]), got[i] = floats(k, count[i]), allow[i] = floats(k, count[i]);
-        gaps_run(k, &k->ref, s, &x, before, T, want);
-        double r = rho(s, &x, n, false);
-        for (int i = 0; i < 5; i++) /* as of a whole prefill */
-            for (size_t j = 0; j < count[i]; j++)
-                allow[i][j] = (float)(i == 4 ? x.v_max * (r + (n + 8) * KC_EPS) : want[i][j] * ((i == 2 ? 2 : 1) * r + (2 * T + 4) * KC_EPS)) + TINY;
-        for (int i = 0; i < k->n_cand; i++) {
-            gaps_run(k, &k->cand[i], s, &x, before, T, got);
-            for (int w = 0; w < 5; w++)
-                kc_judge(k, &k->cand[i], "attn", want[w], got[w], allow[w], count[w], "a chunk behind gaps: %s H=%d G=%d D=%d before=%d T=%d", what[w],
-                         s->H, s->G, s->D, before, T);
-            kc_end_cand(k, &k->cand[i], "attn");
-        }
-        kc_end_case(k, "attn");
-    }
-}
-
 static void check(struct kc *k)
 {
     check_rows(k);
     check_order(k);
-    check_prefill(k);
-    check_gaps(k);
+    kc_check_prefill(k);
 }
 
 const struct kc_subject kc_attn = {"attn", check, kc_attn_bench, kc_attn_sabotage};

@@ -90,6 +90,40 @@ static int wrong_sight(struct kvt_dev *dev, const struct kvt_attn_args *a)
     return kvt_ops_cpu.attn(dev, &b);
 }
 
+enum { LOCAL, FAR, OFFSET, SPANS, TOP, HALF, KEYS };
+static int wrong_new(struct kvt_dev *dev, const struct kvt_attn_args *a, int what)
+{
+    struct kvt_attn_args b = *a;
+    struct kvt_see see = *a->see;
+    int32_t offset[8], segment[1024];
+    see.n_local += what == LOCAL;
+    see.far_from += what == FAR;
+    for (int i = 0; what == OFFSET && i < see.n_offsets; i++)
+        offset[i] = see.offset_at[i] + 1;
+    for (int i = 0; what == SPANS && see.spans && i <= see.n_segments; i++)
+        segment[i] = see.segment[i] + (i == see.n_segments - 1 && i && see.segment[i] + 1 < see.segment[i + 1]);
+    if (what == OFFSET)
+        see.offset_at = offset;
+    if (what == SPANS && see.spans)
+        see.segment = segment;
+    b.see = &see;
+    int rc = kvt_ops_cpu.attn(dev, &b);
+    if (what == TOP && see.top && see.top_k > 1)
+        see.top_at[1] = see.top_at[0];
+    if (what == HALF && see.half)
+        see.half[0] ^= 1;
+    if (what == KEYS && see.keys)
+        see.keys[0] += 0.01f;
+    return rc;
+}
+static int wrong_local(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, LOCAL); }
+static int wrong_far(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, FAR); }
+static int wrong_offset(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, OFFSET); }
+static int wrong_spans(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, SPANS); }
+static int wrong_top(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, TOP); }
+static int wrong_half(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, HALF); }
+static int wrong_keys(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, KEYS); }
+
 const char *kc_attn_sabotage(struct kvt_ops *ops, int i)
 {
     switch (i) {
@@ -104,6 +138,13 @@ const char *kc_attn_sabotage(struct kvt_ops *ops, int i)
     case 8: ops->attn = wrong_distance; return "attn: squares from one row later";
     case 9: ops->attn = wrong_max; return "attn: a maximum of one row less";
     case 10: ops->attn = wrong_later; return "attn: a unit's later rows forgotten";
+    case 11: ops->attn = wrong_local; return "attn: local mass of one distance more";
+    case 12: ops->attn = wrong_far; return "attn: distances of one row less";
+    case 13: ops->attn = wrong_offset; return "attn: offsets by one";
+    case 14: ops->attn = wrong_spans; return "attn: a segment's first row is the one before's";
+    case 15: ops->attn = wrong_top; return "attn: a column among the largest twice";
+    case 16: ops->attn = wrong_half; return "attn: an f16 value rounded the wrong way";
+    case 17: ops->attn = wrong_keys; return "attn: one effective number of keys";
     default: return NULL;
     }
 }
