@@ -7,16 +7,17 @@
 
 #include "analyzers/analyzer.h"
 #include "analyzers/coherence.h"
+#include "analyzers/damage.h"
 #include "base/args.h"
 #include "base/mem.h"
 #include "base/table.h"
 
 struct options {
     const char *branches, *keep, *layers, *prompt;
-    int at, shifts, format;
+    int at, every, shifts, format;
     double part;
     uint64_t seed;
-    bool per_layer, shots, summary;
+    bool per_layer, per_head, shots, summary, damage, agreement;
 };
 
 struct run {
@@ -68,6 +69,14 @@ static void put_measures(struct kvt_table *t, const struct kvt_coherence_result 
     kvt_put_int(t, c->undefined);
 }
 
+static int end_table(const struct run *r, int rc, struct kvt_table **t, struct kvt_err *err)
+{
+    if (!rc)
+        rc = kvt_table_write(*t, stdout, (enum kvt_format)r->o.format, err);
+    kvt_table_free(t);
+    return rc;
+}
+
 /* Layers [from, to) of the chosen ones. The same shifts for every branch and layer. */
 static int measure(const struct run *r, const struct kvt_held *h, int from, int to, struct kvt_coherence_result *out,
                    struct kvt_err *err)
@@ -94,10 +103,7 @@ static int branch_table(struct run *r, struct kvt_err *err)
             put_measures(t, &c);
         }
     }
-    if (!rc)
-        rc = kvt_table_write(t, stdout, (enum kvt_format)r->o.format, err);
-    kvt_table_free(&t);
-    return rc;
+    return end_table(r, rc, &t, err);
 }
 
 /* Coherence beside what the branch cost and changed: one line for each method and budget. */
@@ -138,39 +144,141 @@ static int summary_table(struct run *r, struct kvt_err *err)
         else
             kvt_put_none(t);
     }
-    if (!rc)
-        rc = kvt_table_write(t, stdout, (enum kvt_format)r->o.format, err);
-    kvt_table_free(&t);
-    return rc;
+    return end_table(r, rc, &t, err);
+}
+
+/* A head alone, as sets of one cell. */
+static struct kvt_held head_of(const struct kvt_held *h, int l, int g)
+{
+    static uint8_t shared = 1;
+    size_t at = ((size_t)l * (size_t)h->G + (size_t)g) * (size_t)h->n;
+    return (struct kvt_held){.L = 1, .G = 1, .n = h->n, .kept = h->kept + at, .guarded = h->guarded + at, .shared = &shared};
 }
 
 static int layer_table(struct run *r, struct kvt_err *err)
 {
-    static const struct kvt_col col[] = {{.name = "branch", .kind = KVT_COL_TEXT}, {.name = "layer", .kind = KVT_COL_INT},
-                                         MEASURE_COLUMNS};
-    struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
+    static const struct kvt_col layers[] = {{.name = "branch", .kind = KVT_COL_TEXT}, {.name = "layer", .kind = KVT_COL_INT},
+                                            MEASURE_COLUMNS},
+                                heads[] = {{.name = "branch", .kind = KVT_COL_TEXT}, {.name = "layer", .kind = KVT_COL_INT},
+                                           {.name = "head", .kind = KVT_COL_INT}, MEASURE_COLUMNS};
+    bool per_head = r->o.per_head;
+    struct kvt_table *t = per_head ? kvt_table_new(heads, (int)(sizeof heads / sizeof *heads)) : kvt_table_new(layers, (int)(sizeof layers / sizeof *layers));
     int rc = 0;
     for (int i = 0; !rc && i < r->n_branches; i++) {
         struct kvt_held h;
         rc = kvt_held_load(r->trace, r->branch[i], r->o.at, r->layer, &h, err);
-        for (int l = 0, at = 0; !rc && l < r->info->L; l++) {
-            if (!r->layer[l])
-                continue;
-            struct kvt_coherence_result c;
-            rc = measure(r, &h, at, at + 1, &c, err);
-            at++;
-            if (!rc) {
+        for (int l = 0, at = 0; !rc && l < r->info->L; at += r->layer[l++])
+            for (int g = 0; !rc && r->layer[l] && g < (per_head ? h.G : 1); g++) {
+                struct kvt_held one = per_head ? head_of(&h, at, g) : h;
+                struct kvt_coherence_result c;
+                rc = measure(r, &one, per_head ? 0 : at, per_head ? 1 : at + 1, &c, err);
+                if (rc)
+                    break;
                 kvt_put_text(t, r->info->branch[r->branch[i]].name);
                 kvt_put_int(t, l);
+                if (per_head)
+                    kvt_put_int(t, g);
                 put_measures(t, &c);
             }
-        }
         kvt_held_free(&h);
     }
-    if (!rc)
-        rc = kvt_table_write(t, stdout, (enum kvt_format)r->o.format, err);
-    kvt_table_free(&t);
-    return rc;
+    return end_table(r, rc, &t, err);
+}
+
+static int step_table(struct run *r, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {{.name = "branch", .kind = KVT_COL_TEXT}, {.name = "step", .kind = KVT_COL_INT}, MEASURE_COLUMNS};
+    struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
+    int rc = 0;
+    for (int i = 0; !rc && i < r->n_branches; i++)
+        for (int step = 0; !rc && step <= r->info->n_steps; step += r->o.every) {
+            struct kvt_held h;
+            struct kvt_coherence_result c;
+            rc = kvt_held_load(r->trace, r->branch[i], step, r->layer, &h, err);
+            if (!rc)
+                rc = measure(r, &h, 0, h.L, &c, err);
+            kvt_held_free(&h);
+            if (rc)
+                break;
+            kvt_put_text(t, r->info->branch[r->branch[i]].name);
+            kvt_put_int(t, step);
+            put_measures(t, &c);
+        }
+    return end_table(r, rc, &t, err);
+}
+
+/* ---- damage and agreement ---- */
+
+static double share_of(int64_t part, int64_t all) { return all ? (double)part / (double)all : NAN; }
+
+static int damage_table(struct run *r, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {
+        {.name = "branch", .kind = KVT_COL_TEXT}, {.name = "kept", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "answers_lost", .title = "ans-", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "number_tokens_lost", .title = "num. tok-", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "numbers_lost", .title = "numbers-", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "numbers_cut", .title = "cut", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "operators_lost", .title = "operators-", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "sentences_lost", .title = "sent.-", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "sentences_cut", .title = "cut", .kind = KVT_COL_SHARE, .digits = 1},
+        {.name = "operator_tokens_lost", .kind = KVT_COL_SHARE, .programs_only = true},
+        {.name = "numbers", .kind = KVT_COL_INT, .programs_only = true}, {.name = "operators", .kind = KVT_COL_INT, .programs_only = true},
+        {.name = "sentences", .kind = KVT_COL_INT, .programs_only = true},
+    };
+    struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
+    int rc = 0;
+    for (int i = 0; !rc && i < r->n_branches; i++) {
+        struct kvt_held h;
+        struct kvt_damage d;
+        rc = kvt_held_load(r->trace, r->branch[i], r->o.at, r->layer, &h, err);
+        if (!rc)
+            rc = kvt_damage_of(&h, r->info, r->shot, r->S, r->o.part, &d, err);
+        kvt_held_free(&h);
+        if (rc)
+            break;
+        kvt_put_text(t, r->info->branch[r->branch[i]].name);
+        kvt_put_real(t, share_of(d.held, d.tokens));
+        kvt_put_real(t, share_of(d.answer_lost, d.shots));
+        kvt_put_real(t, 1 - share_of(d.number_held, d.number_tokens));
+        kvt_put_real(t, share_of(d.number.lost, d.number.parts));
+        kvt_put_real(t, share_of(d.number.cut, d.number.parts));
+        kvt_put_real(t, share_of(d.operator_mark.lost, d.operator_mark.parts));
+        kvt_put_real(t, share_of(d.sentence.lost, d.sentence.parts));
+        kvt_put_real(t, share_of(d.sentence.cut, d.sentence.parts));
+        kvt_put_real(t, 1 - share_of(d.operator_held, d.operator_tokens));
+        kvt_put_int(t, d.number.parts);
+        kvt_put_int(t, d.operator_mark.parts);
+        kvt_put_int(t, d.sentence.parts);
+    }
+    return end_table(r, rc, &t, err);
+}
+
+static int agreement_table(struct run *r, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = {
+        {.name = "branch", .kind = KVT_COL_TEXT}, {.name = "next", .title = "next layer", .kind = KVT_COL_REAL, .digits = 3},
+        {.name = "all", .title = "all pairs", .kind = KVT_COL_REAL, .digits = 3},
+        {.name = "pairs", .kind = KVT_COL_INT, .programs_only = true}, {.name = "undefined", .kind = KVT_COL_INT},
+    };
+    struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
+    int rc = 0;
+    for (int i = 0; !rc && i < r->n_branches; i++) {
+        struct kvt_held h;
+        struct kvt_agreement a;
+        rc = kvt_held_load(r->trace, r->branch[i], r->o.at, r->layer, &h, err);
+        if (!rc)
+            rc = kvt_agreement_of(&h, r->shot, r->S, &a, err);
+        kvt_held_free(&h);
+        if (rc)
+            break;
+        kvt_put_text(t, r->info->branch[r->branch[i]].name);
+        kvt_put_real(t, a.next);
+        kvt_put_real(t, a.all);
+        kvt_put_int(t, a.pairs);
+        kvt_put_int(t, a.undefined);
+    }
+    return end_table(r, rc, &t, err);
 }
 
 /* A row for each branch, a column for each shot; a row for each branch and shot where there are too many columns. */
@@ -210,10 +318,7 @@ static int shot_table(struct run *r, struct kvt_err *err)
         }
         kvt_held_free(&h);
     }
-    if (!rc)
-        rc = kvt_table_write(t, stdout, (enum kvt_format)r->o.format, err);
-    kvt_table_free(&t);
-    return rc;
+    return end_table(r, rc, &t, err);
 }
 
 static void say_what(const struct run *r)
@@ -225,6 +330,15 @@ static void say_what(const struct run *r)
     printf(", protocol %s, %d shots in %d context tokens.", r->info->protocol, r->S, r->info->n_context);
     if (r->o.shots) {
         puts(" kept: mean share of the shot's\ntokens over layers and kv heads; whole in, gone in: share of those cells.\n");
+        return;
+    }
+    if (r->o.damage) {
+        puts(" kept: share of\nthe shots' tokens; ans-: shots that kept the question but not the answer; then of the\n"
+             "numbers, operators and sentences in shots: none of it held (-), only some of it (cut).\n");
+        return;
+    }
+    if (r->o.agreement) {
+        puts(" Spearman's rank\ncorrelation of the shots' shares between two layers: 1 = they weigh the shots alike.\n");
         return;
     }
     if (r->o.summary) {
@@ -275,7 +389,12 @@ int main(int argc, char **argv)
          .help = "only branches asked to keep this much"},
         {.name = "shots", .type = KVT_OPT_FLAG, .to = &o->shots, .help = "the share of each shot that each branch kept"},
         {.name = "summary", .type = KVT_OPT_FLAG, .to = &o->summary, .help = "C* beside what each branch kept, cost and changed"},
+        {.name = "damage", .type = KVT_OPT_FLAG, .to = &o->damage, .help = "answers, numbers, operators and sentences that were lost or cut"},
+        {.name = "agreement", .type = KVT_OPT_FLAG, .to = &o->agreement, .help = "do layers agree on which shots matter?"},
         {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "a row for each layer"},
+        {.name = "per-head", .type = KVT_OPT_FLAG, .to = &o->per_head, .help = "a row for each kv head of each layer"},
+        {.name = "steps", .type = KVT_OPT_INT, .to = &o->every, .value = "N", .min = 1, .max = 1e9,
+         .help = "a row for the prefill's end and every N generated tokens"},
         {.name = "at", .type = KVT_OPT_INT, .to = &o->at, .value = "STEP", .def = "0", .max = 1e9,
          .help = "after this generated token; 0: after eviction at prefill's end"},
         {.name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "0,3,8-11", .help = "only these layers"},
@@ -296,12 +415,18 @@ int main(int argc, char **argv)
     struct kvt_err err = {0};
     struct kvt_args args;
     int rc = kvt_args_parse(&cli, argc, argv, &args, &err);
+    if (!rc && o->shots + o->summary + o->damage + o->agreement + o->per_layer + o->per_head + (o->every > 0) > 1)
+        rc = kvt_fail(&err, KVT_EUSAGE, "one of --shots, --summary, --damage, --agreement, --per-layer, --per-head, --steps at a time");
+    if (!rc && o->every && o->at)
+        rc = kvt_fail(&err, KVT_EUSAGE, "--steps begins at the prefill's end; leave --at out");
     if (!rc)
         rc = open_run(&r, args.operand[0], &err);
     if (!rc && o->format == KVT_FORMAT_TABLE)
         say_what(&r);
     if (!rc)
-        rc = o->shots ? shot_table(&r, &err) : o->summary ? summary_table(&r, &err) : o->per_layer ? layer_table(&r, &err) : branch_table(&r, &err);
+        rc = o->shots ? shot_table(&r, &err) : o->summary ? summary_table(&r, &err) : o->damage ? damage_table(&r, &err)
+           : o->agreement ? agreement_table(&r, &err) : o->per_layer || o->per_head ? layer_table(&r, &err)
+           : o->every ? step_table(&r, &err) : branch_table(&r, &err);
     free(r.share);
     free(r.shot);
     free(r.layer);

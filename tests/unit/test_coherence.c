@@ -1,11 +1,13 @@
 /* Shot coherence on masks whose value is known. Would catch: C* of whole shots below 1, chunks that ignore shots taken
- * for whole shots, a null whose shifts leave the shots or change how much is kept, an answer counted as kept. */
+ * for whole shots, a null whose shifts leave the shots or change how much is kept, an answer counted as kept, a number counted as lost while half of it is there, layers that
+ * agree although they rank the shots the other way round. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "analyzers/coherence.h"
+#include "analyzers/damage.h"
 #include "base/stats.h"
 
 #define NEAR(a, b) cr_assert_float_eq(a, b, 1e-12, "%s = %.15g, expected %.15g", #a, (double)(a), (double)(b))
@@ -148,4 +150,63 @@ Test(coherence, shots_beyond_the_context_do_not_count)
     cr_assert_eq(shot[2].answer, 8);
     free(shot);
     free(w.shot);
+}
+
+/* Two shots of ten tokens, each with a question of 4, an answer of 6, a number of 2 and a sentence of 5 in it; an operator in the first
+ * and a number outside both. */
+Test(damage, parts)
+{
+    struct kvt_trace_span span[] = {
+        {.name = "shot 1", .kind = "shot", .parent = -1, .start = 0, .end = 10}, {.kind = "question", .parent = 0, .start = 0, .end = 4},
+        {.kind = "answer", .parent = 0, .start = 4, .end = 10}, {.kind = "number", .parent = 0, .start = 4, .end = 6},
+        {.kind = "sentence", .parent = 0, .start = 5, .end = 10}, {.kind = "operator", .parent = 0, .start = 2, .end = 3},
+        {.name = "shot 2", .kind = "shot", .parent = -1, .start = 10, .end = 20}, {.kind = "question", .parent = 6, .start = 10, .end = 14},
+        {.kind = "answer", .parent = 6, .start = 14, .end = 20}, {.kind = "number", .parent = 6, .start = 14, .end = 16},
+        {.kind = "sentence", .parent = 6, .start = 15, .end = 20}, {.kind = "number", .parent = -1, .start = 20, .end = 22},
+    };
+    struct kvt_trace_info info = {.n_context = 22, .n_prompt = 22, .n_tok = 22, .n_spans = 12, .span = span};
+    int32_t ev[22];
+    static const uint8_t kept[22] = {1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1};
+    struct kvt_shot *shot;
+    struct kvt_held h;
+    struct kvt_damage d;
+    int S;
+    for (int j = 0; j < 22; j++)
+        ev[j] = kept[j] ? -1 : 0;
+    cr_assert_eq(kvt_shots(&info, &shot, &S, NULL), 0);
+    cr_assert_eq(kvt_held_make(1, 1, 22, 22, ev, NULL, 0, &h, NULL), 0);
+    cr_assert_eq(kvt_damage_of(&h, &info, shot, S, 0.5, &d, NULL), 0);
+    cr_assert_eq(d.shots, 2);
+    cr_assert_eq(d.answer_lost, 1); /* of the first: 2 of 4 and 1 of 6; the second lost its question too */
+    cr_assert(d.number.parts == 2 && d.number.cut == 1 && d.number.lost == 1);
+    cr_assert(d.number_tokens == 4 && d.number_held == 1);
+    cr_assert(d.operator_mark.parts == 1 && d.operator_mark.lost == 1 && d.operator_mark.cut == 0);
+    cr_assert(d.sentence.parts == 2 && d.sentence.lost == 1 && d.sentence.cut == 1);
+    cr_assert(d.tokens == 20 && d.held == 4);
+    kvt_held_free(&h);
+    free(shot);
+}
+
+Test(agreement, of_layers)
+{
+    double rank[8];
+    NEAR(kvt_spearman((double[]){1, 2, 3, 4}, (double[]){10, 20, 30, 99}, 4, rank), 1);
+    NEAR(kvt_spearman((double[]){1, 2, 3, 4}, (double[]){4, 3, 2, 1}, 4, rank), -1);
+    /* ranks 1.5 1.5 3 4 and 1 2 3 4: 4.5 / sqrt(4.5 * 5) */
+    NEAR(kvt_spearman((double[]){1, 1, 3, 4}, (double[]){1, 2, 3, 4}, 4, rank), 4.5 / sqrt(22.5));
+    cr_assert(isnan(kvt_spearman((double[]){1, 1}, (double[]){1, 2}, 2, rank)));
+    /* three layers, three shots of 2, 4 and 2 tokens: shares (1, 1/2, 0), (1/2, 1/4, 0), (0, 1/4, 1) */
+    static const uint8_t kept[3][8] = {{1, 1, 1, 1, 0, 0, 0, 0}, {1, 0, 0, 1, 0, 0, 0, 0}, {0, 0, 0, 1, 0, 0, 1, 1}};
+    struct kvt_shot shot[] = {{.start = 0, .end = 2}, {.start = 2, .end = 6}, {.start = 6, .end = 8}};
+    int32_t ev[24];
+    for (int i = 0; i < 24; i++)
+        ev[i] = kept[i / 8][i % 8] ? -1 : 0;
+    struct kvt_held h;
+    struct kvt_agreement a;
+    cr_assert_eq(kvt_held_make(3, 1, 8, 8, ev, NULL, 0, &h, NULL), 0);
+    cr_assert_eq(kvt_agreement_of(&h, shot, 3, &a, NULL), 0);
+    NEAR(a.next, 0);           /* +1 and -1 */
+    NEAR(a.all, -1.0 / 3);     /* +1, -1, -1 */
+    cr_assert(a.pairs == 3 && a.undefined == 0);
+    kvt_held_free(&h);
 }
