@@ -72,5 +72,7 @@ for m in h2o treekv tova; do
 done
 a=$(median < "$t/many.six") b=$(median < "$t/many.ten")
 awk -v a="$a" -v b="$b" 'BEGIN { printf "24 branches, 1,150 tokens + 64: %.2f s; 40 branches: %.2f s; ratio %.2f\n", a / 1000, b / 1000, b / a }'
-echo "attention of one row over 30 layers (kerncheck --only attn --bench), best level:"
-"$bin/kerncheck" --only attn --bench 2>/dev/null | grep '1 row x' | tail -n 2
+echo "attention of one row over 30 layers: a quarter of 8,192 slots beside all of them; goal 0.30"
+"$bin/kerncheck" --only attn --bench --threads "$threads" --match 'slots x 30' > "$t/attn"
+grep '1 row x' "$t/attn" | tail -n 5
+awk '/1 row x/ && !/handed|renumbered/ { for (i = 2; i < NF; i++) if ($(i + 1) == "us") { before = now; now = $i } } END { printf "  ratio %.2f\n", before / now }' "$t/attn"

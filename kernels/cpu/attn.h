@@ -26,12 +26,12 @@ struct kvt_attn_part {
     int heads, slot0, slot1;
     int32_t pos, after;      /* slots at positions in (after, pos] are seen */
     float scale, cap;
-    const int32_t *turn;     /* (slot1 - slot0) renumbered: key j is turned by this many positions; or NULL */
+    const int32_t *turn;     /* (slot1 - slot0, to a whole page) renumbered: key j is turned by this many positions; or NULL */
     const struct kvt_rope *rope;
     float *score;            /* (heads, KVT_PART_SLOTS) out: exp(score - max), 0 where not seen */
     float *max, *sum;        /* (heads) out: -inf and 0 where nothing is seen */
     float *acc;              /* (heads, Dp) out: sum of exp(score - max) v */
-    float *work;             /* (heads D + 4 KVT_PART_SLOTS) */
+    float *work;             /* (heads, D) of a renumbered row */
     const void *next;        /* where the thread reads next: the K of its next part */
 };
 
@@ -76,6 +76,9 @@ struct kvt_attn_pool {
 };
 
 struct kvt_attn_kernel {
+    /* Of a renumbered row at `pos`: how far each key of a cell is turned, (n to a whole page); bits, below: (words). */
+    void (*turns)(const struct kvt_cache *c, const struct kvt_cell *cell, int32_t pos, int words, uint64_t *bits,
+                  int32_t *below, int32_t *turn);
     void (*part)(const struct kvt_attn_part *p);
     void (*scores)(const struct kvt_attn_tile *t);   /* q and K -> s */
     void (*softmax)(const struct kvt_attn_tile *t);  /* s, inv, entropy, and what is said of rows */

@@ -5,7 +5,6 @@
 #include "kernels/cpu/simd.h"
 
 #if defined(KVT_X86)
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -56,7 +55,7 @@ VEC vf v_exp(vf x)
 #include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_avx2 = {part, scores, softmax, values, columns, half};
+const struct kvt_attn_kernel kvt_attn_avx2 = {turns, part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_avx2 = SCORE_KERNEL;
 #else
 typedef int kvt_no_attn_avx2; /* another machine: the file is empty */

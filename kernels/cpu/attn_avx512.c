@@ -5,7 +5,6 @@
 #include "kernels/cpu/simd.h"
 
 #if defined(KVT_X86)
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -50,11 +49,48 @@ VEC vf v_exp(vf x)
     return _mm512_maskz_scalef_ps(live, p, k);
 }
 
+#define V_PAIRS
+/* 16 x 16 transposed: the even vectors are the cosines of 8 pairs, the odd ones their sines. */
+VEC void v_pairs(const float *const *row, int i, int pairs, vf *cos, vf *sin)
+{
+    __mmask16 some = (__mmask16)((1u << (2 * pairs)) - 1);
+    __m512d a[16], b[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; r++)
+        a[r] = _mm512_castps_pd(_mm512_maskz_loadu_ps(some, row[r] + 2 * i));
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; r += 2) { /* a pair is a double: rows r, r + 1 of pairs 0 2 4 6, then of 1 3 5 7 */
+        b[r] = _mm512_unpacklo_pd(a[r], a[r + 1]);
+        b[r + 1] = _mm512_unpackhi_pd(a[r], a[r + 1]);
+    }
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; odd++) {
+        __m512 x[8], y[8];
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) { /* cosines and sines of rows 4 r .. 4 r + 3, a lane of 128 bits for each pair */
+            __m512 lo = _mm512_castpd_ps(b[4 * r + odd]), hi = _mm512_castpd_ps(b[4 * r + 2 + odd]);
+            x[r] = _mm512_shuffle_ps(lo, hi, 0x88);
+            x[4 + r] = _mm512_shuffle_ps(lo, hi, 0xdd);
+        }
+#pragma GCC unroll 2
+        for (int f = 0; f < 2; f++) { /* 4 x 4 of those lanes transposed */
+            __m512 *z = x + 4 * f;
+            y[0] = _mm512_shuffle_f32x4(z[0], z[1], 0x88), y[1] = _mm512_shuffle_f32x4(z[0], z[1], 0xdd);
+            y[2] = _mm512_shuffle_f32x4(z[2], z[3], 0x88), y[3] = _mm512_shuffle_f32x4(z[2], z[3], 0xdd);
+            vf *to = f ? sin : cos;
+            to[odd] = _mm512_shuffle_f32x4(y[0], y[2], 0x88);
+            to[2 + odd] = _mm512_shuffle_f32x4(y[1], y[3], 0x88);
+            to[4 + odd] = _mm512_shuffle_f32x4(y[0], y[2], 0xdd);
+            to[6 + odd] = _mm512_shuffle_f32x4(y[1], y[3], 0xdd);
+        }
+    }
+}
+
 #include "kernels/cpu/attn_body.h"
 #include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_avx512 = {part, scores, softmax, values, columns, half};
+const struct kvt_attn_kernel kvt_attn_avx512 = {turns, part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_avx512 = SCORE_KERNEL;
 #else
 typedef int kvt_no_attn_avx512; /* another machine: the file is empty */

@@ -147,59 +147,14 @@ INLINE void part_values(enum kvt_dtype type, int heads, int vecs, int some, cons
             v_store(out + (size_t)h * Dp + (size_t)(d + v * NL), acc[h][v]);
 }
 
-/* q (heads, D) turned by `by` positions into out. */
-INLINE void turn_query(const struct kvt_rope *rope, int by, int heads, int D, const float *q, float *out)
-{
-    const float *row = rope->table + (size_t)(by < 0 ? -by : by) * (size_t)rope->rot;
-    int half = rope->rot / 2, next = rope->halves ? 1 : 2, apart = rope->halves ? half : 1;
-    memcpy(out, q, (size_t)(heads * D) * sizeof *out);
-    for (int h = 0; h < heads; h++, q += D, out += D)
-        for (int i = 0; i < half; i++) {
-            int a = i * next, b = a + apart;
-            float cos = row[2 * i], sin = by < 0 ? -row[2 * i + 1] : row[2 * i + 1];
-            out[a] = q[a] * cos - q[b] * sin;
-            out[b] = q[b] * cos + q[a] * sin;
-        }
-}
-
-/* Scores of `vecs` vectors from vector v0 on whose keys are turned. Turning a key by x is turning the query by -x, so
- * there is one product for each different turn among the slots: mostly one, as a window moves as a whole. */
-INLINE void part_turned(enum kvt_dtype type, int heads, int vecs, const struct kvt_attn_part *p, const float *q, int v0,
-                        const void *const *key, const char *const *ahead, float *score, int *by)
-{
-    int D = p->c->o.D, from = v0 * NL, to = (v0 + vecs) * NL < p->slot1 - p->slot0 ? (v0 + vecs) * NL : p->slot1 - p->slot0;
-    float *turned = p->work, *some = p->work + p->heads * D;
-    const int32_t *turn = p->turn;
-    for (int i = from; i < to; i++) {
-        bool before = false, after = false; /* the same turn was met before; another one is among the slots */
-        for (int j = from; j < i && !before; j++)
-            before = turn[j] == turn[i];
-        for (int j = from; j < to && !before && !after; j++)
-            after = turn[j] != turn[i];
-        if (before)
-            continue;
-        if (turn[i] != *by) {
-            turn_query(p->rope, -turn[i], heads, D, q, turned);
-            *by = turn[i];
-        }
-        if (!after) {
-            part_dots(type, heads, vecs, D, turned, key, ahead, score + from);
-            return;
-        }
-        part_dots(type, heads, vecs, D, turned, key, ahead, some);
-        for (int h = 0; h < heads; h++)
-            for (int j = i; j < to; j++)
-                if (turn[j] == turn[i])
-                    score[h * KVT_PART_SLOTS + j] = some[h * KVT_PART_SLOTS + j - from];
-    }
-}
+#include "kernels/cpu/attn_turn.h"
 
 /* Scores of `heads` (a constant) query heads. */
 INLINE void part_scores(enum kvt_dtype type, int heads, int vecs, const struct kvt_attn_part *p, const float *q, float *score)
 {
     const struct kvt_cache *c = p->c;
     size_t vb = type == KVT_F32 ? 4 : 2;
-    int used = (p->slot1 - p->slot0 + NL - 1) / NL, by = INT_MIN;
+    int used = (p->slot1 - p->slot0 + NL - 1) / NL, by = -1;
     for (int v0 = 0; v0 < used; v0 += vecs) {
         const void *key[4];
         const char *ahead[4];

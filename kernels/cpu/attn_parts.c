@@ -18,44 +18,10 @@ struct plan {
     float *max, *sum;        /* (n_parts, heads) */
     float *acc;              /* (n_parts, heads, Dp) */
     int words;               /* of the bitmap of positions, a multiple of 16; 0 where nobody renumbers */
+    int most;                /* slots of the longest renumbered cell, to a whole page */
     char *mine;              /* (threads) blocks of thread_bytes */
     size_t thread_bytes;
 };
-
-/* ---- renumbered positions ---- */
-
-/* turn[j] for slots [slot0, slot1): how far key j must be turned for the query to meet it at the distance of their ranks:
- * (rank_j - pos_j) - (rank_q - pos_q), the query being the last of what it sees. bits, below: (words) each. */
-static void turns(const struct plan *p, const struct kvt_cell *cell, int32_t pos, int slot0, int slot1, uint64_t *bits,
-                  int32_t *below, int32_t *turn)
-{
-    const struct kvt_cache *c = p->a->cache;
-    bool ascending = kvt_cell_ascending(c, cell);
-    int seen = 0;
-    if (ascending) {
-        seen = kvt_cell_seen(c, cell, pos);
-    } else {
-        memset(bits, 0, (size_t)p->words * sizeof *bits);
-        for (int j = 0; j < cell->n; j++) {
-            int32_t at = kvt_page_pos(c, cell->page[j / KVT_PAGE_SLOTS])[j % KVT_PAGE_SLOTS];
-            if (at <= pos)
-                bits[at / 64] |= UINT64_C(1) << (at % 64);
-        }
-        for (int w = 0; w < p->words; w++) {
-            below[w] = seen;
-            seen += __builtin_popcountll(bits[w]);
-        }
-    }
-    for (int j = slot0; j < slot1; j++) {
-        int32_t at = kvt_page_pos(c, cell->page[j / KVT_PAGE_SLOTS])[j % KVT_PAGE_SLOTS];
-        int rank = j;
-        if (at > pos)
-            rank = 0; /* not seen, never used */
-        else if (!ascending)
-            rank = below[at / 64] + __builtin_popcountll(bits[at / 64] & ((UINT64_C(1) << (at % 64)) - 1));
-        turn[j - slot0] = (rank - at) - (seen - 1 - pos);
-    }
-}
 
 /* ---- the work of one thread ---- */
 
@@ -84,8 +50,8 @@ static void run_parts(const struct plan *p, int from, int to, int thread)
     int G = c->o.G;
     uint64_t *bits = (uint64_t *)(p->mine + (size_t)thread * p->thread_bytes);
     int32_t *below = (int32_t *)(bits + p->words), *turn = below + p->words;
-    float *score = (float *)(turn + KVT_PART_SLOTS), *work = score + p->heads * KVT_PART_SLOTS;
-    int cell_index = 0;
+    float *score = (float *)(turn + p->most), *work = score + p->heads * KVT_PART_SLOTS;
+    int cell_index = 0, turned = -1;
     for (int i = from; i < to; i++) {
         while (p->first[cell_index + 1] <= i)
             cell_index++;
@@ -110,8 +76,10 @@ static void run_parts(const struct plan *p, int from, int to, int thread)
         }
         x.next = kvt_page_k(c, after->page[slot < after->n ? slot / KVT_PAGE_SLOTS : 0]);
         if (a->renumber && a->renumber[t]) {
-            turns(p, cell, a->pos[t], slot0, slot1, bits, below, turn);
-            x.turn = turn;
+            if (turned != cell_index)
+                p->kernel->turns(c, cell, a->pos[t], p->words, bits, below, turn);
+            turned = cell_index;
+            x.turn = turn + slot0;
             x.rope = &a->rope;
         }
         if (any_seen(&x))
@@ -163,9 +131,14 @@ int kvt_attn_by_parts(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
     struct plan p = {.kernel = kernel, .a = a, .heads = a->H / c->o.G, .D = c->o.D, .Dp = kvt_attn_dp(c->o.D)};
     p.n_cells = a->T * c->o.G;
     for (int t = 0; t < a->T; t++) {
-        for (int g = 0; g < c->o.G; g++)
-            p.n_parts += (kvt_cell_at(c, a->branch[t], a->layer, g)->n + KVT_PART_SLOTS - 1) / KVT_PART_SLOTS;
-        if (a->renumber && a->renumber[t] && p.words < a->pos[t] / 64 + 1)
+        bool renumber = a->renumber && a->renumber[t];
+        for (int g = 0; g < c->o.G; g++) {
+            int n = kvt_cell_at(c, a->branch[t], a->layer, g)->n;
+            p.n_parts += (n + KVT_PART_SLOTS - 1) / KVT_PART_SLOTS;
+            if (renumber && p.most < n)
+                p.most = (n + KVT_PAGE_SLOTS - 1) & ~(KVT_PAGE_SLOTS - 1);
+        }
+        if (renumber && p.words < a->pos[t] / 64 + 1)
             p.words = (a->pos[t] / 64 + 16) & ~15;
     }
     size_t P = (size_t)p.n_parts, heads = (size_t)p.heads;
@@ -173,7 +146,7 @@ int kvt_attn_by_parts(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
     head_bytes = (head_bytes + 63) & ~(size_t)63;
     size_t part_bytes = (P + 1) * sizeof *p.before + P * heads * (size_t)(2 + p.Dp) * sizeof(float);
     part_bytes = (part_bytes + 63) & ~(size_t)63;
-    p.thread_bytes = (heads * KVT_PART_SLOTS + heads * (size_t)p.D + 5 * KVT_PART_SLOTS) * sizeof(float) +
+    p.thread_bytes = (heads * KVT_PART_SLOTS + heads * (size_t)p.D + (size_t)p.most) * sizeof(float) +
                      (size_t)p.words * (sizeof(uint64_t) + sizeof(int32_t));
     p.thread_bytes = (p.thread_bytes + 63) & ~(size_t)63;
     char *mem = kvt_dev_scratch(dev, head_bytes + part_bytes + (size_t)dev->threads * p.thread_bytes);

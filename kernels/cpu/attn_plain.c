@@ -3,7 +3,6 @@
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/score.h"
 
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -71,5 +70,5 @@ VEC vf v_exp(vf x)
 #include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_plain = {part, scores, softmax, values, columns, half};
+const struct kvt_attn_kernel kvt_attn_plain = {turns, part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_plain = SCORE_KERNEL;

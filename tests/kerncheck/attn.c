@@ -92,7 +92,9 @@ struct decode {
     struct kc_attn_shape s;
     int B, n, T;
     uint64_t seed;
+    int every;               /* a position is passed over after so many: pages with and without gaps */
     bool renumber, halves;
+    int rot;
     const float *table;
     const int32_t *branch, *pos, *row_at;
     const uint8_t *turned;
@@ -110,7 +112,7 @@ static struct kvt_cache *grow(struct kc *k, struct kc_cand *c, const struct deco
     kc_rc(k, c, "attn", c->ops->cache_open(c->dev, &cache, &o, NULL), "cache_open");
     int32_t *branch = kc_host(k, (size_t)(d->n + 8) * sizeof *branch), *pos = kc_host(k, (size_t)(d->n + 8) * sizeof *pos);
     for (int i = 0; i < d->n; i++)
-        pos[i] = i + i / 9; /* gaps: a position is not a slot */
+        pos[i] = i + i / d->every; /* gaps: a position is not a slot */
     struct kvt_append_args all = {cache, 0, d->n, d->x.k, d->x.v, branch, pos};
     kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &all), "append");
     size_t slot_bytes = (size_t)(G * d->n) * sizeof(int32_t), count_bytes = (size_t)G * sizeof(int32_t);
@@ -137,7 +139,7 @@ static struct kvt_cache *grow(struct kc *k, struct kc_cand *c, const struct deco
         int more = b % 4;
         for (int i = 0; i < more; i++) {
             branch[i] = b;
-            pos[i] = d->n + d->n / 9 + 1 + i;
+            pos[i] = d->n + d->n / d->every + 1 + i;
         }
         struct kvt_append_args some = {cache, 0, more, d->x.k + b * G * D, d->x.v + b * G * D, branch, pos};
         if (more)
@@ -157,7 +159,7 @@ static void attend(struct kc *k, struct kc_cand *c, const struct decode *d, stru
         .cache = cache, .T = T, .H = d->s.H, .q = kc_put_shifted(k, c, d->x.q + (size_t)t0 * q_row, bytes, 4),
         .out = kc_put_shifted(k, c, NULL, bytes, 4), .branch = d->branch + t0, .pos = d->pos + t0,
         .renumber = d->renumber ? d->turned + t0 : NULL,
-        .rope = {kc_put(k, c, d->table, (size_t)N_POS * (size_t)d->s.D * sizeof(float)), N_POS, d->s.D, d->halves},
+        .rope = {kc_put(k, c, d->table, (size_t)N_POS * (size_t)d->rot * sizeof(float)), N_POS, d->rot, d->halves},
         .scale = 1 / sqrtf((float)d->s.D), .cap = d->x.cap, .window = d->window, .exact = true, .see = &see,
     };
     kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "T=%d", T);
@@ -194,20 +196,21 @@ static void check_rows(struct kc *k)
     static const int lengths[] = {1, 15, 16, 17, 33, 100, 270, 300}; /* above 256 a row has two parts */
     for (int turn = 0; turn < 28; turn++) {
         struct decode d = {.s = kc_attn_shapes[turn % KC_ATTN_SHAPES], .n = lengths[turn % 8], .B = lengths[turn % 8] == 33 ? MAX_B : kc_int(k, 1, 4),
-                           .seed = kc_u64(k) | 1, .renumber = turn % 3 == 1, .halves = turn % 2};
+                           .seed = kc_u64(k) | 1, .renumber = turn % 3 == 1, .halves = turn % 2, .every = turn % 4 < 2 ? 9 : 70};
         int kind = turn % KC_ATTN_KINDS, G = d.s.G, D = d.s.D;
         d.T = 2 * d.B; /* two rows of each branch, as when a question is fed */
         d.row_ld = d.n + 13;
+        d.rot = turn % 5 ? D : D / 4 * 2; /* also where only the head's first dims are rotated */
         d.x = kc_attn_make(k, &d.s, d.T, d.n + MAX_B + 4, kind);
         d.x.cap = turn % 4 == 2 ? 5 : 0;
         d.window = turn % 5 >= 3 ? d.n / (turn % 5 - 1) + 1 : 0; /* halves and thirds: some parts are out of sight */
-        d.table = rope_table(k, D);
+        d.table = rope_table(k, d.rot);
         int32_t *branch = kc_host(k, (size_t)d.T * sizeof *branch), *pos = kc_host(k, (size_t)d.T * sizeof *pos);
         int32_t *row_at = kc_host(k, (size_t)d.T * sizeof *row_at);
         uint8_t *turned = kc_host(k, (size_t)d.T);
         for (int t = 0; t < d.T; t++) {
             branch[t] = t / 2;
-            pos[t] = t % 2 ? d.n + d.n / 9 + 4 : d.n / 2; /* the first of the two doesn't see everything */
+            pos[t] = t % 2 ? d.n + d.n / d.every + 4 : d.n / 2; /* the first of the two doesn't see everything */
             row_at[t] = t;
             turned[t] = t % 3 != 0;
         }

@@ -486,7 +486,7 @@ static void usage(FILE *f)
 {
     fprintf(f, "kerncheck: judges every cpu kernel against ref\n"
                "  kerncheck [--only SUBJECT] [--seed N] [--threads N]   with 1 thread and with N (2)\n"
-               "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16]\n"
+               "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16] [--match TEXT]\n"
                "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
                "  kerncheck --list               names the subjects\n"
                "example: kerncheck --only linear --bench\n");
@@ -527,6 +527,8 @@ static int program(struct kc *k, int argc, char **argv)
             choice.threads = atoi(argv[++i]);
         } else if (!strcmp(argv[i], "--level") && next) {
             choice.level = argv[++i];
+        } else if (!strcmp(argv[i], "--match") && next) {
+            k->match = argv[++i];
         } else if (!strcmp(argv[i], "--seed") && next) {
             char *end;
             k->seed = strtoull(argv[++i], &end, 10);

@@ -44,6 +44,7 @@ struct kc {
     struct kc_cand ref;        /* kvt_ops_ref */
     struct kc_cand cand[KC_MAX_CAND]; /* ascending level, x1 before the other; in bench() only those with the asked threads */
     int n_cand;
+    const char *match;         /* bench(): only lines that contain it; NULL: all. A subject may ignore it */
     uint64_t rng[2];           /* seeded anew for each subject; kc_u64 advances it */
     struct kc_state *state;
 };
