@@ -107,7 +107,9 @@ struct pass {
 };
 
 /* The rows again, on the cell that holds sinks and chunk: the largest attention of each column. One row bin and as many column
- * bins as positions make the pooled maximum the maximum of each slot. */
+ * bins as positions make the pooled maximum the maximum of each slot. No window, whatever the layer's own: sinks and chunk lie
+ * before the repetition, most of them outside it, and the softmax of both codes knows none (kvpress: _compute_cross_attention). Only
+ * --compress-windows asks for such a layer's scores. */
 static int look_after(void *self, int layer, int row0, int n, struct kvt_err *err)
 {
     struct pass *p = self;

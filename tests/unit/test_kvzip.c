@@ -39,11 +39,11 @@ static int see(void *self, const struct kvt_event *ev)
     return 0;
 }
 
-static struct kvt_model *open_model(void)
+static struct kvt_model *open_model(int window)
 {
     char path[] = "/tmp/kvt-kvzip-XXXXXX";
     struct kvt_err err = { 0 };
-    struct kvt_mkmodel_opts mo = { .seed = 11 };
+    struct kvt_mkmodel_opts mo = { .seed = 11, .sliding_window = window };
     struct kvt_model *m = NULL;
     int fd = mkstemp(path);
     cr_assert(fd >= 0);
@@ -70,7 +70,7 @@ static struct kvt_session *run(const struct kvt_model *m, const struct kvt_branc
     struct kvt_probe probe = { .self = seen, .wants = wants, .see = see };
     struct kvt_session_opts o = { .ops = kvt_ops_find("cpu"), .threads = 1, .kv_type = KVT_F32, .protocol = protocol, .token = token,
                                   .n_prompt = n_prompt, .question_start = CONTEXT, .window = 8, .n_new = n_new, .branch = branch,
-                                  .n_branches = n, .probe = seen ? &probe : NULL };
+                                  .n_branches = n, .probe = seen ? &probe : NULL, .compress_windows = true };
     int rc = kvt_session_open(&s, m, &o, &err);
     if (!rc)
         rc = kvt_session_prefill(s, &err);
@@ -134,7 +134,7 @@ Test(kvzip, scores_are_the_largest_of_the_repetition)
 {
     static struct seen seen;
     int32_t token[N_PROMPT];
-    struct kvt_model *m = open_model();
+    struct kvt_model *m = open_model(0);
     struct kvt_branch_opts branch[2] = { 0 };
     for (int i = 0; i < N_PROMPT; i++)
         token[i] = 3 + i * 37 % 390;
@@ -152,13 +152,36 @@ Test(kvzip, scores_are_the_largest_of_the_repetition)
     kvt_model_close(&m);
 }
 
+/* Queries and keys of the first layer don't know of a window, and the softmax that scores has none: its scores are those of the
+ * same weights without one, bit for bit. Those of later layers aren't: what reaches them went through a window. */
+Test(kvzip, a_window_is_not_the_scores)
+{
+    static struct seen seen[2];
+    int32_t token[N_PROMPT];
+    for (int i = 0; i < N_PROMPT; i++)
+        token[i] = 3 + i * 37 % 390;
+    for (int k = 0; k < 2; k++) {
+        struct kvt_model *m = open_model(k ? 16 : 0);
+        struct kvt_branch_opts branch[1] = { 0 };
+        parse(&branch[0], "kvzip[repeat=20,alloc=uniform]", 40);
+        struct kvt_session *s = run(m, branch, 1, token, N_PROMPT, 2, &seen[k], KVT_PROTOCOL_VISIBLE);
+        kvt_session_close(&s);
+        kvt_model_close(&m);
+    }
+    for (int g = 0; g < G; g++)
+        for (int j = 4; j < CONTEXT; j++)
+            cr_assert_eq(seen[0].score[0][0][g][j], seen[1].score[0][0][g][j], "head %d slot %d: %g, with a window %g", g, j,
+                         (double)seen[0].score[0][0][g][j], (double)seen[1].score[0][0][g][j]);
+    cr_assert_neq(memcmp(seen[0].score[0][1], seen[1].score[0][1], sizeof seen[0].score[0][1]), 0);
+}
+
 /* Scores from outside rank; and a pass beside them changes neither them nor the full branch. */
 Test(kvzip, given_scores_evict)
 {
     enum { KEEP = 20 };
     static float given[L][G][N_PROMPT];
     int32_t token[N_PROMPT], pos[N_PROMPT + 3];
-    struct kvt_model *m = open_model();
+    struct kvt_model *m = open_model(0);
     struct kvt_branch_opts branch[2] = { 0 };
     for (int i = 0; i < N_PROMPT; i++)
         token[i] = 3 + i * 37 % 390;
