@@ -53,6 +53,7 @@ void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
     const struct kvt_policy *p = &spec->policy;
     if (p->prefill_chunk)
         return;
+    needs->out_norms |= p->critical_ppm > 0;
     switch (p->score) {
     case KVT_SCORE_MASS: needs->mass = true; break;
     case KVT_SCORE_LAST: needs->last = true; break;
@@ -151,6 +152,9 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
                         "is too short", name, p->sinks);
     if (kvt_evict_lags(p) && budget->kind != KVT_BUDGET_KEEP)
         return kvt_fail(err, KVT_EUSAGE, "%s: in steps each partition is cut to a share; give --keep or --remove", name);
+    if (budget->kind == KVT_BUDGET_MATCH && p->prefill_share > 0)
+        return kvt_fail(err, KVT_EUSAGE, "%s: prefill= is a share of its own, and this branch is to keep as many as another; leave it out, or "
+                        "don't let it follow", name);
     bool looks = kvt_spec_looks(spec) || p->score == KVT_SCORE_SQWMASS || p->keep_window;
     if (looks && p->window >= n_prompt)
         return kvt_fail(err, KVT_EINPUT,
@@ -448,7 +452,7 @@ static int choose(struct kvt_evictor *e, struct kvt_evict_work *w, const struct 
     if (!rc)
         rc = kvt_evict_allocate(e, w);
     if (!rc)
-        rc = kvt_evict_select(e, w);
+        rc = kvt_evict_select(e, w, raw);
     if (!rc)
         rc = e->env->ops->read(e->env->dev, w->h_n_kept, w->n_kept, cells * sizeof(int32_t));
     if (!rc)

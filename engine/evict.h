@@ -37,7 +37,6 @@ struct kvt_evict_env {
     /* kinds of text inside the context: kind (enum kvt_span_kind), first token, end; host, (n_spans, 3) */
     const int32_t *span;
     int n_spans;
-    const struct kvt_mat *wo;  /* (the model's layers) output projections, (E, H D) in backend memory; NULL where no spec has a second stage */
     const struct kvt_turn *turn; /* (the model's layers) for KVT_SCORE_EXPECTED, with factors of policy.ahead positions behind the prompt */
     /* KVT_SCORE_ORACLE in a step: what positions are worth from the next step on, host (G, max_slots) */
     const float *(*future)(void *self, int branch, int layer);
@@ -64,6 +63,7 @@ struct kvt_prefill_scores {
     const float *query_mean;   /* (L, H, D) of unrotated queries, the first rows left out */
     const float *query_scatter;/* (L, H, D, D) of query_rows of them */
     int query_rows;
+    const float *out_norms;    /* (L, G, ld) what a slot adds to its layer's output: kvt_evict_out_norms, once for all branches that ask */
     const float *given;        /* (L, G, ld) KVT_SCORE_KVZIP, FILE, ORACLE: this branch's own, set by who made it */
 };
 
@@ -74,12 +74,15 @@ struct kvt_needs {
     int window[KVT_MAX_WINDOWS];
     int n_squares;
     struct kvt_square square[KVT_MAX_WINDOWS];
-    bool max, later, given;
+    bool max, later, given, out_norms;
     int ahead;                 /* statistics of queries, and rope factors of so many positions behind the prompt; 0: neither */
 };
 /* Whether it ranks by the mass of a window of its own. */
 bool kvt_spec_looks(const struct kvt_spec *spec);
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);
+
+/* ||W_O v||_1 of the context's slots that a cell of the cache holds, of one of the model's layers: out (G, ld). wo: (E, H D). */
+int kvt_evict_out_norms(const struct kvt_evict_env *env, int model_layer, struct kvt_mat wo, int cell, float *out, int ld);
 
 /* EINPUT where the spec can't work on this prompt (shotkv without shots, a window longer than the prompt, a budget
  * below what is protected), with what to change; before anything runs. */

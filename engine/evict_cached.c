@@ -8,6 +8,12 @@ bool kvt_evict_by_cache(const struct kvt_policy *p)
            p->score == KVT_SCORE_EXPECTED;
 }
 
+int kvt_evict_out_norms(const struct kvt_evict_env *env, int model_layer, struct kvt_mat wo, int cell, float *out, int ld)
+{
+    struct kvt_out_norms_args a = {.at = {env->cache, cell, model_layer, env->n_context}, .w = wo, .H = env->H, .out = out, .ld = ld};
+    return env->ops->out_norms(env->dev, &a);
+}
+
 /* Expected Attention: what the next `ahead` positions' queries would give if they were drawn like the prompt's; times the norm of
  * the value. In a hybrid of layers each has its own rotation. */
 static int expected(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw, const struct kvt_slots *at,

@@ -178,27 +178,22 @@ static int select_units(struct kvt_evictor *e, struct kvt_evict_work *w)
 
 /* The second stage's scores of a layer: by the norms of what the slots add to the layer's output. The 1e-4 is added to a mean
  * over rows; where ours is their sum, it counts as often. */
-static int weigh_layer(struct kvt_evictor *e, struct kvt_evict_work *w, int layer)
+static int weigh_layer(struct kvt_evictor *e, struct kvt_evict_work *w, const float *out_norms, int layer)
 {
     const struct kvt_ops *ops = e->env->ops;
     const struct kvt_policy *p = &e->spec.policy;
     int R = w->R, G = e->env->G;
     float rows = p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS ? (float)p->window
                : (p->score == KVT_SCORE_MASS && !p->visible_mean) || p->score == KVT_SCORE_SQMASS ? (float)e->env->n_prompt : 1;
-    struct kvt_out_norms_args norms = {.at = {e->env->cache, e->branch, kvt_evict_layer(e->env, layer), w->n},
-                                       .w = e->env->wo[kvt_evict_layer(e->env, layer)], .H = e->env->H,
-                                       .out = w->grp[0], .ld = w->ld};
-    struct kvt_combine_args mean = {.in = w->grp[0], .out = w->sum, .R = G, .ld = w->ld, .n = w->n,
-                                    .scale = 1.0f / (float)G, .sum_rows = true};
-    struct kvt_weigh_args a = {.in = w->score + kvt_evict_at(w, layer, 0), .by = R < G ? w->sum : w->grp[0],
+    const float *by = out_norms + (size_t)kvt_evict_layer(e->env, layer) * (size_t)G * (size_t)w->ld;
+    struct kvt_combine_args mean = {.in = by, .out = w->sum, .R = G, .ld = w->ld, .n = w->n, .scale = 1.0f / (float)G, .sum_rows = true};
+    struct kvt_weigh_args a = {.in = w->score + kvt_evict_at(w, layer, 0), .by = R < G ? w->sum : by,
                                .out = w->second + kvt_evict_at(w, layer, 0), .R = R, .ld = w->ld, .n = w->n, .eps = 1e-4f * rows};
-    int rc = ops->out_norms(e->env->dev, &norms);
-    if (!rc && R < G)
-        rc = ops->combine(e->env->dev, &mean);
+    int rc = R < G ? ops->combine(e->env->dev, &mean) : 0;
     return rc ? rc : ops->weigh(e->env->dev, &a);
 }
 
-int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w)
+int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
 {
     const struct kvt_policy *p = &e->spec.policy;
     if (w->S)
@@ -213,7 +208,7 @@ int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w)
     }
     int rc = 0;
     for (int l = 0; !rc && p->critical_ppm > 0 && l < e->env->L; l++)
-        rc = weigh_layer(e, w, l);
+        rc = weigh_layer(e, w, raw->out_norms, l);
     if (p->within || kvt_evict_lags(p))
         return select_within(e, w);
     return rc ? rc : select_slots(e, w);

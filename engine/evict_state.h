@@ -158,7 +158,7 @@ int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w);
 /* By which rule cells share a total. */
 enum kvt_divide kvt_evict_divide_how(const struct kvt_policy *p);
 /* Selects the kept slots of all layers: fills w->kept, n_kept, reason, threshold and, for units, w->unit. */
-int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w);
+int kvt_evict_select(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw);
 
 /* Where neighbours compare (TreeKV): who stays of a layer's slots, or units, as 1 and 0 in w->second. max_units: in, units that
  * stay beside the wholly protected ones; out, with them. Such a choice has no threshold. */

@@ -42,7 +42,7 @@ struct kvt_session {
     int32_t *shot;                 /* (n_shots, 2) copy, those inside the context */
     int32_t *span;                 /* (n_spans, 3) copy, cut off where the context ends */
     struct kvt_turn *turn;         /* (L) how the layers' queries are rotated, for attention that is expected */
-    struct kvt_mat *wo;            /* (L) the layers' output projections, for scores by what a slot adds */
+    float *out_norms;              /* (L, G, n_prefill) backend: what slots add to their layer's output; NULL where nobody asks */
     float *x_prefill;              /* (n_prefill, E) last hidden states of the prefill */
     float *x_chunk, *x_last;       /* (rows of a chunk, E); (n, E) the last row of who prefilled in chunks; NULL where nobody does */
     float *x;                      /* (rows of a call, E) */

@@ -292,6 +292,8 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
         out->work_bytes += (size_t)s->L * s->H * s->D * ((size_t)s->D + 1) * sizeof(float);
     if (needs.given)
         out->work_bytes += cells * (size_t)prefill_of(o) * 2 * sizeof(float);
+    if (needs.out_norms)
+        out->work_bytes += cells * (size_t)prefill_of(o) * sizeof(float);
     for (int b = 0; b < o->n_branches; b++)
         if (o->branch[b].spec.policy.schedule != KVT_SCHEDULE_PREFILL)
             out->work_bytes += cells * slots * sizeof(float) * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
@@ -322,12 +324,11 @@ static int copy_inputs(struct kvt_session *s)
     s->token = kvt_calloc((size_t)o->n_prompt, sizeof *s->token);
     s->shot = kvt_calloc((size_t)o->n_shots * 2, sizeof *s->shot);
     s->span = kvt_calloc((size_t)o->n_spans * 3, sizeof *s->span);
-    s->wo = kvt_calloc((size_t)s->shape->L, sizeof *s->wo);
     s->turn = kvt_calloc((size_t)s->shape->L, sizeof *s->turn);
     s->layer = kvt_calloc((size_t)s->shape->L, sizeof *s->layer);
     s->branch_opts = kvt_calloc((size_t)o->n_branches, sizeof *s->branch_opts);
     s->kept = kvt_calloc((size_t)s->n * (size_t)s->shape->L * (size_t)s->shape->G, sizeof *s->kept);
-    if (!s->layer || !s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->wo || !s->turn)
+    if (!s->layer || !s->kept || !s->branch_opts || !s->token || !s->shot || !s->span || !s->turn)
         return KVT_ENOMEM;
     memcpy(s->token, o->token, (size_t)o->n_prompt * sizeof *s->token);
     if (o->n_branches)
@@ -442,10 +443,9 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
     for (int l = 0; l < shape->L; l++) {
         const struct kvt_rope *rope = kvt_forward_rope(&s->forward, l);
-        s->wo[l] = s->forward.layer[l].o;
         s->turn[l] = (struct kvt_turn){.rope = *rope, .scale = shape->attn_scale * (rope->rot ? s->forward.rope_scale[rope - s->forward.rope] : 1)};
     }
-    s->env.wo = s->wo, s->env.turn = s->turn;
+    s->env.turn = s->turn;
     rc = open_branches(s, err);
     if (rc)
         return rc;
@@ -469,6 +469,8 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
         if (!s->given || !s->given_host)
             rc = kvt_fail(err, KVT_ENOMEM, "no memory for the scores of %d tokens", s->n_prefill);
     }
+    if (!rc && needs.out_norms && !(s->out_norms = device_floats(s, (size_t)shape->L * (size_t)shape->G, (size_t)s->n_prefill)))
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for the norms of %d tokens", s->n_prefill);
     if (rc)
         return rc;
     if (!s->x_prefill || !s->x || !s->logits || !s->row || host_arrays(s))
@@ -522,12 +524,14 @@ void kvt_session_close(struct kvt_session **session)
         kvt_chunked_close(s);
         if (s->given)
             s->ops->free(s->dev, s->given);
+        if (s->out_norms)
+            s->ops->free(s->dev, s->out_norms);
         kvt_observer_close(&s->observer);
         kvt_forward_close(&s->forward);
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->given_host, s->token, s->shot, s->span, s->wo, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->given_host, s->token, s->shot, s->span, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

@@ -65,6 +65,17 @@ static int drop_question(struct kvt_session *s, struct kvt_err *err)
     return rc;
 }
 
+/* What slots add to the output, once for all branches that rank by it: they all begin with these slots. */
+static int norms_of_context(struct kvt_session *s, struct kvt_err *err)
+{
+    int rc = 0, ld = s->n_prefill;
+    for (int l = 0; !rc && s->out_norms && l < s->env.L; l++) {
+        int m = kvt_evict_layer(&s->env, l);
+        rc = kvt_evict_out_norms(&s->env, m, s->forward.layer[m].o, 0, s->out_norms + (size_t)m * (size_t)s->shape->G * (size_t)ld, ld);
+    }
+    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
+}
+
 /* What branch b ranks by: the shared reductions, and where its score is its own, that. */
 static int scores_of(struct kvt_session *s, int b, struct kvt_prefill_scores *raw, struct kvt_err *err)
 {
@@ -72,6 +83,7 @@ static int scores_of(struct kvt_session *s, int b, struct kvt_prefill_scores *ra
     enum kvt_score score = o->spec.policy.score;
     size_t cells = (size_t)s->shape->L * (size_t)s->shape->G, n = (size_t)s->n_context, ld = (size_t)s->n_prefill;
     *raw = s->observer.raw;
+    raw->out_norms = s->out_norms;
     if (score != KVT_SCORE_ORACLE && score != KVT_SCORE_FILE && score != KVT_SCORE_KVZIP)
         return 0;
     const float *from = score == KVT_SCORE_FILE ? o->given : score == KVT_SCORE_KVZIP ? kvt_kvzip_score(s, o->spec.policy.repeat) : NULL;
@@ -156,6 +168,8 @@ int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
         t0 = kvt_now_ns();
         if (!rc && s->n_context < s->n_prefill)
             rc = drop_question(s, err);
+        if (!rc)
+            rc = norms_of_context(s, err);
     }
     if (!rc && s->snapshot >= 0 && (rc = s->ops->cache_fork(s->dev, s->cache, 0, s->snapshot)))
         rc = kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));

@@ -27,8 +27,7 @@ struct rig {
     float *row;                /* (H, max_slots) backend */
     int32_t *pos;              /* (G, max_slots) backend */
     float *kv;                 /* (max_slots, G, D) backend */
-    float *wo;                 /* (H D, H D) backend, one for all layers */
-    struct kvt_mat *mat;       /* (L) */
+    float *norms;              /* (L, G, n_prompt) backend: of the context's values through a made-up output projection */
     /* what the probe saw, of the last prefill */
     int decision_R, n_decisions;
     float *decided;            /* (L, G, n_context) */
@@ -140,16 +139,6 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
     r->budget_tok = calloc(cells, sizeof(int32_t));
     r->kept_tok = calloc(cells, sizeof(int32_t));
     r->lost = calloc(RIG_EVENTS, sizeof *r->lost);
-    size_t wide = (size_t)H * RIG_D;
-    float *w = calloc(wide * wide, sizeof *w);
-    r->wo = ops->alloc(r->dev, wide * wide * sizeof *w);
-    r->mat = calloc((size_t)L, sizeof *r->mat);
-    for (size_t i = 0; i < wide * wide; i++)
-        w[i] = (float)(i * 7 % 13) - 6;
-    cr_assert_eq(ops->write(r->dev, r->wo, w, wide * wide * sizeof *w), 0);
-    free(w);
-    for (int l = 0; l < L; l++)
-        r->mat[l] = (struct kvt_mat){.data = r->wo, .type = KVT_F32, .n = (int)wide, .k = (int)wide};
     r->probe = (struct kvt_probe){r, rig_wants, rig_see};
     r->env = (struct kvt_evict_env){.ops = ops,
                                     .dev = r->dev,
@@ -161,8 +150,7 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
                                     .max_slots = slots,
                                     .probe = &r->probe,
                                     .n_prompt = n_prompt,
-                                    .n_context = n_context,
-                                    .wo = r->mat};
+                                    .n_context = n_context};
     r->raw = (struct kvt_prefill_scores){.ld = n_prompt, .mass = r->score, .n_windows = n_windows};
     for (int i = 0; i < n_windows; i++) {
         r->raw.window[i] = window[i];
@@ -170,8 +158,20 @@ static inline void rig_open(struct rig *r, const struct kvt_ops *ops, int thread
     }
     r->raw.last = r->score + (size_t)(1 + n_windows) * scores;
     r->raw.given = r->raw.last; /* (L, G, n_prompt): the first part of it */
-    for (int l = 0; l < L; l++)
+    size_t wide = (size_t)H * RIG_D;
+    float *w = calloc(wide * wide, sizeof *w), *wo = ops->alloc(r->dev, wide * wide * sizeof *w);
+    for (size_t i = 0; i < wide * wide; i++)
+        w[i] = (float)(i * 7 % 13) - 6;
+    cr_assert_eq(ops->write(r->dev, wo, w, wide * wide * sizeof *w), 0);
+    r->norms = ops->alloc(r->dev, cells * (size_t)n_prompt * sizeof *r->norms);
+    r->raw.out_norms = r->norms;
+    for (int l = 0; l < L; l++) {
         rig_append(r, 0, l, 0, n_context);
+        cr_assert_eq(kvt_evict_out_norms(&r->env, l, (struct kvt_mat){.data = wo, .type = KVT_F32, .n = (int)wide, .k = (int)wide}, 0,
+                                         r->norms + (size_t)(l * G) * (size_t)n_prompt, n_prompt), 0);
+    }
+    ops->free(r->dev, wo);
+    free(w);
 }
 
 static inline void rig_close(struct rig *r)
@@ -181,8 +181,7 @@ static inline void rig_close(struct rig *r)
     r->ops->free(r->dev, r->row);
     r->ops->free(r->dev, r->pos);
     r->ops->free(r->dev, r->kv);
-    r->ops->free(r->dev, r->wo);
-    free(r->mat);
+    r->ops->free(r->dev, r->norms);
     r->ops->close(&r->dev);
     free(r->decided);
     free(r->threshold);

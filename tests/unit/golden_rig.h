@@ -124,6 +124,7 @@ struct golden_rig {
     float *host;
     int32_t *at;               /* branch and position of each row, host */
     struct kvt_turn turn[GOLDEN_LAYERS];
+    float *norms;              /* (L, G, n) backend, where a second stage asks */
     float *rope;               /* backend, where expected attention asks */
     struct kvt_mat wo[GOLDEN_LAYERS]; /* (H D, H D), where a second stage asks */
 };
@@ -192,7 +193,6 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
         free(x);
         r->wo[l] = (struct kvt_mat){.data = w, .type = KVT_F32, .n = (int)(H * D), .k = (int)(H * D)};
     }
-    r->env.wo = r->wo;
     r->env.D = c->D;
     struct kvt_needs needs = {0};
     kvt_spec_needs(spec, &needs);
@@ -222,6 +222,10 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
             cr_assert_eq(r->seen.look.queries(r->seen.look.self, l, 0, c->n / 3, r->q) ||
                          r->seen.look.queries(r->seen.look.self, l, c->n / 3, c->n - c->n / 3, r->q + (size_t)(c->n / 3) * H * D), 0);
     }
+    r->norms = ops->alloc(r->dev, (size_t)(c->L * c->G) * (size_t)c->n * sizeof *r->norms);
+    for (int l = 0; needs.out_norms && l < c->L; l++)
+        cr_assert_eq(kvt_evict_out_norms(&r->env, l, r->wo[l], 0, r->norms + (size_t)(l * c->G) * (size_t)c->n, c->n), 0);
+    r->seen.raw.out_norms = r->norms;
     cr_assert_eq(ops->cache_fork(r->dev, r->cache, 0, 1), 0);
     cr_assert_eq(kvt_evictor_open(&r->e, &r->env, 1, spec, &c->budget, &err), 0, "%s", err.text);
     cr_assert_eq(kvt_evict_prefill(r->e, &r->seen.raw, &err), 0, "%s: %s", c->name, err.text);
@@ -232,7 +236,7 @@ static inline void golden_close(struct golden_rig *r)
     kvt_evictor_close(&r->e);
     kvt_observer_close(&r->seen);
     r->ops->cache_close(r->dev, &r->cache);
-    void *own[] = {r->rope, r->k, r->v, r->q, r->out, r->row, r->pos};
+    void *own[] = {r->norms, r->rope, r->k, r->v, r->q, r->out, r->row, r->pos};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         r->ops->free(r->dev, own[i]);
     for (int l = 0; l < r->c->L; l++)
