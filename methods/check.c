@@ -1,4 +1,7 @@
-/* Which choices go together. A composition that makes no sense is refused when it is read, before anything runs. */
+/* Which choices go together, and which mean something beside which. A composition that makes no sense, or of which a part would be
+ * passed over, is refused when it is read, before anything runs. */
+#include <string.h>
+
 #include "methods/methods.h"
 
 struct rule {
@@ -101,10 +104,70 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {chunks && (p->decode_share_set || p->prefill_share > 0), "prefill= and decode= are shares beside one choice at prefill's end; use prefill_chunk=0"},
         {chunks && (p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window) && p->window > p->prefill_chunk,
          "the window's rows are those of the last chunk; use w= of prefill_chunk or less"},
+        {p->alloc == KVT_ALLOC_CLASS && (p->score != KVT_SCORE_RECENCY || p->prefill_share > 0),
+         "two classes of heads are told by their gates, and nothing is ranked; use score=recency, and leave prefill= out"},
+        {p->score == KVT_SCORE_RECENCY && (p->heads == KVT_HEADS_SHARED || p->scope == KVT_SCOPE_ALL_LAYERS || p->reuse > 1),
+         "age is the same for all heads and in every layer: there is nothing to share; use heads=each, scope=per_layer and reuse=1"},
+        {(p->score == KVT_SCORE_RECENCY || p->score == KVT_SCORE_RANDOM) && p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS &&
+             p->keep_window,
+         "kvpress's window stays by its attention, and chance and age have none; use count=paper, or protect=recentN"},
+        {p->score == KVT_SCORE_LAGKV && step && p->prefill_share > 0, "LagKV in steps cuts each partition to the budget's share; leave prefill= out"},
         {(step || every) && p->decode_share_set, "decode= is the share of generated tokens beside a choice at prefill's end; use schedule=prefill"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].broken)
             return kvt_fail(err, KVT_EUSAGE, "%s: %s", name, rules[i].says);
     return 0;
+}
+
+/* ---- what means nothing ---- */
+
+static bool of_heads_rows(enum kvt_score score) /* attention: one score for each query head */
+{
+    return score == KVT_SCORE_MASS || score == KVT_SCORE_WMASS || score == KVT_SCORE_LAST || score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS ||
+           score == KVT_SCORE_MAX || score == KVT_SCORE_LATER;
+}
+
+const char *kvt_policy_idle(const struct kvt_policy *p, const char *option)
+{
+    bool host = p->score == KVT_SCORE_HOST; /* its own loop may look at any of them */
+    bool squares = p->score == KVT_SCORE_SQMASS || p->score == KVT_SCORE_SQWMASS, by_head = of_heads_rows(p->score) || host;
+    bool chunk = p->unit == KVT_UNIT_CHUNK, text = p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE;
+    bool line = p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD, heads = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD;
+    bool together = heads || p->alloc == KVT_ALLOC_GLOBAL;
+    const struct {
+        const char *option;
+        bool used;
+        const char *with;
+    } means[] = {
+        {"w", p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window || (line && p->rule == KVT_RULE_KVPRESS) || host,
+         "score=wmass or sqwmass (rows=window), or protect=window"},
+        {"group", by_head, "a score of attention, which query heads have by themselves"},
+        {"order", by_head && p->pool != KVT_POOL_NONE && p->pool_width > 1 && !p->prefill_chunk, "pool=, a score of attention and prefill_chunk=0"},
+        {"v", squares, "score=sqmass or sqwmass"},
+        {"lag", p->score == KVT_SCORE_LAGKV || host, "score=lagkv"},
+        {"ahead", p->score == KVT_SCORE_EXPECTED || p->score == KVT_SCORE_ORACLE || host, "score=expected or oracle"},
+        {"nosinks", p->score == KVT_SCORE_ORACLE || host, "score=oracle"},
+        {"vnorm", p->score == KVT_SCORE_EXPECTED || host, "score=expected"},
+        {"repeat", p->score == KVT_SCORE_KVZIP || host, "score=kvzip"},
+        {"path", p->score == KVT_SCORE_FILE || p->alloc == KVT_ALLOC_CLASS || host, "score=file, or alloc=class"},
+        {"seed", p->score == KVT_SCORE_RANDOM || host, "score=random"},
+        {"reduce", chunk || text, "unit=chunk, shot or sentence"},
+        {"chunk", chunk, "unit=chunk"},
+        {"count", chunk, "unit=chunk"},
+        {"overflow", text || (chunk && together), "unit=shot or sentence, or chunks that share a budget"},
+        {"force", text || (chunk && together), "unit=shot or sentence, or chunks that share a budget"},
+        {"beta", line, "alloc=pyramid or pyramid+head"},
+        {"rule", line, "alloc=pyramid or pyramid+head"},
+        {"head_rule", heads && p->unit == KVT_UNIT_TOKEN, "alloc=head or pyramid+head, and unit=token"},
+        {"alpha", heads && p->unit == KVT_UNIT_TOKEN, "alloc=head or pyramid+head, and unit=token"},
+        {"class", p->alloc == KVT_ALLOC_CLASS, "alloc=class"},
+        {"every", p->schedule == KVT_SCHEDULE_EVERY, "schedule=every"},
+        {"decode_floor", p->decode_share_set, "decode="},
+        {"decode_recent", p->decode_share_set, "decode="},
+    };
+    for (size_t i = 0; i < sizeof means / sizeof *means; i++)
+        if (!strcmp(means[i].option, option))
+            return means[i].used ? NULL : means[i].with;
+    return NULL;
 }

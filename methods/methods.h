@@ -11,6 +11,8 @@ extern const struct kvt_method kvt_method_oracle, kvt_method_kvzip, kvt_method_f
 
 /* Whether choices go together: EUSAGE with what to change. `name` is the method's, for the message. */
 int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err);
+/* What an option needs beside it to mean anything, where the other choices have none of it: "unit=chunk"; NULL: it means something. */
+const char *kvt_policy_idle(const struct kvt_policy *p, const char *option);
 extern const struct kvt_method kvt_method_duoattention;
 extern const struct kvt_method kvt_method_knorm, kvt_method_keydiff, kvt_method_lagkv, kvt_method_expected;
 

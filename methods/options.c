@@ -104,6 +104,7 @@ static const struct kvt_option options[] = {
            {"channels", KVT_AFTER_CHANNELS, true}),
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
+_Static_assert(N_OPTIONS <= 64, "options that were given are bits of a word");
 
 static const struct kvt_option *find(const char *name)
 {
@@ -260,7 +261,8 @@ static bool built(const struct kvt_policy *before, const struct kvt_policy *now,
     return true;
 }
 
-static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, struct kvt_err *err)
+/* given: a bit for each option that was named. */
+static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, uint64_t *given, struct kvt_err *err)
 {
     char name[TEXT], value[TEXT];
     const char *eq = memchr(text, '=', bytes);
@@ -279,6 +281,7 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
     assert(o && "a method lists an option that options.c doesn't have");
     bool even = false;
     struct kvt_policy before = s->policy;
+    *given |= (uint64_t)1 << (o - options);
     if (kvt_option_set(&s->policy, o, value, &even)) {
         if (built(&before, &s->policy, o))
             return 0;
@@ -290,6 +293,26 @@ static int parse_option(struct kvt_spec *s, const char *text, size_t bytes, stru
                         "%s: pool=%s: an even width has no middle and gives a longer row; use %.3s%d or %.3s%d",
                         s->method->name, value, value, s->policy.pool_width - 1, value, s->policy.pool_width + 1);
     return kvt_fail(err, KVT_EUSAGE, "%s: %s='%s' can't be used; it takes %s", s->method->name, name, value, o->values);
+}
+
+/* Who says what a method does by default says nothing; anything else has to mean something beside the other choices. */
+static int check_given(const struct kvt_spec *s, uint64_t given, struct kvt_err *err)
+{
+    for (int i = 0; i < N_OPTIONS; i++) {
+        char is[TEXT] = "", was[TEXT] = "";
+        const char *with = given >> i & 1 ? kvt_policy_idle(&s->policy, options[i].name) : NULL;
+        if (!with)
+            continue;
+        kvt_option_print(&s->policy, &options[i], is, sizeof is);
+        kvt_option_print(&s->method->defaults, &options[i], was, sizeof was);
+        if (strcmp(is, was))
+            return kvt_fail(err, KVT_EUSAGE, "%s: %s=%s would change nothing here: it goes with %s; add that, or leave it out", s->method->name,
+                            options[i].name, is, with);
+    }
+    bool line = s->policy.alloc == KVT_ALLOC_PYRAMID || s->policy.alloc == KVT_ALLOC_PYRAMID_HEAD;
+    if (line && !s->method->layer_budget)
+        return kvt_fail(err, KVT_EUSAGE, "%s: it has no line of budgets over layers; use my[...,alloc=pyramid]", s->method->name);
+    return 0;
 }
 
 /* The first word of a method's option list that no option has, into word; false if there is none. */
@@ -335,6 +358,7 @@ int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, c
     if (!s.method)
         return unknown_method(name, more, err);
     s.policy = s.method->defaults;
+    uint64_t given = 0;
     if (open) {
         const char *p = open + 1;
         if (end <= p || end[-1] != ']' || memchr(p, ']', (size_t)(end - 1 - p)) || memchr(p, '[', (size_t)(end - p)))
@@ -344,7 +368,7 @@ int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, c
         while (p < end) {
             const char *comma = memchr(p, ',', (size_t)(end - p));
             const char *stop = comma ? comma : end;
-            int bad = parse_option(&s, p, (size_t)(stop - p), err);
+            int bad = parse_option(&s, p, (size_t)(stop - p), &given, err);
             if (bad)
                 return bad;
             p = comma ? comma + 1 : end;
@@ -354,6 +378,8 @@ int kvt_spec_parse_among(struct kvt_spec *out, const char *text, size_t bytes, c
         return kvt_fail(err, KVT_EUSAGE, "%s: say what a slot is worth: %s[score=...], of %s", name, name,
                         options[0].values);
     int rc = kvt_policy_check(&s.policy, name, err);
+    if (!rc)
+        rc = check_given(&s, given, err);
     if (rc)
         return rc;
     kvt_spec_canonical(&s);

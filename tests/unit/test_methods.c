@@ -150,6 +150,8 @@ Test(methods, lists_and_options)
     cr_assert_eq(parse(&one, "snapkv[]", &err), 0);
     cr_assert_eq(parse(&one, "snapkv[pool=none]", &err), 0);
     cr_assert_eq(one.policy.pool, KVT_POOL_NONE);
+    /* the default, said aloud, is no contradiction to anything */
+    cr_assert_eq(parse(&one, "my[score=mass,overflow=stop,lag=128,decode_floor=1,alpha=0.2]", &err), 0, "%s", err.text);
     cr_assert_eq(parse(&one, "shotkv[rows=window]", &err), 0);
     cr_assert_eq(one.policy.score, KVT_SCORE_WMASS);
 }
@@ -214,6 +216,26 @@ Test(methods, bad_text)
         {"kvcompress[v=2,schedule=every]", "v=0"},
         {"my[score=mass,within=20,schedule=every]", "within="},
         {"my[score=mass,unit=shot,leaves=contest]", "unit=token or chunk"},
+        /* what would be passed over in silence */
+        {"my[score=mass,decode_floor=3]", "goes with decode="},
+        {"shotkv[decode=none,decode_recent=3]", "goes with decode="},
+        {"my[score=mass,overflow=skip]", "unit=shot or sentence"},
+        {"my[score=mass,unit=chunk,force=1]", "share a budget"},
+        {"shotkv[w=8]", "rows=window"},
+        {"kvcompress[score=sqmass,w=32]", "protect=window"},
+        {"kvcompress[alloc=pyramid]", "no line of budgets"},
+        {"adakv[alloc=uniform,alpha=0.5]", "alloc=head"},
+        {"my[score=mass,unit=page,alloc=head,head_rule=safeguard]", "unit=token"},
+        {"my[score=knorm,group=max]", "a score of attention"},
+        {"my[score=wmass,order=group-first]", "pool="},
+        {"my[score=wmass,v=3]", "sqmass"},
+        {"my[score=mass,lag=3]", "score=lagkv"},
+        {"my[score=mass,every=16]", "schedule=every"},
+        {"my[score=mass,seed=1]", "score=random"},
+        {"my[score=random,unit=chunk,count=kvpress,protect=window]", "count=paper"},
+        {"my[score=recency,heads=shared]", "age is the same"},
+        {"my[score=mass,alloc=class,recent=9,path=x]", "score=recency"},
+        {"my[score=lagkv,schedule=step,prefill=30%]", "prefill= out"},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         struct kvt_spec *s = NULL;
