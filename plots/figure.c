@@ -251,8 +251,8 @@ static int run_gnuplot(struct kvt_figure *f, struct kvt_err *err)
 static void remove_folder(const struct kvt_figure *f)
 {
     char path[600];
-    const char *fixed[] = {"plot.gp", "gnuplot.err", "matrix.txt"};
-    for (int i = 0; i < 3; i++) {
+    const char *fixed[] = {"plot.gp", "gnuplot.err", "matrix.txt", "chart.tsv"};
+    for (int i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "%s/%s", f->dir, fixed[i]);
         unlink(path);
     }

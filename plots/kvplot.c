@@ -7,10 +7,13 @@
 #include "base/utf8.h"
 #include "plots/plot.h"
 
-static const struct { const char *name; int (*draw)(const struct kvt_plot *p, struct kvt_err *err); } figures[] = {
-    {"heatmap", kvt_plot_heatmap},
-    {"kept", kvt_plot_kept},
-    {"overlap", kvt_plot_overlap},
+/* style: the .gp that it is drawn with */
+static const struct { const char *name, *style; int (*draw)(const struct kvt_plot *p, struct kvt_err *err); } figures[] = {
+    {"heatmap", "heatmap", kvt_plot_heatmap}, {"kept", "kept", kvt_plot_kept}, {"overlap", "overlap", kvt_plot_overlap},
+    {"depth", "chart", kvt_plot_depth}, {"survival", "chart", kvt_plot_survival}, {"sets", "chart", kvt_plot_sets},
+    {"coherence", "chart", kvt_plot_coherence}, {"budget", "chart", kvt_plot_budget}, {"bytes", "chart", kvt_plot_bytes},
+    {"asked", "chart", kvt_plot_asked}, {"kl", "chart", kvt_plot_kl}, {"lost", "chart", kvt_plot_lost},
+    {"layers", "chart", kvt_plot_layers}, {"lorenz", "chart", kvt_plot_lorenz}, {"timeline", "chart", kvt_plot_timeline},
 };
 enum { FIGURES = sizeof figures / sizeof *figures };
 
@@ -84,10 +87,15 @@ static int find_figure(const char *name, int *out, struct kvt_err *err)
             return 0;
         }
     }
+    char list[256] = "";
+    for (int i = 0; i < FIGURES; i++) {
+        size_t len = strlen(list);
+        snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", names[i]);
+    }
     const char *near = kvt_nearest(name, names, FIGURES);
     if (near)
         return kvt_fail(err, KVT_EUSAGE, "unknown figure '%s'; did you mean %s?", name, near);
-    return kvt_fail(err, KVT_EUSAGE, "unknown figure '%s'; there are heatmap, kept and overlap", name);
+    return kvt_fail(err, KVT_EUSAGE, "unknown figure '%s'; there are %s", name, list);
 }
 
 int main(int argc, char **argv)
@@ -104,7 +112,7 @@ int main(int argc, char **argv)
          .help = "these heads of them, a panel each (default: their mean)"},
         {.name = "max", .type = KVT_OPT_FLAG, .to = &p.max, .help = "the largest weight of each bin instead of the mean"},
         {.name = "sinks", .type = KVT_OPT_FLAG, .to = &p.sinks, .help = "sinks count for the colour range too"},
-        {.help = "kept, overlap (what methods hold):"},
+        {.help = "figures of what methods hold and cost:"},
         {.name = "branches", .letter = 'b', .type = KVT_OPT_STRING, .to = &p.branches, .value = "A,B,...",
          .help = "these: names of kvinfo, or methods (default: all at one budget)"},
         {.name = "keep", .letter = 'k', .type = KVT_OPT_STRING, .to = &p.keep, .value = "25%",
@@ -112,16 +120,17 @@ int main(int argc, char **argv)
         {.name = "at", .type = KVT_OPT_INT, .to = &p.at, .value = "STEP", .def = "0", .max = 1e9,
          .help = "after this generated token; 0: after eviction at prefill's end"},
         {.name = "jaccard", .type = KVT_OPT_FLAG, .to = &p.jaccard, .help = "overlap: Jaccard instead of adjusted"},
+        {.name = "measure", .type = KVT_OPT_CHOICE, .to = &p.measure, .value = "M", .def = "kl", .choices = kvt_plot_measures, .help = "budget: what is drawn against it"},
         {.help = "all:"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
         {.name = "keep-data", .type = KVT_OPT_STRING, .to = &p.figure.keep_data, .value = "DIR",
          .help = "leave script, style and data there; an edited style stays"},
         {.name = "style-dir", .type = KVT_OPT_STRING, .to = &p.figure.style_dir, .value = "DIR",
-         .help = "take heatmap.gp, kept.gp and overlap.gp from there"},
+         .help = "take heatmap.gp, kept.gp, overlap.gp and chart.gp from there"},
     };
     const struct kvt_cli cli = {
-        .tool = "kvplot", .operands = "heatmap|kept|overlap run.h5", .min_operands = 2, .max_operands = 2,
-        .about = "Draws a trace: attention heatmaps, what each method kept, how much methods overlap.",
+        .tool = "kvplot", .operands = "FIGURE run.h5", .min_operands = 2, .max_operands = 2,
+        .about = "Draws a trace. Figures: heatmap, layers, lorenz (attention); kept, depth, survival, sets, asked (what methods hold); overlap, coherence; budget, bytes, kl, lost (what it costs); timeline.",
         .example = "kvplot kept run.h5 --keep 25% -o kept.png", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt),
     };
     struct kvt_err err = {0};
@@ -133,7 +142,7 @@ int main(int argc, char **argv)
         rc = kvt_fail(&err, KVT_EUSAGE, "missing -o; for example: %s", cli.example);
     if (!rc)
         rc = kvt_figure_check(p.figure.out, &err);
-    p.figure.style = figures[which].name;
+    p.figure.style = figures[which].style;
     if (!rc)
         rc = kvt_trace_open(&p.trace, args.operand[1], prompt, &err);
     if (!rc) {

@@ -17,11 +17,30 @@ struct kvt_plot {
     const char *layer, *head;      /* heatmap: lists, or NULL */
     bool max, sinks;               /* heatmap: the pooled maximum; sinks inside the colour range */
     bool jaccard;                  /* overlap */
+    int measure;                   /* budget: enum kvt_measure */
 };
+
+/* What `kvplot budget` draws. */
+enum kvt_measure { KVT_MEASURE_KL, KVT_MEASURE_COHERENCE, KVT_MEASURE_OVERLAP, KVT_MEASURE_LOST, KVT_MEASURE_TOP1, KVT_MEASURES };
+extern const char *const kvt_plot_measures[KVT_MEASURES + 1];
 
 int kvt_plot_heatmap(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_overlap(const struct kvt_plot *p, struct kvt_err *err);
+/* retention.c */
+int kvt_plot_depth(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_survival(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_sets(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_asked(const struct kvt_plot *p, struct kvt_err *err);
+/* curves.c */
+int kvt_plot_coherence(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_budget(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_bytes(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_kl(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_lost(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_layers(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_lorenz(const struct kvt_plot *p, struct kvt_err *err);
+int kvt_plot_timeline(const struct kvt_plot *p, struct kvt_err *err);
 
 /* Top-level spans (shots, question ...) on an axis ("x2", "y2"): lines where they start, their names in the middle; "1"
  * and "Q" where they are short. */
