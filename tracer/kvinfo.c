@@ -62,6 +62,8 @@ static int show_run(const struct kvt_trace_info *in, const struct opts *o, struc
         pair(t, "size", o->format == KVT_FORMAT_TABLE ? kvt_bytes_text((uint64_t)sb.st_size, size, sizeof size)
                                                       : (snprintf(size, sizeof size, "%lld", (long long)sb.st_size), size));
     pair(t, "prompt", in->prompt_id);
+    if (strchr(in->prompts, ','))
+        pair(t, "prompts", in->prompts);
     pairf(t, "shape", "%d layers, %d heads over %d kv heads of %d, vocabulary %d", in->L, in->H, in->G, in->D, in->V);
     pairf(t, "tokens", "%d of the prompt, %d of them context; %d generated of %d asked", in->n_prompt, in->n_context, in->n_steps, in->n_new);
     pairf(t, "spans", "%d", in->n_spans);

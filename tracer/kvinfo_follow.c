@@ -130,7 +130,7 @@ int kvinfo_follow(const char *path, const char *prompt_id, struct kvt_err *err)
         }
         quiet = news || e ? 0 : quiet + 1;
         if (rc > 0 && quiet > PATIENCE && !kvt_trace_is_open(now) && !access(now, F_OK))
-            rc = kvt_fail(err, KVT_EIO, "%s: its run has died after %d tokens; kvinfo --repair makes it an ordinary file", now, seen.steps);
+            rc = kvt_fail(err, KVT_EIO, "%s: its run has died after %d tokens; kvinfo --repair makes it an ordinary file, kvtrace --resume does what is left", now, seen.steps);
         if (rc > 0)
             nanosleep(&(struct timespec){0, 100000000}, NULL);
     }

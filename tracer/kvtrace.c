@@ -50,6 +50,8 @@ static char *join(int argc, char **argv)
         bytes += 4 * strlen(argv[i]) + 3;
     char *line = malloc(bytes), *p = line;
     for (int i = 0; line && i < argc; i++) {
+        if (!strcmp(argv[i], "--resume")) /* a resumed run's trace is the same as an undisturbed one's */
+            continue;
         bool plain = *argv[i] && !argv[i][strspn(argv[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+./:,%@")];
         if (i)
             *p++ = ' ';
@@ -117,9 +119,9 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
     if (!run->o.quiet)
         run->session.progress = show, run->session.progress_arg = &shown;
     run->session.interrupted = &interrupted;
-    run->session.probe = run->o.out ? &probe : NULL;
+    run->session.probe = run->now->path ? &probe : NULL;
     int rc = kvt_session_open(&s, run->model, &run->session, err);
-    if (!rc && run->o.out)
+    if (!rc && run->now->path)
         rc = kvtrace_open_trace(&w, run, s, err);
     relay.to = w;
     if (!rc)
@@ -136,14 +138,50 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
         rc = closed;
         *err = end;
     }
-    if (rc == KVT_EINTR && run->o.out)
-        kvt_fail(err, rc, "interrupted after %d steps; what was done is in %s", s ? kvt_session_steps(s) : 0, run->o.out);
+    if (rc == KVT_EINTR && run->now->path)
+        kvt_fail(err, rc, "interrupted after %d steps; what was done is in %s", s ? kvt_session_steps(s) : 0, run->now->path);
     if (!rc)
         rc = kvtrace_print_results(run, s, err);
     if (!rc && !run->o.quiet)
         speed(run, s);
     kvt_session_close(&s);
     return rc;
+}
+
+/* Whose prompt it was. */
+static int of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err)
+{
+    struct kvt_err why = *err;
+    return rc && run->many ? kvt_fail(err, rc, "prompt %s: %s", run->now->id, why.text) : rc;
+}
+
+static int run_prompts(struct kvtrace_run *run, struct kvt_err *err)
+{
+    int rc = 0;
+    for (int i = 0; i < run->n_items && !rc && run->many; i++) { /* what is wrong with the last one is said before the first */
+        struct kvt_session_sizes sizes;
+        rc = kvtrace_begin(run, i, err);
+        rc = of_prompt(run, rc ? rc : kvt_session_sizes(run->model, &run->session, &run->wants, &sizes, err), err);
+    }
+    for (int i = 0; i < run->n_items && !rc; i++) {
+        if (run->item[i].done)
+            continue;
+        rc = kvtrace_begin(run, i, err);
+        if (!rc)
+            rc = run->o.dry_run ? kvtrace_print_sizes(run, err) : trace(run, err);
+        rc = of_prompt(run, rc, err);
+    }
+    if (run->o.dry_run || !run->many)
+        return rc;
+    if (run->o.out && (!rc || rc == KVT_EINTR)) {
+        struct kvt_err end;
+        int joined = kvtrace_write_master(run, &end);
+        if (joined && !rc) {
+            rc = joined;
+            *err = end;
+        }
+    }
+    return rc ? rc : kvtrace_print_end(run, err);
 }
 
 /* OpenMP's threads spin for milliseconds at the end of each parallel loop before they sleep, which is fine on an idle
@@ -182,11 +220,11 @@ int main(int argc, char **argv)
         rc = kvtrace_print_presets(run.o.format, &err);
     else if (!rc) {
         rc = kvtrace_setup(&run, &err);
-        if (!rc && run.prompt.given_bos && !run.o.quiet)
-            fprintf(stderr, run.prompt.chat ? "kvtrace: the text begins with the model's BOS token, which now stands inside the user's turn; leave it out\n"
+        if (!rc && run.item[0].prompt.given_bos && !run.o.quiet)
+            fprintf(stderr, run.item[0].prompt.chat ? "kvtrace: the text begins with the model's BOS token, which now stands inside the user's turn; leave it out\n"
                                             : "kvtrace: the prompt begins with the model's BOS token itself; no second one is put in front\n");
         if (!rc)
-            rc = run.o.dry_run ? kvtrace_print_sizes(&run, &err) : trace(&run, &err);
+            rc = run_prompts(&run, &err);
     }
     kvtrace_teardown(&run);
     free(line);

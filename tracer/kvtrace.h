@@ -10,6 +10,7 @@
 #include "kvt/session.h"
 #include "tracer/trace_write.h"
 
+enum { KVTRACE_COLS = 24 };
 enum kvtrace_maps { KVTRACE_MAPS_POOLED, KVTRACE_MAPS_FULL, KVTRACE_MAPS_NONE };
 enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUTE_BF16 };
 
@@ -21,15 +22,30 @@ struct kvtrace_options {
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
-    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume;
 };
 
-/* Everything decided: options, model, prompt, branches. */
+/* A prompt of the run and its trace. */
+struct kvtrace_item {
+    char id[65];
+    char *path;                      /* NULL: none is recorded */
+    struct kvt_prompt prompt;
+    bool done;                       /* --resume: the trace is complete */
+};
+
+/* Everything decided: options, model, prompts, branches. */
 struct kvtrace_run {
     struct kvtrace_options o;
     const char *command_line;
     struct kvt_model *model;
-    struct kvt_prompt prompt;
+    struct kvtrace_item *item;       /* (n_items) */
+    int n_items;
+    bool many;                       /* from a list of prompts: a file for each, and a master */
+    const struct kvtrace_item *now;  /* the one that runs */
+    struct kvt_prompt prompt;        /* its prompt, borrowed */
+    struct kvt_table *table;         /* many prompts' results, for programs */
+    struct kvt_col col[KVTRACE_COLS];
+    char model_sha[65];              /* "" until it is known */
     struct kvt_plugins plugins;
     struct kvt_spec *spec;           /* methods as parsed */
     int n_specs;
@@ -58,9 +74,15 @@ extern const char *const kvtrace_protocols[], *const kvtrace_decodes[], *const k
 /* kvtrace_setup.c: plugins, then model, prompt, branches, session options. */
 int kvtrace_open_plugins(struct kvtrace_run *run, struct kvt_err *err);
 int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err);
+int kvtrace_begin(struct kvtrace_run *run, int i, struct kvt_err *err); /* everything for prompt i */
 /* "25%", "256 tok", "4000000 B": a budget as asked. */
 const char *kvtrace_budget_text(const struct kvt_budget *b, char text[24]);
 void kvtrace_teardown(struct kvtrace_run *run);
+
+/* kvtrace_prompts.c: the prompts, what --resume finds of them; the file that joins them. */
+int kvtrace_open_prompts(struct kvtrace_run *run, struct kvt_err *err);
+void kvtrace_close_prompts(struct kvtrace_run *run);
+int kvtrace_write_master(const struct kvtrace_run *run, struct kvt_err *err);
 
 /* kvtrace_fidelity.c: --fidelity; oracles behind all other methods; one for every branch, for its regret. */
 int kvtrace_fidelity(struct kvtrace_run *run, struct kvt_err *err);
@@ -79,7 +101,8 @@ void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *siz
 int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct kvt_err *err);
 int kvtrace_print_presets(int format, struct kvt_err *err);
 int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err);
-int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+int kvtrace_print_results(struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+int kvtrace_print_end(struct kvtrace_run *run, struct kvt_err *err); /* what many prompts' results wait for */
 /* The text of n tokens as valid UTF-8, malloc'ed; NULL without memory. */
 char *kvtrace_text(const struct kvt_tokenizer *tok, const int32_t *token, int n);
 

@@ -18,7 +18,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
     const struct kvt_opt opt[] = {
         { .help = "model and prompt" },
         { .name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o->model, .value = "FILE", .help = "model: a GGUF file or a Hugging Face folder" },
-        { .name = "file", .letter = 'f', .type = KVT_OPT_STRING, .to = &p->text_file, .value = "FILE", .help = "prompt, plain text; - reads standard input" },
+        { .name = "file", .letter = 'f', .type = KVT_OPT_STRING, .to = &p->text_file, .value = "FILE", .help = "prompt, plain text (- reads standard input), or many of them, one JSON object a line, in FILE.jsonl" },
         { .name = "prompt", .letter = 'p', .type = KVT_OPT_STRING, .to = &p->text, .value = "TEXT", .help = "prompt as given here" },
         { .name = "shots", .type = KVT_OPT_STRING, .to = &p->shots_file, .value = "FILE", .help = "worked examples, one JSON object a line" },
         { .name = "n-shots", .type = KVT_OPT_INT, .to = &p->n_shots, .value = "N", .help = "use the first N of them; 0 = all", .def = "0", .min = 0, .max = 100000 },
@@ -65,6 +65,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .help = "trace and output" },
         { .name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE", .help = "trace to write, run.h5; without it nothing is recorded" },
         { .name = "force", .type = KVT_OPT_FLAG, .to = &o->force, .help = "replace an existing trace" },
+        { .name = "resume", .type = KVT_OPT_FLAG, .to = &o->resume, .help = "with the command of a run that ended early: do what is left of it" },
         { .name = "maps", .type = KVT_OPT_CHOICE, .to = &o->maps, .choices = maps, .def = "pooled", .help = "attention maps of the prompt" },
         { .name = "map-size", .type = KVT_OPT_INT, .to = &o->map_size, .value = "N", .def = "64", .min = 1, .max = 1024, .help = "pooled maps are N x N bins" },
         { .name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "LIST", .def = "all", .help = "layers of full maps, as 0-3,31" },

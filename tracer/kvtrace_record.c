@@ -1,5 +1,6 @@
 /* kvtrace: the trace's plan, filled from a run, and its end. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,7 +70,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     }
     plan_branches(p, run, s, n_context);
     struct kvt_trace_plan *plan = &p->plan;
-    plan->path = run->o.out, plan->force = run->o.force, plan->prompt_id = "0";
+    plan->path = run->now->path, plan->force = run->o.force || run->o.resume, plan->prompt_id = run->now->id;
     plan->L = s->L, plan->H = s->H, plan->G = s->G, plan->D = s->D, plan->V = s->V;
     plan->model_name = s->name, plan->model_arch = s->arch, plan->model_path = kvt_model_path(run->model);
     plan->model_type = kvt_model_main_type(run->model), plan->model_bytes = kvt_model_bytes(run->model);
@@ -119,7 +120,7 @@ static int hash_model(struct kvtrace_run *run, char config[65], struct kvt_err *
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for a list of %d files", n);
     for (int i = 0; weights && i < n; i++)
         weights[i] = kvt_model_file(run->model, i);
-    if (!rc)
+    if (!rc && !*run->model_sha) /* once for all prompts */
         rc = kvt_hasher_start(&run->hasher, weights, n, err);
     free(weights);
     return rc;
@@ -154,11 +155,12 @@ int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run 
 /* Tells the trace the model's hash as soon as it is known, so that a kill loses it only in the first seconds. */
 static int tell_hash(struct kvt_trace_writer *w, struct kvtrace_run *run)
 {
-    const char *hex = kvt_hasher_ready(run->hasher);
-    int rc = hex ? kvt_trace_model_sha256(w, hex) : 0;
-    if (hex)
-        kvt_hasher_end(&run->hasher, NULL, NULL);
-    return rc;
+    const char *hex = run->hasher ? kvt_hasher_ready(run->hasher) : NULL;
+    if (!hex)
+        return 0;
+    snprintf(run->model_sha, sizeof run->model_sha, "%s", hex);
+    kvt_hasher_end(&run->hasher, NULL, NULL);
+    return kvt_trace_model_sha256(w, run->model_sha);
 }
 
 int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, const struct kvt_ev_step *step)
@@ -201,13 +203,12 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
 
 int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err)
 {
-    char sha[65] = "";
     if (!*w)
         return 0;
     bool readable = status == 0 || status == KVT_EINTR;
-    int rc = kvt_hasher_end(&run->hasher, readable ? sha : NULL, err);
-    if (!rc && *sha)
-        rc = kvt_trace_model_sha256(*w, sha);
+    int rc = run->hasher ? kvt_hasher_end(&run->hasher, readable ? run->model_sha : NULL, err) : 0;
+    if (!rc && *run->model_sha)
+        rc = kvt_trace_model_sha256(*w, run->model_sha);
     for (int b = run->session.no_full; b <= run->n_branches && !rc && readable; b++)
         rc = record_branch(*w, run, s, b);
     if (!rc && readable)

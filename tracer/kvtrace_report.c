@@ -215,10 +215,9 @@ static int print_texts(const struct kvtrace_run *run, struct kvt_session *s, str
     return 0;
 }
 
-enum { MOST_COLS = 20 };
 
 /* The table's columns: those of every run, and of the fidelity that was asked for. */
-static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
+static int columns(const struct kvtrace_run *run, struct kvt_col col[KVTRACE_COLS])
 {
     static const struct kvt_col first[] = {
         { "branch", NULL, NULL, KVT_COL_TEXT, 0, false }, { "effective_keep", "kept", NULL, KVT_COL_SHARE, 0, false },
@@ -235,8 +234,11 @@ static int columns(const struct kvtrace_run *run, struct kvt_col col[MOST_COLS])
         { "last_tok", "at last", "mean of kv heads", KVT_COL_REAL, 1, true },
         { "asked", NULL, NULL, KVT_COL_TEXT, 0, true }, { "method", NULL, NULL, KVT_COL_TEXT, 0, true }, { "protocol", NULL, NULL, KVT_COL_TEXT, 0, true },
         { "text", NULL, NULL, KVT_COL_TEXT, 0, true } };
+    static const struct kvt_col prompt[] = { { "prompt", NULL, NULL, KVT_COL_TEXT, 0, true } };
     int n = 0;
 #define ADD(part) do { memcpy(col + n, part, sizeof part); n += (int)(sizeof part / sizeof *part); } while (0)
+    if (run->many)
+        ADD(prompt);
     ADD(first);
     if (run->session.lost_mass)
         ADD(lost);
@@ -258,16 +260,26 @@ static void put_known(struct kvt_table *t, double x)
         kvt_put_real(t, x);
 }
 
-int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+int kvtrace_print_end(struct kvtrace_run *run, struct kvt_err *err)
 {
-    struct kvt_col col[MOST_COLS];
+    return run->table ? kvt_table_write(run->table, stdout, (enum kvt_format)run->o.format, err) : 0;
+}
+
+int kvtrace_print_results(struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+{
+    struct kvt_col *col = run->col;
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
-    int rc = run->o.format == KVT_FORMAT_TABLE ? print_texts(run, s, err) : 0;
-    struct kvt_table *t = kvt_table_new(col, columns(run, col));
+    bool people = run->o.format == KVT_FORMAT_TABLE;
+    if (people && run->many)
+        printf("%sprompt %s\n", run->now > run->item ? "\n" : "", run->now->id);
+    int rc = people ? print_texts(run, s, err) : 0;
+    struct kvt_table *t = run->table ? run->table : kvt_table_new(col, columns(run, col));
     for (int b = run->session.no_full; b <= run->n_branches && !rc; b++) {
         struct kvt_branch_result r;
         rc = kvt_session_result(s, b, &r);
         char *text = rc ? NULL : kvtrace_text(tok, r.free, r.n_free);
+        if (run->many)
+            kvt_put_text(t, run->now->id);
         kvt_put_text(t, r.name);
         kvt_put_real(t, r.effective_keep);
         kvt_put_real(t, r.effective_keep * kvt_session_n_context(s));
@@ -296,6 +308,11 @@ int kvtrace_print_results(const struct kvtrace_run *run, struct kvt_session *s, 
         kvt_put_text(t, kvtrace_protocols[run->o.protocol]);
         kvt_put_text(t, text);
         free(text);
+    }
+    run->table = NULL;
+    if (run->many && !people && !rc) { /* one table for all of them, at the end */
+        run->table = t;
+        return 0;
     }
     if (!rc)
         rc = kvt_table_write(t, stdout, (enum kvt_format)run->o.format, err);

@@ -296,15 +296,7 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     if (!rc)
         rc = kvt_model_open(&run->model, o->model, err);
     if (!rc)
-        rc = kvt_prompt_build(&run->prompt, kvt_model_tokenizer(run->model), &o->prompt, err);
-    if (!rc)
-        rc = read_scores(run, err);
-    if (!rc)
-        rc = make_wants(run, kvt_model_shape(run->model), err);
-    if (!rc)
-        rc = make_shots(run, err);
-    if (!rc)
-        rc = make_spans(run, err);
+        rc = kvtrace_open_prompts(run, err);
     if (rc)
         return rc;
     const struct kvt_ops *ops = kvt_ops_find(kvtrace_backends[o->backend]);
@@ -319,31 +311,56 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     }
     run->session = (struct kvt_session_opts){
         .ops = ops, .threads = o->threads, .compute = compute, .kv_type = kv_types[o->kv_type],
-        .protocol = (enum kvt_protocol)o->protocol, .decode = (enum kvt_decode)o->decode,
-        .token = run->prompt.tokens.id, .n_prompt = run->prompt.tokens.n, .question_start = run->prompt.question_start,
-        .window = o->window, .shot = run->shot, .n_shots = run->n_shots,
-        .span = run->span, .n_spans = run->prompt.n_spans, .n_new = o->n_new, .compress_windows = o->compress_windows, .stop_at_end = !o->ignore_end,
+        .protocol = (enum kvt_protocol)o->protocol, .decode = (enum kvt_decode)o->decode, .window = o->window, .n_new = o->n_new, .compress_windows = o->compress_windows, .stop_at_end = !o->ignore_end,
         .no_full = o->no_full, .lost_mass = run->lost_mass, .output_error = run->output_error, .branch = run->branch, .n_branches = run->n_branches };
     return 0;
+}
+
+/* What belongs to one prompt. */
+static void end_prompt(struct kvtrace_run *run)
+{
+    for (int b = 0; run->given && b < run->n_branches; b++) {
+        free(run->given[b]);
+        run->branch[b].given = NULL;
+    }
+    free(run->given);
+    free(run->shot);
+    free(run->span);
+    free(run->layer_mask);
+    free(run->head_mask);
+    run->given = NULL, run->shot = run->span = NULL, run->layer_mask = run->head_mask = NULL;
+}
+
+int kvtrace_begin(struct kvtrace_run *run, int i, struct kvt_err *err)
+{
+    end_prompt(run);
+    run->now = &run->item[i];
+    run->prompt = run->now->prompt;
+    int rc = read_scores(run, err);
+    if (!rc)
+        rc = make_wants(run, kvt_model_shape(run->model), err);
+    if (!rc)
+        rc = make_shots(run, err);
+    if (!rc)
+        rc = make_spans(run, err);
+    struct kvt_session_opts *s = &run->session;
+    s->token = run->prompt.tokens.id, s->n_prompt = run->prompt.tokens.n, s->question_start = run->prompt.question_start;
+    s->shot = run->shot, s->n_shots = run->n_shots, s->span = run->span, s->n_spans = run->prompt.n_spans;
+    return rc;
 }
 
 void kvtrace_teardown(struct kvtrace_run *run)
 {
     kvt_hasher_end(&run->hasher, NULL, NULL);
-    kvt_prompt_free(&run->prompt);
+    end_prompt(run);
+    kvtrace_close_prompts(run);
+    kvt_table_free(&run->table);
     kvt_model_close(&run->model);
     free(run->spec);
     kvt_plugins_close(&run->plugins);
     free(run->budget);
-    for (int b = 0; run->given && b < run->n_branches; b++)
-        free(run->given[b]);
-    free(run->given);
     free(run->own);
     free(run->branch);
     free(run->name);
     free(run->asked);
-    free(run->shot);
-    free(run->span);
-    free(run->layer_mask);
-    free(run->head_mask);
 }

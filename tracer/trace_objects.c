@@ -130,7 +130,7 @@ static bool make_scales(hid_t prompt, const struct kvt_trace_plan *p, const stru
     return true;
 }
 
-static bool file_attrs(hid_t root, const char *now)
+bool kvt_trace_file_attrs(hid_t root, const char *now)
 {
     return kvt_h5_put_str(root, "Conventions", "kvtrace-1") && kvt_h5_put_i64(root, "schema_version", KVT_SCHEMA_VERSION) &&
            kvt_h5_put_i64(root, "schema_minor", KVT_SCHEMA_MINOR) &&
@@ -268,7 +268,7 @@ static bool make_all(hid_t file, const struct kvt_trace_plan *p, const struct kv
     hid_t lcpl = H5Pcreate(H5P_LINK_CREATE);
     hid_t prompt = lcpl < 0 || H5Pset_create_intermediate_group(lcpl, 1) < 0 ? -1
                  : H5Gcreate2(file, path, lcpl, H5P_DEFAULT, H5P_DEFAULT);
-    bool ok = prompt >= 0 && file_attrs(file, now) && prompt_attrs(prompt, p, now) && make_scales(prompt, p, s, &links);
+    bool ok = prompt >= 0 && kvt_trace_file_attrs(file, now) && prompt_attrs(prompt, p, now) && make_scales(prompt, p, s, &links);
     for (int id = 0; ok && id < KVT_N_DATASET; id++) {
         struct kvt_dataset_info d;
         kvt_schema_get((enum kvt_dataset)id, &d);

@@ -20,6 +20,9 @@ bool kvt_trace_has(const struct kvt_trace_shape *s, const struct kvt_dataset_inf
 /* Makes the file at path with every object and all that is known before the run, and closes it. */
 int kvt_trace_make(const char *path, const struct kvt_trace_plan *plan, const struct kvt_trace_shape *s, struct kvt_err *err);
 
+/* Attributes of a file's root; now: when, ISO 8601. */
+bool kvt_trace_file_attrs(hid_t root, const char *now);
+
 /* The file open for appending while others read (SWMR). ds[branch * KVT_N_DATASET + id], branch 0 for what isn't per
  * branch; negative where the trace hasn't it. */
 struct kvt_trace_file {

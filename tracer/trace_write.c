@@ -335,13 +335,13 @@ static int sync_path(const char *path, int flags)
 }
 
 /* The data, then the name, then the folder that holds the name. */
-static int publish(const struct kvt_trace_writer *w, struct kvt_err *err)
+int kvt_trace_publish(const char *from, const char *path, struct kvt_err *err)
 {
-    if (sync_path(w->part, O_RDONLY))
-        return kvt_fail(err, KVT_EIO, "cannot sync %s: %s", w->part, strerror(errno));
-    if (rename(w->part, w->path))
-        return kvt_fail(err, KVT_EIO, "cannot rename %s to %s: %s", w->part, w->path, strerror(errno));
-    char *folder = joined(w->path, "");
+    if (sync_path(from, O_RDONLY))
+        return kvt_fail(err, KVT_EIO, "cannot sync %s: %s", from, strerror(errno));
+    if (rename(from, path))
+        return kvt_fail(err, KVT_EIO, "cannot rename %s to %s: %s", from, path, strerror(errno));
+    char *folder = joined(path, "");
     if (folder)
         sync_path(dirname(folder), O_RDONLY | O_DIRECTORY); /* some file systems can't; the data is safe either way */
     free(folder);
@@ -367,7 +367,7 @@ int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_h
     kvt_h5_quiet(NULL);
     rc = rc ? rc : closed;
     if (!rc && readable)
-        rc = publish(w, err);
+        rc = kvt_trace_publish(w->part, w->path, err);
     writer_free(w);
     return rc;
 }

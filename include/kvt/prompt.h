@@ -100,6 +100,13 @@ struct kvt_prompt_opts {
  * sentences are found in the text. */
 int kvt_prompt_build(struct kvt_prompt *out, const struct kvt_tokenizer *tok, const struct kvt_prompt_opts *o, struct kvt_err *err);
 
+/* Several prompts: a file with a JSON object on each line. {"prompt": text}, {"question": text} or both, each as the option of
+ * that name would give it, "system" likewise; "id" names it, else its number from 0 does. */
+struct kvt_prompt_item { char id[65]; char *text, *question, *system; int line; };
+struct kvt_prompt_list { struct kvt_prompt_item *item; int n; };
+int kvt_prompt_list_read(struct kvt_prompt_list *out, const char *path, struct kvt_err *err);
+void kvt_prompt_list_free(struct kvt_prompt_list *l);
+
 /* What `chat` would do with a model. */
 struct kvt_chat_info {
     const char *form;          /* "Llama 3", static */

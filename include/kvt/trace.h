@@ -38,6 +38,7 @@ struct kvt_trace_attr { const char *name, *value; };
 struct kvt_trace_info {
     int schema_version, schema_minor;
     const char *status;        /* in_progress, complete, interrupted, failed */
+    const char *prompts;       /* ids of all prompts of the file, "cat, 7" */
     const char *prompt_id, *model_name, *model_arch, *protocol, *decode, *compute, *kv_type, *backend, *device,
                *command_line, *created, *commit, *windows; /* windows: none, or which layers have one */
     int L, H, G, D, V;
