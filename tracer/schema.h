@@ -199,7 +199,7 @@ enum kvt_dataset {
 
 /* Datasets that every newer file has but older minor versions lack: id, the minor version that brought it. (What a run need not
  * have at all, by its `when` or an empty dimension, needs no line here.) */
-#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1)
+#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1) X(FULL_ROWS, 1)
 
 /* What numbers can be, beside their fill value (kvinfo --check); floats with a slack of 1e-3. id, least, largest; ANY: finite. */
 #define KVT_RANGE_ANY 1.7e308
