@@ -148,8 +148,7 @@ static int trace(struct kvtrace_run *run, struct kvt_err *err)
     return rc;
 }
 
-/* Whose prompt it was. */
-static int of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err)
+int kvtrace_of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err)
 {
     struct kvt_err why = *err;
     return rc && run->many ? kvt_fail(err, rc, "prompt %s: %s", run->now->id, why.text) : rc;
@@ -157,23 +156,18 @@ static int of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err)
 
 static int run_prompts(struct kvtrace_run *run, struct kvt_err *err)
 {
-    int rc = 0;
-    for (int i = 0; i < run->n_items && !rc && run->many; i++) { /* what is wrong with the last one is said before the first */
-        struct kvt_session_sizes sizes;
-        rc = kvtrace_begin(run, i, err);
-        rc = of_prompt(run, rc ? rc : kvt_session_sizes(run->model, &run->session, &run->wants, &sizes, err), err);
-    }
+    int rc = run->o.dry_run ? 0 : kvtrace_confirm(run, err); /* also says what is wrong with the last one before the first */
     for (int i = 0; i < run->n_items && !rc; i++) {
         if (run->item[i].done)
             continue;
         rc = kvtrace_begin(run, i, err);
         if (!rc)
             rc = run->o.dry_run ? kvtrace_print_sizes(run, err) : trace(run, err);
-        rc = of_prompt(run, rc, err);
+        rc = kvtrace_of_prompt(run, rc, err);
     }
-    if (run->o.dry_run || !run->many)
+    if (!run->many)
         return rc;
-    if (run->o.out && (!rc || rc == KVT_EINTR)) {
+    if (run->o.out && !run->o.dry_run && (!rc || rc == KVT_EINTR)) {
         struct kvt_err end;
         int joined = kvtrace_write_master(run, &end);
         if (joined && !rc) {

@@ -22,7 +22,7 @@ struct kvtrace_options {
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
-    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume, yes;
 };
 
 /* A prompt of the run and its trace. */
@@ -89,6 +89,9 @@ int kvtrace_fidelity(struct kvtrace_run *run, struct kvt_err *err);
 void kvtrace_oracles_last(struct kvtrace_run *run);
 int kvtrace_add_oracles(struct kvtrace_run *run, struct kvt_err *err);
 
+/* kvtrace.c: the error of a prompt among many says whose it is. */
+int kvtrace_of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err);
+
 /* kvtrace_record.c: the trace's plan from a run; sizes. */
 int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
@@ -97,10 +100,15 @@ int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, con
 int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err);
 void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes);
 
+/* kvtrace_sizes.c: --dry-run; whether a run that takes more than 2 GB is wanted. Seconds; known false: a method needs more tokens
+ * than are tried. */
+struct kvtrace_times { bool known; double prefill, traced, evict, question, decode, write, all; };
+int kvtrace_print_sizes(struct kvtrace_run *run, struct kvt_err *err);
+int kvtrace_confirm(struct kvtrace_run *run, struct kvt_err *err);
+
 /* kvtrace_report.c: what is printed. */
 int kvtrace_print_methods(const struct kvt_method_list *more, int format, struct kvt_err *err);
 int kvtrace_print_presets(int format, struct kvt_err *err);
-int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err);
 int kvtrace_print_results(struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 int kvtrace_print_end(struct kvtrace_run *run, struct kvt_err *err); /* what many prompts' results wait for */
 /* The text of n tokens as valid UTF-8, malloc'ed; NULL without memory. */

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "tracer/kvtrace.h"
@@ -126,53 +125,6 @@ int kvtrace_print_presets(int format, struct kvt_err *err)
     }
     if (!rc && format != KVT_FORMAT_TABLE)
         rc = kvt_table_write(t, stdout, (enum kvt_format)format, err);
-    kvt_table_free(&t);
-    return rc;
-}
-
-/* What this process holds now: the program and its libraries, the model's metadata, the tokenizer, the prompt. */
-static size_t resident(void)
-{
-    long size = 0, pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r"); /* elsewhere it isn't known: 0 */
-    if (f && fscanf(f, "%ld %ld", &size, &pages) != 2)
-        pages = 0;
-    if (f)
-        fclose(f);
-    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-int kvtrace_print_sizes(const struct kvtrace_run *run, struct kvt_err *err)
-{
-    static const struct kvt_col col[] = { { "what", NULL, NULL, KVT_COL_TEXT, 0, false }, { "where", NULL, NULL, KVT_COL_TEXT, 0, false },
-                                          { "size", NULL, "bytes", KVT_COL_BYTES, 0, false } };
-    struct kvt_session_sizes m;
-    struct kvt_trace_sizes f;
-    int rc = kvt_session_sizes(run->model, &run->session, &run->wants, &m, err);
-    if (rc)
-        return rc;
-    kvtrace_estimate(run, &f);
-    size_t held = resident(), writer = run->o.out ? f.writer : 0;
-    size_t peak = held + writer + m.weights_bytes + m.kv_prefill_bytes + m.kv_decode_bytes + m.scores_bytes + m.maps_bytes + m.work_bytes;
-    const struct { const char *what, *where; size_t bytes; } row[] = {
-        { "weights, mapped", "memory", m.weights_bytes }, { "KV, shared prefill", "memory", m.kv_prefill_bytes },
-        { "KV, all branches' own", "memory", m.kv_decode_bytes }, { "scores", "memory", m.scores_bytes },
-        { "maps and rows", "memory", m.maps_bytes }, { "work", "memory", m.work_bytes },
-        { "program, tokenizer, prompt", "memory", held }, { "the trace's writer", "memory", writer },
-        { "all of these, the run's peak", "memory", peak },
-        { "scores", "trace", run->o.out ? f.scores : 0 }, { "pooled maps", "trace", run->o.out ? f.maps : 0 },
-        { "full maps", "trace", run->o.out ? f.full : 0 }, { "decisions", "trace", run->o.out ? f.decisions : 0 },
-        { "steps and the rest", "trace", run->o.out ? f.other : 0 } };
-    struct kvt_table *t = kvt_table_new(col, 3);
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        kvt_put_text(t, row[i].what);
-        kvt_put_text(t, row[i].where);
-        kvt_put_int(t, (int64_t)row[i].bytes);
-    }
-    if (run->o.format == KVT_FORMAT_TABLE)
-        printf("prompt %d tokens, %d shots, %d new tokens, %d branches beside full; trace sizes are before compression\n",
-               run->prompt.tokens.n, run->n_shots, run->o.n_new, run->n_branches);
-    rc = kvt_table_write(t, stdout, (enum kvt_format)run->o.format, err);
     kvt_table_free(&t);
     return rc;
 }

@@ -198,7 +198,7 @@ static bool full_rows(void *arg, const size_t *start, const size_t *count, const
             sum += x;
             above += k > q ? x : 0;
         }
-        bool none = isnan(v[i * n]);
+        bool none = !(sum > 0); /* zeros */
         if (q >= r->rows || (none && (!r->complete || r->in->dropped)))
             continue;
         if (none || fabs(sum - 1) > 2e-3 || above > 0) {

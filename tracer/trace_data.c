@@ -1,6 +1,7 @@
 /* Arrays of a trace. Nothing in the file is believed: types, ranks and extents are compared with the schema first. */
 #include "tracer/trace_data.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,6 +176,25 @@ int kvt_trace_boxes(struct kvt_trace *t, enum kvt_dataset id, int branch, bool d
         return kvt_fail(err, KVT_ENOMEM, "%s: no memory", t->path);
     return ok ? KVT_OK : kvt_h5_fail(err, KVT_EFORMAT, "%s: cannot read /prompt/%s/%s", t->path, t->info.prompt_id,
                                      kvt_schema_path(&d, branch, path, sizeof path));
+}
+
+char *kvt_trace_prompts(struct kvt_trace *t, char *first, size_t cap)
+{
+    char name[160];
+    H5G_info_t g;
+    *first = '\0';
+    if (H5Gget_info_by_name(t->file, "prompt", &g, H5P_DEFAULT) < 0 || !g.nlinks || g.nlinks > 100000)
+        return NULL;
+    bool listed = H5Lget_name_by_idx(t->file, "prompt", H5_INDEX_CRT_ORDER, H5_ITER_INC, 0, name, sizeof name, H5P_DEFAULT) > 0;
+    char *all = kvt_calloc(g.nlinks, sizeof name + 2), *end = all;
+    for (hsize_t i = 0; all && i < g.nlinks; i++)
+        if (H5Lget_name_by_idx(t->file, "prompt", listed ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) > 0) {
+            if (!*first)
+                snprintf(first, cap, "%s", name);
+            end += sprintf(end, "%s%s", end > all ? ", " : "", name);
+        }
+    *t->why.text = '\0'; /* of the order that isn't known */
+    return all;
 }
 
 static int check_branch(struct kvt_trace *t, int branch, struct kvt_err *err)

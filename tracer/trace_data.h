@@ -36,6 +36,9 @@ int kvt_trace_get(struct kvt_trace *t, enum kvt_dataset id, int branch, const si
 /* All of it in order, in boxes whose last dimension is whole: as the schema's type, or as doubles. `each` returns false to stop. */
 typedef bool (*kvt_box_fn)(void *arg, const size_t *start, const size_t *count, const void *values);
 int kvt_trace_boxes(struct kvt_trace *t, enum kvt_dataset id, int branch, bool doubles, kvt_box_fn each, void *arg, struct kvt_err *err);
+/* Ids of the file's prompts, "cat, 7", in the order of the list that they came from where the file knows it; the first one into
+ * `first`. malloc'ed; NULL: none, or no memory. */
+char *kvt_trace_prompts(struct kvt_trace *t, char *first, size_t cap);
 bool kvt_trace_has_dataset(const struct kvt_trace *t, enum kvt_dataset id, int branch);
 
 #endif

@@ -154,27 +154,6 @@ static int open_file(struct kvt_trace *t, const char *path, struct kvt_err *err)
     return KVT_OK;
 }
 
-/* Their ids, in the order of the list that they came from where the file knows it; the first one into `first`. */
-static const char *list_prompts(struct kvt_trace *t, char *first, size_t cap)
-{
-    char name[160];
-    H5G_info_t g;
-    *first = '\0';
-    if (H5Gget_info_by_name(t->file, "prompt", &g, H5P_DEFAULT) < 0 || !g.nlinks || g.nlinks > 100000)
-        return "";
-    bool listed = H5Lget_name_by_idx(t->file, "prompt", H5_INDEX_CRT_ORDER, H5_ITER_INC, 0, name, sizeof name, H5P_DEFAULT) > 0;
-    char *all = own_array(t, g.nlinks * (sizeof name + 2), 1), *end = all;
-    for (hsize_t i = 0; all && i < g.nlinks; i++)
-        if (H5Lget_name_by_idx(t->file, "prompt", listed ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) > 0) {
-            if (!*first)
-                snprintf(first, cap, "%s", name);
-            make_plain(name);
-            end += sprintf(end, "%s%s", end > all ? ", " : "", name);
-        }
-    *t->why.text = '\0'; /* of the order that isn't known */
-    return all ? all : "";
-}
-
 static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
 {
     char first[160], name[176];
@@ -187,7 +166,10 @@ static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
     t->info.schema_minor = bounded(attr_i64(t->file, "schema_minor", 0));
     if (H5Lexists(t->file, "prompt", H5P_DEFAULT) <= 0)
         return kvt_fail(err, KVT_EFORMAT, "%s has no group /prompt", t->path);
-    t->info.prompts = list_prompts(t, first, sizeof first);
+    char *prompts = own(t, kvt_trace_prompts(t, first, sizeof first));
+    if (prompts)
+        make_plain(prompts);
+    t->info.prompts = prompts ? prompts : "";
     if (!id) {
         if (!*first)
             return kvt_h5_fail(err, KVT_EFORMAT, "%s holds no prompt", t->path);

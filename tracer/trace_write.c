@@ -374,8 +374,6 @@ int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_h
 
 void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_sizes *out)
 {
-    /* Packed shares, measured on real runs: f32 scores keep 0.85 of their bytes, maps 0.5 (half of them is NaN), compressed
-     * full maps 0.8, evicted_at and reasons less than 0.1 where nothing changes by step. */
     struct kvt_trace_shape s;
     kvt_trace_shape_of(plan, &s);
     *out = (struct kvt_trace_sizes){0};
@@ -385,27 +383,12 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         kvt_schema_get((enum kvt_dataset)id, &d);
         if (!kvt_trace_has(&s, &d, shape, &len))
             continue;
-        double bytes = (double)kvt_h5_type_bytes(d.type, len);
+        size_t bytes = kvt_h5_type_bytes(d.type, len) * (d.per_branch ? (size_t)plan->n_branches : 1);
         for (int i = 0; i < d.rank; i++)
-            bytes *= (double)shape[i];
-        switch (id) {
-        case KVT_DS_MASS:
-        case KVT_DS_WMASS:
-        case KVT_DS_LAST:
-        case KVT_DS_ENTROPY:
-        case KVT_DS_SINK:     out->scores += (size_t)(0.85 * bytes); break;
-        case KVT_DS_MAP_MEAN:
-        case KVT_DS_MAP_MAX:  out->maps += (size_t)(0.5 * bytes); break;
-        case KVT_DS_FULL:     out->full += (size_t)((plan->compress ? 0.8 : 1.0) * (double)kvt_tiles_file_bytes(&s)); break;
-        case KVT_DS_SCORE:    out->decisions += (size_t)(0.85 * bytes * plan->n_branches); break;
-        case KVT_DS_REASON:   out->decisions += (size_t)(0.1 * bytes * plan->n_branches); break;
-        case KVT_DS_EVICTED:
-            for (int b = 0; b < plan->n_branches; b++)
-                out->decisions += (size_t)(bytes * (strcmp(plan->branch[b].schedule, "prefill") ? 1.0 : 0.1));
-            break;
-        default:
-            out->other += (size_t)(bytes * (d.store == KVT_STORE_PACKED ? 0.3 : 1.0) * (d.per_branch ? plan->n_branches : 1));
-        }
+            bytes *= shape[i];
+        size_t *group = !strncmp(d.path, "score/", 6) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full
+                        : d.per_branch ? &out->decisions : &out->other;
+        *group += id == KVT_DS_FULL ? kvt_tiles_file_bytes(&s) : bytes;
     }
     /* the ring, what is held until a chunk is whole, and HDF5 itself: 6 MB measured, with its chunks in work */
     out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + kvt_tiles_memory(&s) + (6 << 20);
