@@ -59,4 +59,24 @@ static inline uint16_t kvt_f16_from_f32(float f)
     return (uint16_t)(sign | ((u - 0x38000000u) >> 13));
 }
 
+/* The power of two by which a row is multiplied before it is rounded to f16: its largest magnitude then is in [1, 2). Rows
+ * of zeros, of what isn't a number, and below 2^-120 in all, are left where they are or brought as near as powers of two go. */
+static inline float kvt_f16_scale(float largest)
+{
+    uint32_t e = kvt_bits_from_f32(largest) >> 23;
+    if (largest <= 0 || e >= 254)
+        return 1;
+    return kvt_f32_from_bits((254 - (e < 7 ? 7 : e)) << 23);
+}
+
+static inline float kvt_largest(const float *x, int n)
+{
+    float most = 0;
+    for (int i = 0; i < n; i++) {
+        float a = x[i] < 0 ? -x[i] : x[i];
+        most = a > most ? a : most;
+    }
+    return most;
+}
+
 #endif

@@ -1,6 +1,6 @@
 /* Prefill and decode speed of the engine: one branch, the full one, nothing observed.
  *
- * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]
+ * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16|f16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]
  *
  * Prints tab-separated: test, tokens, median tokens/s, smallest, largest. The tests are those of llama-bench, with its
  * names: pp512 and pp2048 (a prompt, then the logits of its last token), tg128 (tokens one by one, from an empty cache),
@@ -112,7 +112,7 @@ static int test(const struct setup *u, const char *name, int n, int n_new, bool 
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: speed -m MODEL.gguf [-t threads] [-r 1..64] [-n new tokens] [-c f32|bf16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]\n");
+    fprintf(stderr, "usage: speed -m MODEL.gguf [-t threads] [-r 1..64] [-n new tokens] [-c f32|bf16|f16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]\n");
     return 2;
 }
 
@@ -131,7 +131,7 @@ int main(int argc, char **argv)
         case 't': u.threads = atoi(optarg); break;
         case 'r': u.reps = atoi(optarg); break;
         case 'n': n_new = atoi(optarg); break;
-        case 'c': u.compute = strcmp(optarg, "f32") ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F32; break;
+        case 'c': u.compute = !strcmp(optarg, "f32") ? KVT_COMPUTE_F32 : !strcmp(optarg, "bf16") ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F16; break;
         case 'k': u.kv = !strcmp(optarg, "f32") ? KVT_F32 : !strcmp(optarg, "bf16") ? KVT_BF16 : KVT_F16; break;
         case 'b': u.ops = kvt_ops_find(optarg); break;
         case 'x': u.only = optarg; break;

@@ -6,7 +6,7 @@
 
 /* Instruction sets that the cpu backend may use, found at open. KVT_SIMD_MASK semantics: a kernel picks the
  * highest level in dev->simd; kerncheck opens one device per level to judge each. */
-enum kvt_simd { KVT_SIMD_NONE = 0, KVT_SIMD_AVX2 = 1, KVT_SIMD_AVX512 = 2, KVT_SIMD_AVX512_BF16 = 3 };
+enum kvt_simd { KVT_SIMD_NONE = 0, KVT_SIMD_AVX2 = 1, KVT_SIMD_AVX512 = 2, KVT_SIMD_AVX512_BF16 = 3, KVT_SIMD_AVX512_FP16 = 4 };
 
 struct kvt_dev {
     struct kvt_err err;

@@ -69,9 +69,13 @@ extern const int8_t kvt_iq4_values[16], kvt_mxfp4_values[16];
 /* Bytes of a row of `cols` values; cols must be a multiple of block_values. */
 size_t kvt_row_bytes(enum kvt_dtype type, size_t cols);
 
-/* Arithmetic of the matrix products. Accumulation is f32 in all of them.
- * F32: weights and activations as f32. BF16: both rounded to bf16, products exact in f32. */
-enum kvt_compute { KVT_COMPUTE_F32, KVT_COMPUTE_BF16 };
+/* Arithmetic of the matrix products.
+ * F32: weights and activations as f32. BF16: both rounded to bf16, products exact, sums in f32. F16: both rounded to f16, each row
+ * of activations after a multiplication by kvt_f16_scale of its largest (and its sums are divided by that again); products exact, up
+ * to 48 of them summed in f16, such sums in f32. A cpu without AVX512_FP16 sums in f32; blocks of Q4_K and Q6_K may
+ * have their runs' scales and minima rounded to f16. Weights are below 2^8 there. */
+enum kvt_compute { KVT_COMPUTE_F32, KVT_COMPUTE_BF16, KVT_COMPUTE_F16, KVT_N_COMPUTE };
+extern const char *const kvt_compute_names[KVT_N_COMPUTE];
 
 /* A weight matrix: N outputs (rows) of K inputs (cols), each row a run of dtype blocks. */
 struct kvt_mat {
@@ -493,6 +497,9 @@ struct kvt_ops {
 
 /* "ref" or "cpu"; NULL if there is no such backend in this process. */
 const struct kvt_ops *kvt_ops_find(const char *name);
+
+/* The fastest arithmetic here of those that stay within 5e-4 nats of f32 (tests/parity). */
+enum kvt_compute kvt_fastest_compute(const struct kvt_ops *ops, struct kvt_dev *dev);
 extern const struct kvt_ops kvt_ops_ref, kvt_ops_cpu;
 
 /* Text of the last failure on this device; "" if none. Owned by dev. */

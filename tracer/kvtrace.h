@@ -12,7 +12,7 @@
 
 enum { KVTRACE_COLS = 24 };
 enum kvtrace_maps { KVTRACE_MAPS_POOLED, KVTRACE_MAPS_FULL, KVTRACE_MAPS_NONE };
-enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUTE_BF16 };
+enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUTE_BF16, KVTRACE_COMPUTE_F16 };
 
 /* Options as typed. */
 struct kvtrace_options {

@@ -8,7 +8,7 @@ const char *const kvtrace_decodes[] = { "both", "forced", "free", NULL };
 const char *const kvtrace_kv_types[] = { "f16", "bf16", "f32", NULL };
 const char *const kvtrace_backends[] = { "cpu", "ref", NULL };
 static const char *const maps[] = { "pooled", "full", "none", NULL };
-static const char *const computes[] = { "auto", "f32", "bf16", NULL };
+static const char *const computes[] = { "auto", "f32", "bf16", "f16", NULL };
 static const char *const thinkings[] = { "model", "on", "off", NULL }; /* enum kvt_thinking */
 static const char *const rings[] = { "block", "drop", NULL };
 

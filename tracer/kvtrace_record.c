@@ -85,7 +85,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->lost_mass = run->session.lost_mass, plan->output_error = run->session.output_error;
     plan->n_windows = kvt_session_windows(&run->session, &run->wants, plan->window);
     plan->protocol = kvtrace_protocols[run->o.protocol], plan->decode = kvtrace_decodes[run->o.decode];
-    plan->compute = run->session.compute == KVT_COMPUTE_BF16 ? "bf16" : "f32", plan->kv_type = kvtrace_kv_types[run->o.kv_type];
+    plan->compute = kvt_compute_names[run->session.compute], plan->kv_type = kvtrace_kv_types[run->o.kv_type];
     kvt_session_rope_text(run->model, &run->session, p->rope, sizeof p->rope);
     kvt_session_windows_text(run->model, &run->session, p->windows, sizeof p->windows);
     plan->rope = p->rope, plan->windows = p->windows;

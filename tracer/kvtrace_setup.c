@@ -301,12 +301,12 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         return rc;
     const struct kvt_ops *ops = kvt_ops_find(kvtrace_backends[o->backend]);
     struct kvt_dev *dev = NULL;
-    enum kvt_compute compute = o->compute == KVTRACE_COMPUTE_BF16 ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F32;
+    enum kvt_compute compute = o->compute == KVTRACE_COMPUTE_BF16 ? KVT_COMPUTE_BF16 : o->compute == KVTRACE_COMPUTE_F16 ? KVT_COMPUTE_F16 : KVT_COMPUTE_F32;
     if (o->compute == KVTRACE_COMPUTE_AUTO) {
         rc = ops->open(&dev, &(struct kvt_dev_opts){ .threads = o->threads }, err);
         if (rc)
             return rc;
-        compute = ops->can_compute(dev, KVT_COMPUTE_BF16) ? KVT_COMPUTE_BF16 : KVT_COMPUTE_F32;
+        compute = kvt_fastest_compute(ops, dev);
         ops->close(&dev);
     }
     run->session = (struct kvt_session_opts){

@@ -1,11 +1,12 @@
 /* The cpu backend: opening it at the machine's best instruction set, or at a lower one to judge it. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/simd.h"
 
 #include <assert.h>
 #include <omp.h>
 #include <stdio.h>
 
-static const char *const level_name[] = {"plain C", "avx2", "avx512", "avx512+bf16"};
+static const char *const level_name[] = {"plain C", "avx2", "avx512", "avx512+bf16", "avx512+bf16+f16"};
 
 enum kvt_simd kvt_simd_here(void)
 {
@@ -16,7 +17,13 @@ enum kvt_simd kvt_simd_here(void)
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
         return KVT_SIMD_AVX2;
-    return __builtin_cpu_supports("avx512bf16") ? KVT_SIMD_AVX512_BF16 : KVT_SIMD_AVX512;
+    if (!__builtin_cpu_supports("avx512bf16"))
+        return KVT_SIMD_AVX512;
+#ifdef KVT_FP16
+    if (__builtin_cpu_supports("avx512fp16"))
+        return KVT_SIMD_AVX512_FP16;
+#endif
+    return KVT_SIMD_AVX512_BF16;
 #else
     return KVT_SIMD_NONE;
 #endif
@@ -38,7 +45,7 @@ static int cpu_open(struct kvt_dev **out, const struct kvt_dev_opts *opts, struc
 
 static bool cpu_can_compute(struct kvt_dev *dev, enum kvt_compute compute)
 {
-    return compute == KVT_COMPUTE_F32 || dev->simd >= KVT_SIMD_AVX512_BF16;
+    return compute == KVT_COMPUTE_F32 || dev->simd >= (compute == KVT_COMPUTE_F16 ? KVT_SIMD_AVX512_FP16 : KVT_SIMD_AVX512_BF16);
 }
 
 const struct kvt_ops kvt_ops_cpu = {

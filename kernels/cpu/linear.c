@@ -18,6 +18,10 @@ enum {
 static const struct kvt_linear_kernel *kernel_of(enum kvt_simd level, enum kvt_compute compute)
 {
 #if defined(__x86_64__)
+#ifdef KVT_FP16
+    if (level >= KVT_SIMD_AVX512_FP16 && compute == KVT_COMPUTE_F16)
+        return &kvt_linear_avx512_f16;
+#endif
     if (level >= KVT_SIMD_AVX512_BF16 && compute == KVT_COMPUTE_BF16)
         return &kvt_linear_avx512_bf16;
     if (level >= KVT_SIMD_AVX512)
@@ -30,10 +34,13 @@ static const struct kvt_linear_kernel *kernel_of(enum kvt_simd level, enum kvt_c
     return &kvt_linear_plain;
 }
 
-static void round_bf16(float *x, int n)
+/* What a level without instructions for bf16 or f16 multiplies in f32 is rounded as they would round it. */
+static void round_to(enum kvt_compute compute, float scale, float *x, int n)
 {
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && compute == KVT_COMPUTE_BF16; i++)
         x[i] = kvt_f32_from_bf16(kvt_bf16_from_f32(x[i]));
+    for (int i = 0; i < n && compute == KVT_COMPUTE_F16; i++)
+        x[i] = kvt_f32_from_f16(kvt_f16_from_f32(x[i] * scale)) / scale;
 }
 
 struct job {
@@ -43,23 +50,26 @@ struct job {
     int Kp;
     size_t row_bytes;    /* of weights */
     size_t packed_bytes; /* of a row of Kp packed values */
+    size_t act_bytes;    /* of a packed row of activations */
+    int tile_cols;
     char *act;           /* (T, Kp) to be packed, or NULL: the input already is */
     const char *in;      /* (T, Kp) packed */
 };
 
 static void pack_row(const struct job *j, int t)
 {
-    void *act = j->act + (size_t)t * j->packed_bytes;
-    j->kernel->pack(j->a->w.type, j->a->in + (size_t)t * (size_t)j->a->w.k, j->a->w.k, j->Kp, act);
+    void *act = j->act + (size_t)t * j->act_bytes;
+    const float *in = j->a->in + (size_t)t * (size_t)j->a->w.k;
+    j->kernel->pack(j->a->w.type, in, j->a->w.k, j->Kp, act);
     if (j->round)
-        round_bf16(act, j->Kp);
+        round_to(j->a->compute, kvt_f16_scale(kvt_largest(in, j->a->w.k)), act, j->Kp);
 }
 
 static struct kvt_tile tile_at(const struct job *j, int t, int rows, int n, int cols)
 {
     const struct kvt_linear_args *a = j->a;
     return (struct kvt_tile){
-        .act = j->in + (size_t)t * j->packed_bytes,
+        .act = j->in + (size_t)t * j->act_bytes,
         .rows = rows, .K = a->w.k, .Kp = j->Kp, .cols = cols,
         .out = a->out + (size_t)t * (size_t)a->w.n + n, .ld = (size_t)a->w.n,
         .bias = a->bias ? a->bias + n : NULL,
@@ -73,8 +83,8 @@ static void tiles(const struct job *j, int t, int rows, int n, int from, int to,
     int most = j->kernel->tile_rows;
     for (int left = (rows + most - 1) / most; left; left--) { /* spread evenly: a last tile of one row would be slow */
         int some = (rows + left - 1) / left;
-        for (int c = from; c < to; c += KVT_TILE_COLS) {
-            struct kvt_tile tile = tile_at(j, t, some, n + c, to - c < KVT_TILE_COLS ? to - c : KVT_TILE_COLS);
+        for (int c = from; c < to; c += j->tile_cols) {
+            struct kvt_tile tile = tile_at(j, t, some, n + c, to - c < j->tile_cols ? to - c : j->tile_cols);
             j->kernel->tile(&tile, panel + (size_t)c * j->packed_bytes);
         }
         t += some;
@@ -88,18 +98,20 @@ static void tiles(const struct job *j, int t, int rows, int n, int from, int to,
 static void panel_part(const struct job *j, int n, int count, char *panel)
 {
     const struct kvt_mat *w = &j->a->w;
-    for (int i = 0; i < count; i++) {
+    if (!j->kernel->unpack)
+        j->kernel->unpack_rows(w->type, (const uint8_t *)w->data + (size_t)n * j->row_bytes, j->row_bytes, count, w->k, j->Kp, panel);
+    for (int i = 0; i < count && j->kernel->unpack; i++) {
         void *row = panel + (size_t)i * j->packed_bytes;
         j->kernel->unpack(w->type, (const uint8_t *)w->data + (size_t)(n + i) * j->row_bytes, w->k, j->Kp, row);
         if (j->round)
-            round_bf16(row, j->Kp);
+            round_to(j->a->compute, 1, row, j->Kp);
     }
-    bool wide = (size_t)j->kernel->tile_rows * j->packed_bytes > TILE_BYTES;
-    int block = wide ? (int)(BLOCK_BYTES / j->packed_bytes) + 1 : j->a->T;
+    bool wide = (size_t)j->kernel->tile_rows * j->act_bytes > TILE_BYTES;
+    int block = wide ? (int)(BLOCK_BYTES / j->act_bytes) + 1 : j->a->T;
     for (int t = 0; t < j->a->T; t += block) {
         int rows = j->a->T - t < block ? j->a->T - t : block;
-        for (int c = 0; wide && c < count; c += KVT_TILE_COLS)
-            tiles(j, t, rows, n, c, c + KVT_TILE_COLS < count ? c + KVT_TILE_COLS : count, panel);
+        for (int c = 0; wide && c < count; c += j->tile_cols)
+            tiles(j, t, rows, n, c, c + j->tile_cols < count ? c + j->tile_cols : count, panel);
         if (!wide)
             tiles(j, t, rows, n, 0, count, panel);
     }
@@ -118,12 +130,14 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     if (!T)
         return 0;
     struct job j = {.a = a, .kernel = kernel_of(dev->simd, a->compute), .Kp = (K + 31) & ~31};
-    j.round = a->compute == KVT_COMPUTE_BF16 && j.kernel->value_bytes == sizeof(float);
+    j.round = a->compute != KVT_COMPUTE_F32 && j.kernel->value_bytes == sizeof(float);
+    j.tile_cols = j.kernel->tile_cols ? j.kernel->tile_cols : KVT_TILE_COLS;
     j.row_bytes = kvt_row_bytes(a->w.type, (size_t)K);
     j.packed_bytes = ((size_t)j.Kp * j.kernel->value_bytes + 63) & ~(size_t)63;
+    j.act_bytes = j.packed_bytes + j.kernel->tail_bytes;
     /* f32 rows that already are as a kernel wants them are used where they lie */
     bool packed = j.kernel->value_bytes == sizeof(float) && !j.round && j.Kp == K && (uintptr_t)a->in % 64 == 0;
-    size_t act_bytes = packed ? 0 : (size_t)T * j.packed_bytes, panel_bytes = PANEL_OUTPUTS * j.packed_bytes;
+    size_t act_bytes = packed ? 0 : (size_t)T * j.act_bytes, panel_bytes = PANEL_OUTPUTS * j.packed_bytes;
     bool few = T <= j.kernel->few_rows && !j.round && !(j.kernel->few_blocks && kvt_dtypes[a->w.type].block_values == 1);
     char *scratch = kvt_dev_scratch(dev, act_bytes + (few ? 0 : (size_t)dev->threads * panel_bytes) + 1);
     if (!scratch)

@@ -24,15 +24,19 @@ struct kvt_tile {
 };
 
 struct kvt_linear_kernel {
-    size_t value_bytes;  /* of a packed activation or weight: 4 (f32) or 2 (bf16) */
+    size_t value_bytes;  /* of a packed activation or weight: 4 (f32) or 2 (bf16, f16) */
+    size_t tail_bytes;   /* that pack writes behind a row of activations, a multiple of 64 */
     int tile_rows;       /* most rows of one tile */
+    int tile_cols;       /* outputs of one tile, 0 = KVT_TILE_COLS */
     int few_rows;        /* up to this many rows, few() is used; 0 = there is none */
     bool few_blocks;     /* few() is for types with blocks of several values only */
     /* K values to Kp packed ones, in the order in which weights of this type are unpacked */
     void (*pack)(enum kvt_dtype type, const float *in, int K, int Kp, void *act);
     /* one row of blocks to Kp packed values */
     void (*unpack)(enum kvt_dtype type, const uint8_t *blocks, int K, int Kp, void *panel);
-    /* rows <= tile_rows; cols <= 4, panel (4, Kp) all readable */
+    /* the same for `count` rows at once, where a panel isn't one row after the other; used where unpack is NULL */
+    void (*unpack_rows)(enum kvt_dtype type, const uint8_t *blocks, size_t row_bytes, int count, int K, int Kp, void *panel);
+    /* rows <= tile_rows; cols <= tile_cols, panel (tile_cols, Kp) all readable */
     void (*tile)(const struct kvt_tile *t, const void *panel);
     /* rows <= few_rows, any cols: reads the blocks where they lie */
     void (*few)(const struct kvt_tile *t, enum kvt_dtype type, const uint8_t *blocks, size_t row_bytes);
@@ -40,7 +44,7 @@ struct kvt_linear_kernel {
 
 extern const struct kvt_linear_kernel kvt_linear_plain;
 #if defined(__x86_64__)
-extern const struct kvt_linear_kernel kvt_linear_avx2, kvt_linear_avx512, kvt_linear_avx512_bf16;
+extern const struct kvt_linear_kernel kvt_linear_avx2, kvt_linear_avx512, kvt_linear_avx512_bf16, kvt_linear_avx512_f16;
 
 /* Stores the sums of row r, outputs [c, c + 4) of the tile: out = sum (+ bias) (+ out), in this order. */
 static inline void kvt_tile_store(const struct kvt_tile *t, int r, int c, __m128 sum)

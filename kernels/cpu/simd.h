@@ -12,6 +12,10 @@
 #define KVT_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define KVT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
 #define KVT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,bmi2")))
+#if (defined(__clang__) && __clang_major__ >= 16) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 12)
+#define KVT_FP16 1 /* the compiler has its intrinsics in a function's target, too */
+#define KVT_AVX512_FP16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512fp16,avx2,fma,f16c")))
+#endif
 #define KVT_INLINE static inline __attribute__((always_inline))
 
 /* Four bytes e of MXFP4 blocks, one to a lane, to their scales 2^(e - 128), as the bits of floats. */

@@ -5,9 +5,14 @@
 
 #include "base/half.h"
 
-static float rounded(float x, enum kvt_compute compute)
+/* scale: a power of two that the row was multiplied by before it's rounded to f16 */
+static float rounded(float x, enum kvt_compute compute, float scale)
 {
-    return compute == KVT_COMPUTE_BF16 ? kvt_f32_from_bf16(kvt_bf16_from_f32(x)) : x;
+    switch (compute) {
+    case KVT_COMPUTE_BF16: return kvt_f32_from_bf16(kvt_bf16_from_f32(x));
+    case KVT_COMPUTE_F16: return kvt_f32_from_f16(kvt_f16_from_f32(x * scale)) / scale;
+    default: return x;
+    }
 }
 
 int kvt_ref_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
@@ -21,13 +26,14 @@ int kvt_ref_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     for (int n = 0; n < N; n++) {
         kvt_dequantize(a->w.type, (const char *)a->w.data + (size_t)n * row_bytes, row, (size_t)K);
         for (int i = 0; i < K; i++)
-            row[i] = rounded(row[i], a->compute);
+            row[i] = rounded(row[i], a->compute, 1);
         for (int t = 0; t < a->T; t++) {
             const float *in = a->in + (size_t)t * (size_t)K;
             float *out = a->out + (size_t)t * (size_t)N + n;
+            float scale = a->compute == KVT_COMPUTE_F16 ? kvt_f16_scale(kvt_largest(in, K)) : 1;
             double sum = 0;
             for (int i = 0; i < K; i++)
-                sum += (double)row[i] * (double)rounded(in[i], a->compute);
+                sum += (double)row[i] * (double)rounded(in[i], a->compute, scale);
             if (a->bias)
                 sum += (double)a->bias[n];
             if (a->accumulate)

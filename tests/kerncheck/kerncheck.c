@@ -386,7 +386,7 @@ void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *
 
 /* ---- the program ---- */
 
-static const char *const level_name[] = {"plain", "avx2", "avx512", "avx512bf16"};
+static const char *const level_name[] = {"plain", "avx2", "avx512", "avx512bf16", "avx512fp16"};
 
 /* Which devices are opened: for checks all levels with one thread and with several, for timing one thread count and
  * perhaps one level. */
@@ -486,7 +486,7 @@ static void usage(FILE *f)
 {
     fprintf(f, "kerncheck: judges every cpu kernel against ref\n"
                "  kerncheck [--only SUBJECT] [--seed N] [--threads N]   with 1 thread and with N (2)\n"
-               "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16] [--match TEXT]\n"
+               "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16|avx512fp16] [--match TEXT]\n"
                "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
                "  kerncheck --list               names the subjects\n"
                "example: kerncheck --only linear --bench\n");

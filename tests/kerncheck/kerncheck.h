@@ -28,7 +28,7 @@
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
-#define KC_MAX_CAND 8 /* 4 levels x {1, several} threads */
+#define KC_MAX_CAND 10 /* 5 levels x {1, several} threads */
 #define KC_EPS 0x1p-24 /* half an ulp of f32 at 1: what one rounding may add, relative */
 
 struct kc_cand {

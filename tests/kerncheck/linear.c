@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "tests/kerncheck/kerncheck.h"
 
 struct shape { int N, K, T; };
@@ -22,7 +23,7 @@ struct problem {
     float *bias, *before;   /* (N), (T, N) */
 };
 
-static const char *compute_name(enum kvt_compute c) { return c == KVT_COMPUTE_F32 ? "f32" : "bf16"; }
+static const char *compute_name(enum kvt_compute c) { return c == KVT_COMPUTE_F32 ? "f32" : c == KVT_COMPUTE_BF16 ? "bf16" : "f16"; }
 
 /* The least K a type can have, and steps of it. */
 static int block_of(enum kvt_dtype type) { return kvt_dtypes[type].block_values; }
@@ -64,14 +65,49 @@ static void run(struct kc *k, struct kc_cand *c, const struct problem *p, int ro
 
 /* Every sum may be off by one half ulp of the sum of magnitudes for each rounding on a product's way: at most
  * K / 8 additions in a lane (8 lanes are the fewest), a tree of 3 or 4, the product itself, bias and old value.
- * bf16 units also take denormals as zero, which costs at most FLT_MIN times the other factor for each product. */
+ * bf16 units also take denormals as zero, which costs at most FLT_MIN times the other factor for each product.
+ *
+ * f16: a product meets at most 48 sums of a lane (16 lanes, up to K / 16) and 2 of the tree, each with half an ulp of f16 of the magnitudes so far or half
+ * a subnormal step of the scaled row; the weight may have been rounded otherwise by an ulp, and where scale and minimum are rounded by
+ * themselves, by half an ulp of both. */
+static double f16_part(const struct problem *p, const float *x, const float *w, const float *minimum)
+{
+    double sum = 0, whole = 0, step = 0x1p-25 / kvt_f16_scale(kvt_largest(x, p->s.K));
+    int adds = (p->s.K + 15) / 16;
+    adds = (adds < 48 ? adds : 48) + 2;
+    for (int i = 0; i < p->s.K; i++) {
+        sum += fabs((double)x[i] * (double)w[i]);
+        whole += fabs((double)x[i]) * (fabs((double)w[i]) + (minimum ? fabs((double)w[i] - (double)minimum[i]) + fabs((double)minimum[i]) : 0) + 0x1p-13);
+    }
+    return 0x1p-11 * (adds * sum * (1 + 0x1p-9) + 2 * whole) + step * (adds + 3) * p->s.K;
+}
+
+/* What Q4_K's values are with all quants 0; Q6_K has no minimum. NULL: a type whose values are rounded once. */
+static const float *minima(const struct problem *p, size_t n, float *out)
+{
+    size_t K = (size_t)p->s.K, row_bytes = kvt_row_bytes(p->type, K);
+    if (p->type != KVT_Q4_K && p->type != KVT_Q6_K)
+        return NULL;
+    memset(out, 0, K * sizeof *out);
+    if (p->type == KVT_Q6_K)
+        return out;
+    unsigned char *row = malloc(row_bytes);
+    memcpy(row, p->w + n * row_bytes, row_bytes);
+    for (size_t b = 0; b < row_bytes; b += 144)
+        memset(row + b + 16, 0, 128);
+    kvt_dequantize(p->type, row, out, K);
+    free(row);
+    return out;
+}
+
 static void allowance(const struct problem *p, float *allow)
 {
     size_t N = (size_t)p->s.N, K = (size_t)p->s.K;
     size_t row_bytes = kvt_row_bytes(p->type, K);
-    float *w = malloc(K * sizeof *w);
+    float *w = malloc(K * sizeof *w), *m = malloc(K * sizeof *m);
     for (size_t n = 0; n < N; n++) {
         kvt_dequantize(p->type, p->w + n * row_bytes, w, K);
+        const float *minimum = minima(p, n, m);
         for (size_t t = 0; t < (size_t)p->s.T; t++) {
             const float *x = p->in + t * K;
             double sum = 0, flushed = 0;
@@ -84,9 +120,12 @@ static void allowance(const struct problem *p, float *allow)
             sum += p->with_bias ? fabs((double)p->bias[n]) : 0;
             sum += p->accumulate ? fabs((double)p->before[t * N + n]) : 0;
             allow[t * N + n] = (float)(((double)K / 8 + 8) * KC_EPS * sum + (p->compute == KVT_COMPUTE_BF16 ? flushed : 0x1p-140));
+            if (p->compute == KVT_COMPUTE_F16)
+                allow[t * N + n] += (float)f16_part(p, x, w, minimum);
         }
     }
     free(w);
+    free(m);
 }
 
 static void judge(struct kc *k, struct problem *p)
@@ -138,7 +177,7 @@ static void check(struct kc *k)
     static const int outputs[] = {1, 3, 4, 5, 31, 50, 97}, rows[] = {1, 2, 3, 4, 5, 6, 7, 11, 13, 25};
     int turn = 0;
     for (int type = 0; type < KVT_N_DTYPE; type++) {
-        for (int compute = 0; compute < 2 && !kc_caught(k); compute++) {
+        for (int compute = 0; compute < KVT_N_COMPUTE && !kc_caught(k); compute++) {
             for (int i = 0; i < 20; i++, turn++) {
                 int block = block_of((enum kvt_dtype)type);
                 int K = block == 1 ? kc_int(k, 1, 200) : block * kc_int(k, 1, block == 32 ? 7 : 3);
@@ -160,7 +199,7 @@ static void check(struct kc *k)
         }
     }
     /* the shared prefill's kind of call: many rows, not exact, sizes of a small model */
-    for (int compute = 0; compute < 2; compute++) {
+    for (int compute = 0; compute < KVT_N_COMPUTE; compute++) {
         struct problem p = {.type = KVT_Q4_1, .compute = (enum kvt_compute)compute, .s = {192, 576, 200}};
         make(k, &p, KC_NORMAL);
         judge(k, &p);
@@ -208,6 +247,22 @@ static int wrong_compute(struct kvt_dev *dev, const struct kvt_linear_args *a) /
     return kvt_ops_cpu.linear(dev, &b);
 }
 
+static int wrong_half(struct kvt_dev *dev, const struct kvt_linear_args *a) /* f16 asked, bf16 done */
+{
+    struct kvt_linear_args b = *a;
+    b.compute = a->compute == KVT_COMPUTE_F16 ? KVT_COMPUTE_BF16 : a->compute;
+    return kvt_ops_cpu.linear(dev, &b);
+}
+
+static int wrong_scale(struct kvt_dev *dev, const struct kvt_linear_args *a) /* rows whose largest is 1e4 or more lose their scale */
+{
+    int rc = kvt_ops_cpu.linear(dev, a);
+    for (int t = 0; t < a->T && a->compute == KVT_COMPUTE_F16; t++)
+        for (int n = 0; n < a->w.n && kvt_largest(a->in + (size_t)t * (size_t)a->w.k, a->w.k) >= 1e4f; n++)
+            a->out[(size_t)t * (size_t)a->w.n + (size_t)n] *= 0.5f;
+    return rc;
+}
+
 static int wrong_accumulate(struct kvt_dev *dev, const struct kvt_linear_args *a)
 {
     struct kvt_linear_args b = *a;
@@ -250,6 +305,8 @@ static const char *sabotage(struct kvt_ops *ops, int i)
         {wrong_threads, "linear: last bit depends on the number of threads"},
         {wrong_store, "linear: stores past the last output"},
         {wrong_compute, "linear: bf16 where f32 was asked"},
+        {wrong_half, "linear: bf16 where f16 was asked"},
+        {wrong_scale, "linear: f16 with a wrong scale of the row"},
         {wrong_accumulate, "linear: forgets to accumulate"},
 #define X(name, values, bytes) {wrong_##name, "linear: a quant of " #name " one step off"},
         KVT_DTYPE_MAP(X)
@@ -333,7 +390,7 @@ static void bench(struct kc *k)
     bench_one(k, &k->ref, KVT_Q4_1, KVT_COMPUTE_F32, (struct shape){576, 576, 4}, true);
     for (int i = 0; i < k->n_cand; i++) {
         struct kc_cand *c = &k->cand[i];
-        for (int compute = 0; compute < 2; compute++) {
+        for (int compute = 0; compute < KVT_N_COMPUTE; compute++) {
             if (!c->ops->can_compute(c->dev, (enum kvt_compute)compute))
                 continue;
             enum kvt_compute how = (enum kvt_compute)compute;

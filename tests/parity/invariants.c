@@ -247,7 +247,8 @@ int main(int argc, char **argv)
         return 1;
     }
     static const struct { const char *name; enum kvt_compute compute; enum kvt_dtype kv; } modes[] = {
-        { "f32 products, f32 KV", KVT_COMPUTE_F32, KVT_F32 }, { "bf16 products, f16 KV", KVT_COMPUTE_BF16, KVT_F16 } };
+        { "f32 products, f32 KV", KVT_COMPUTE_F32, KVT_F32 }, { "bf16 products, f16 KV", KVT_COMPUTE_BF16, KVT_F16 },
+        { "f16 products, f16 KV", KVT_COMPUTE_F16, KVT_F16 } };
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         struct setup u = { .m = m, .ops = ops, .compute = modes[i].compute, .kv = modes[i].kv, .threads = 2 };
         printf("%s, backend %s\n", modes[i].name, ops->name);
