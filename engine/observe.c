@@ -1,7 +1,6 @@
-/* Buffers and events of the prefill's observation. */
+/* Buffers of the prefill's observation. What is made of them is in observe_event.c. */
 #include "engine/observe.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +11,12 @@
 static bool layer_wanted(const struct kvt_observer *o, int layer)
 {
     return o->wants.full && (!o->wants.layer || o->wants.layer[layer]);
+}
+
+static void zero(struct kvt_observer *o, float *p, size_t count)
+{
+    if (p)
+        o->ops->zero(o->dev, p, count * sizeof *p);
 }
 
 static const struct kvt_see *before(void *self, int layer, int row0, int n)
@@ -30,54 +35,21 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     bool rows = layer_wanted(o, layer);
     o->see.rows = rows ? o->rows : NULL;
     o->see.row_heads = rows ? o->head_bits : 0;
-    if (row0 == 0 && map) {
-        o->ops->zero(o->dev, o->pool_mean, map * sizeof(float));
-        o->ops->zero(o->dev, o->pool_max, map * sizeof(float));
+    if (o->trace_square >= 0 && o->square)
+        o->see.sqmass[o->trace_square] = o->square;
+    if (o->max)
+        o->see.max = o->max;
+    if (row0 == 0) { /* what is added to, and of one layer */
+        size_t hn = (size_t)o->H * (size_t)o->n, H = (size_t)o->H, S = (size_t)o->see.n_segments;
+        zero(o, o->pool_mean, map);
+        zero(o, o->pool_max, map);
+        zero(o, o->square, hn);
+        zero(o, o->max, hn);
+        zero(o, o->distance, H * (size_t)kvt_distance_bins(o->n));
+        zero(o, o->offset, H * (size_t)o->see.n_offsets);
+        zero(o, o->spans, H * S * S);
     }
     return &o->see;
-}
-
-/* Reads count floats into the staging area at *at and moves on; NULL stays NULL. */
-static const float *stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc)
-{
-    if (!src || *rc)
-        return NULL;
-    float *dst = o->host + *at;
-    *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
-    *at += count;
-    return dst;
-}
-
-static int see_layer(struct kvt_observer *o, int layer)
-{
-    size_t at = 0, hn = (size_t)o->H * (size_t)o->n, bins = (size_t)o->see.R * (size_t)o->see.C;
-    int rc = 0;
-    struct kvt_event ev = { .kind = KVT_EV_PREFILL_LAYER };
-    struct kvt_ev_prefill_layer *p = &ev.prefill_layer;
-    p->layer = layer, p->n = o->n, p->R = o->see.R, p->C = o->see.C;
-    if (o->wants.scores) {
-        p->mass = stage(o, o->see.mass, hn, &at, &rc);
-        p->n_windows = o->raw.n_windows;
-        for (int w = 0; w < o->raw.n_windows; w++) {
-            p->window[w] = o->raw.window[w];
-            p->wmass[w] = stage(o, o->see.wmass[w], hn, &at, &rc);
-        }
-        p->last = stage(o, o->see.last, hn, &at, &rc);
-        p->entropy = stage(o, o->entropy, hn, &at, &rc);
-        p->sink = stage(o, o->sink, hn, &at, &rc);
-    }
-    if (bins) {
-        float *mean = (float *)stage(o, o->pool_mean, (size_t)o->H * bins, &at, &rc);
-        float *max = (float *)stage(o, o->pool_max, (size_t)o->H * bins, &at, &rc);
-        for (size_t i = 0; !rc && i < (size_t)o->H * bins; i++) {
-            float pairs = o->pairs[i % bins];
-            mean[i] = pairs > 0 ? mean[i] / pairs : NAN;
-            if (!(pairs > 0))
-                max[i] = NAN;
-        }
-        p->pool_mean = mean, p->pool_max = max;
-    }
-    return rc ? rc : o->probe->see(o->probe->self, &ev);
 }
 
 static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
@@ -88,32 +60,15 @@ static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
         return 0;
     if (layer_wanted(o, layer)) {
         size_t at = 0;
-        const float *rows = stage(o, o->rows, (size_t)o->n_heads * (size_t)n * (size_t)o->n, &at, &rc);
+        const float *rows = kvt_observer_stage(o, o->rows, (size_t)o->n_heads * (size_t)n * (size_t)o->n, &at, &rc);
         struct kvt_event ev = { .kind = KVT_EV_ROWS, .rows = { .layer = layer, .n = o->n, .row0 = row0, .n_rows = n,
                                 .n_heads = o->n_heads, .head = o->head, .rows = rows } };
         if (!rc)
             rc = o->probe->see(o->probe->self, &ev);
     }
-    if (!rc && row0 + n == o->n && (o->wants.scores || o->see.R))
-        rc = see_layer(o, layer);
+    if (!rc && row0 + n == o->n && (o->wants.scores || o->see.R || kvt_observer_more(&o->wants)))
+        rc = kvt_observer_layer(o, layer);
     return rc ? kvt_fail(err, rc, "the observer stopped the run at layer %d: %s", layer, kvt_status_text(rc)) : 0;
-}
-
-/* Causal pairs (i, j <= i) in each bin of an R x C map of n rows. */
-static void count_pairs(float *pairs, int n, int R, int C)
-{
-    memset(pairs, 0, (size_t)R * (size_t)C * sizeof *pairs);
-    for (int i = 0; i < n; i++) {
-        int r = (int)((int64_t)i * R / n);
-        for (int c = 0; c < C; c++) {
-            /* columns j with j * C / n == c, j <= i */
-            int64_t lo = ((int64_t)c * n + C - 1) / C, hi = ((int64_t)(c + 1) * n + C - 1) / C;
-            if (hi > (int64_t)i + 1)
-                hi = (int64_t)i + 1;
-            if (hi > lo)
-                pairs[(size_t)r * C + c] += (float)(hi - lo);
-        }
-    }
 }
 
 static int attn_rows(int n, int heads)
@@ -136,15 +91,105 @@ static int heads_wanted(const struct kvt_wants *w, int H, int *head)
 
 static int n_scores(const struct kvt_wants *w, const struct kvt_needs *needs)
 {
-    return (needs->mass || w->scores) + (needs->last || w->scores) + needs->n_windows + needs->n_squares + needs->max + needs->later;
+    return (needs->mass || w->scores || w->visible) + (needs->last || w->scores) + needs->n_windows + needs->n_squares + needs->max + needs->later;
+}
+
+bool kvt_observer_more(const struct kvt_wants *w)
+{
+    return w->visible || w->square || w->max || w->keys || w->local || w->distance || w->n_offsets || w->n_spans || w->top_k;
+}
+
+/* Floats of a layer that are the trace's alone, beside pooled maps and full rows. */
+static size_t layer_floats(const struct kvt_wants *w, int H, int n, const struct kvt_needs *needs)
+{
+    size_t hn = (size_t)H * (size_t)n, S = 2 * (size_t)w->n_spans + 1;
+    size_t rows = (size_t)(w->scores ? 2 : 0) + (w->keys ? 1 : 0) + (w->local ? 1 : 0) + (w->square ? 1 : 0) + (w->max && !needs->max ? 1 : 0);
+    return hn * (rows + 2 * (size_t)w->top_k) + (size_t)H * ((size_t)kvt_distance_bins(n) + (size_t)w->n_offsets + (w->n_spans ? S * S : 0));
+}
+
+/* Floats that an event of a layer is made in. */
+static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struct kvt_needs *needs)
+{
+    size_t hn = (size_t)H * (size_t)n, bins = (size_t)w->map_r * (size_t)w->map_c, S = (size_t)w->n_spans;
+    return layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows) + 2 * (size_t)H * bins + (size_t)H * S * S;
 }
 
 void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
 {
     size_t hn = (size_t)H * (size_t)n * sizeof(float), bins = (size_t)w->map_r * (size_t)w->map_c * sizeof(float);
     size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? heads * (size_t)attn_rows(n, (int)heads) * (size_t)n * sizeof(float) : 0;
+    size_t staged = staged_floats(w, H, n, needs) * sizeof(float);
     *scores = hn * (size_t)L * (size_t)n_scores(w, needs);
-    *maps = 2 * (2 * (size_t)H * bins + 2 * hn + rows) + bins + (size_t)n_scores(w, needs) * hn;
+    *maps = 2 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (staged > rows ? staged : rows);
+}
+
+static int ascending(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }
+
+/* Spans may lie in one another: the prompt is cut wherever one of them begins or ends, and a span is a run of the pieces. */
+static bool make_segments(struct kvt_observer *o)
+{
+    const struct kvt_wants *w = &o->wants;
+    int n = 0, edges = 2 * w->n_spans + 2;
+    o->segment = kvt_calloc((size_t)edges + 2 * (size_t)w->n_spans, sizeof *o->segment);
+    if (!o->segment)
+        return false;
+    for (int i = 0; i < 2 * w->n_spans; i++)
+        o->segment[i] = w->span[i] < 0 ? 0 : w->span[i] < o->n ? w->span[i] : o->n;
+    o->segment[edges - 1] = o->n;
+    qsort(o->segment, (size_t)edges, sizeof *o->segment, ascending); /* the other one of the two last is 0 */
+    for (int i = 0; i < edges; i++)
+        if (!n || o->segment[i] > o->segment[n - 1])
+            o->segment[n++] = o->segment[i];
+    o->see.segment = o->segment;
+    o->see.n_segments = n - 1;
+    int32_t *of = o->segment + edges;
+    for (int i = 0; i < 2 * w->n_spans; i++)
+        while (of[i] < n - 1 && o->segment[of[i]] < w->span[i])
+            of[i]++;
+    return true;
+}
+
+/* What the trace wants of a layer beside raw scores. */
+static int open_more(struct kvt_observer *o, const struct kvt_needs *needs, bool *ok, struct kvt_err *err)
+{
+    struct kvt_wants *w = &o->wants;
+    size_t H = (size_t)o->H, hn = H * (size_t)o->n;
+#define GET(p, count) (*ok = ((p) = o->ops->alloc(o->dev, (count) * sizeof *(p))) != NULL && *ok)
+    o->trace_square = -1;
+    if (w->square) {
+        for (int i = 0; i < needs->n_squares; i++)
+            if (!needs->square[i].window && !needs->square[i].distance)
+                o->trace_square = i;
+        if (o->trace_square < 0) {
+            if (needs->n_squares == KVT_MAX_WINDOWS)
+                return kvt_fail(err, KVT_EUNSUP, "the methods need squares of %d windows, which leaves no room for the trace's own; leave out `square`", KVT_MAX_WINDOWS);
+            o->trace_square = o->see.n_squares++;
+            o->see.square[o->trace_square] = (struct kvt_square){ 0, 0 };
+            GET(o->square, hn);
+        }
+    }
+    if (w->max && !needs->max)
+        GET(o->max, hn);
+    if (w->keys)
+        GET(o->keys, hn);
+    if (w->local)
+        GET(o->local, hn);
+    if (w->distance)
+        GET(o->distance, H * (size_t)kvt_distance_bins(o->n));
+    if (w->n_offsets)
+        GET(o->offset, H * (size_t)w->n_offsets);
+    if (w->n_spans && (*ok = make_segments(o) && *ok))
+        GET(o->spans, H * (size_t)o->see.n_segments * (size_t)o->see.n_segments);
+    if (w->top_k) {
+        GET(o->top, hn * (size_t)w->top_k);
+        GET(o->top_at, hn * (size_t)w->top_k);
+    }
+#undef GET
+    struct kvt_see *s = &o->see;
+    s->keys = o->keys, s->local = o->local, s->n_local = w->n_local ? w->n_local : 32;
+    s->distance = o->distance, s->offset = o->offset, s->offset_at = w->offset, s->n_offsets = w->n_offsets, s->far_from = KVT_FEW_KEYS - 1;
+    s->spans = o->spans, s->top = o->top, s->top_at = o->top_at, s->top_k = w->top_k;
+    return 0;
 }
 
 int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct kvt_dev *dev, const struct kvt_probe *probe,
@@ -159,7 +204,7 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     size_t hn = (size_t)H * (size_t)n, all = hn * (size_t)L, bins = (size_t)w->map_r * (size_t)w->map_c;
     bool ok = true;
 #define GET(p, count) (ok = ((p) = ops->alloc(dev, (count) * sizeof(float))) != NULL && ok)
-    if (needs->mass || w->scores)
+    if (needs->mass || w->scores || w->visible)
         GET(o->raw.mass, all);
     if (needs->last || w->scores)
         GET(o->raw.last, all);
@@ -197,7 +242,12 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         for (int i = 0; i < o->n_heads; i++)
             o->head_bits |= (uint64_t)1 << o->head[i];
     }
-    size_t staged = hn * (size_t)(4 + needs->n_windows) + 2 * (size_t)H * bins;
+    int rc = open_more(o, needs, &ok, err);
+    if (rc) {
+        kvt_observer_close(o);
+        return rc;
+    }
+    size_t staged = staged_floats(w, H, n, needs);
     if (probe)
         ok = (o->host = kvt_calloc(staged > rows ? staged : rows, sizeof *o->host)) != NULL && ok;
 #undef GET
@@ -209,7 +259,7 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
                         scores >> 20, maps >> 20, n);
     }
     if (bins)
-        count_pairs(o->pairs, n, w->map_r, w->map_c);
+        kvt_observer_pairs(o->pairs, n, w->map_r, w->map_c);
     o->see.ld = o->see.n_rows = n;
     o->see.n_windows = needs->n_windows;
     o->see.entropy = o->entropy, o->see.sink = o->sink, o->see.n_sink = w->n_sink;
@@ -249,7 +299,8 @@ void kvt_observer_close(struct kvt_observer *o)
     if (!o->ops)
         return;
     void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, (void *)o->raw.query_mean,
-                    (void *)o->raw.query_scatter, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows };
+                    (void *)o->raw.query_scatter, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows, o->keys, o->local, o->square, o->max,
+                    o->distance, o->offset, o->spans, o->top, o->top_at };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         o->ops->free(o->dev, own[i]);
     for (int w = 0; w < o->raw.n_windows; w++)
@@ -259,5 +310,6 @@ void kvt_observer_close(struct kvt_observer *o)
     free(o->head);
     free(o->host);
     free(o->pairs);
+    free(o->segment);
     memset(o, 0, sizeof *o);
 }

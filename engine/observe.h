@@ -14,7 +14,15 @@ struct kvt_observer {
     struct kvt_prefill_scores raw;   /* backend memory, all layers; owned */
     struct kvt_see see;              /* of the layer being run; unit and n_units (shots) are set by who opens it, before the pass */
     struct kvt_look look;            /* to hand to the forward pass */
-    float *entropy, *sink;           /* (H, n) backend */
+    float *entropy, *sink, *keys, *local; /* (H, n) backend, of the layer being run, as all that follows */
+    float *square, *max;             /* (H, n) where no method needs them of all layers */
+    float *distance, *offset;        /* (H, bins), (H, n_offsets) */
+    float *spans;                    /* (H, segments, segments) */
+    int32_t *segment;                /* (segments + 1) edges, and (n_spans, 2) the segments of each span */
+    float *top;                      /* (H, n, top_k) */
+    int32_t *top_at;
+    const struct kvt_shape *shape;   /* for sliding windows; set by who opens it; NULL: there are none */
+    int trace_square;                /* which of see.square is the trace's; -1: none */
     float *pool_mean, *pool_max;     /* (H, R, C) backend */
     int D;                           /* of queries, where their statistics are gathered */
     float *rows;                     /* (heads, attn_rows, n) backend */
@@ -32,6 +40,14 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
 enum { KVT_QUERY_SKIP = 4 };
 int kvt_observer_queries(struct kvt_observer *o, int D, struct kvt_err *err);
 void kvt_observer_close(struct kvt_observer *o);
+
+/* observe_event.c: tells the probe of a layer, after its last row. */
+int kvt_observer_layer(struct kvt_observer *o, int layer);
+float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc);
+void kvt_observer_pairs(float *pairs, int n, int R, int C);
+/* Something of a layer is wanted beside raw scores and maps. */
+bool kvt_observer_more(const struct kvt_wants *w);
+
 /* Bytes that open would take: reductions (all layers) and maps with staging (one layer). */
 void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps);
 

@@ -430,6 +430,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
         rc = kvt_observer_queries(&s->observer, shape->D, err);
     if (rc)
         return rc;
+    s->observer.shape = shape;
     s->observer.see.unit = s->shot, s->observer.see.n_units = s->env.n_shots;
     s->forward.interrupted = s->o.interrupted;
     s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };

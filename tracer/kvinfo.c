@@ -13,6 +13,7 @@
 #include "tracer/kvinfo_follow.h"
 #include "tracer/kvinfo_model.h"
 #include "tracer/kvinfo_schema.h"
+#include "tracer/schema.h"
 #include "tracer/trace_repair.h"
 
 enum view { VIEW_ALL, VIEW_RUN, VIEW_BRANCHES, VIEW_SIZES };
@@ -47,6 +48,12 @@ static void __attribute__((format(printf, 3, 4))) pairf(struct kvt_table *t, con
     pair(t, name, buf);
 }
 
+static void add_word(char *list, size_t cap, const char *word)
+{
+    size_t n = strlen(list);
+    snprintf(list + n, cap - n, "%s%s", n ? ", " : "", word);
+}
+
 static int show_run(const struct kvt_trace_info *in, const struct opts *o, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {{.name = "name", .kind = KVT_COL_TEXT}, {.name = "value", .kind = KVT_COL_TEXT}};
@@ -68,7 +75,21 @@ static int show_run(const struct kvt_trace_info *in, const struct opts *o, struc
     pairf(t, "tokens", "%d of the prompt, %d of them context; %d generated of %d asked", in->n_prompt, in->n_context, in->n_steps, in->n_new);
     pairf(t, "spans", "%d", in->n_spans);
     pairf(t, "branches", "%d", in->n_branches);
-    pairf(t, "scores", "%s", in->has_scores ? "every layer and head" : "none");
+    char seen[160] = "", text[24];
+    const struct { bool has; const char *name; } see[] = {{in->has_scores, "mass, wmass, last, entropy, sink"}, {in->has_visible, "visible"},
+        {in->has_square, "square"}, {in->has_max, "max"}, {in->has_keys, "keys"}, {in->has_local, "local"}};
+    for (size_t i = 0; i < sizeof see / sizeof *see; i++)
+        if (see[i].has)
+            add_word(seen, sizeof seen, see[i].name);
+    if (in->n_distances)
+        add_word(seen, sizeof seen, "distance");
+    for (int i = 0; i < 3; i++) {
+        const int n[] = {in->n_offsets, in->n_map_spans, in->top_k};
+        snprintf(text, sizeof text, i == 2 ? "top %d" : i ? "%d spans" : "%d offsets", n[i]);
+        if (n[i])
+            add_word(seen, sizeof seen, text);
+    }
+    pairf(t, "scores", "%s", *seen ? seen : "none");
     if (in->map_r)
         pairf(t, "maps", "pooled, %d x %d%s", in->map_r, in->map_c, in->has_full ? "; full rows of some layers and heads" : "");
     else
@@ -151,7 +172,7 @@ static int show_branches(const struct kvt_trace_info *in, const struct opts *o, 
 /* ---- sizes ------------------------------------------------------------------------------------------------------- */
 
 struct group { char name[64]; uint64_t stored, logical; int n; const char *meaning; };
-struct groups { struct group g[64]; int n; };
+struct groups { struct group g[KVT_N_DATASET]; int n; };
 
 /* Branches' datasets of one name are one line. */
 static void add_size(void *arg, const char *path, uint64_t stored, uint64_t logical, const char *unit, const char *meaning)
@@ -167,7 +188,7 @@ static void add_size(void *arg, const char *path, uint64_t stored, uint64_t logi
     int i = 0;
     while (i < all->n && strcmp(all->g[i].name, name))
         i++;
-    if (i == 64)
+    if (i == KVT_N_DATASET)
         return;
     if (i == all->n) {
         memcpy(all->g[i].name, name, sizeof name);

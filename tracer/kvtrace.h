@@ -18,7 +18,7 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity;
+    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity, *see;
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
@@ -62,6 +62,8 @@ struct kvtrace_run {
     uint8_t *layer_mask, *head_mask; /* for full maps */
     bool lost_mass, output_error, regret; /* --fidelity */
     float **given;                   /* (n_branches) scores that were read for the method `file`, owned; or NULL */
+    int32_t *see_span, *see_of;      /* spans whose looking at each other is traced, and which of the prompt's they are */
+    int32_t see_offset[32];
     struct kvt_wants wants;
     struct kvt_session_opts session;
     struct kvt_hasher *hasher;       /* of the weights, beside the run; NULL once the trace knows */
@@ -83,6 +85,9 @@ void kvtrace_teardown(struct kvtrace_run *run);
 int kvtrace_open_prompts(struct kvtrace_run *run, struct kvt_err *err);
 void kvtrace_close_prompts(struct kvtrace_run *run);
 int kvtrace_write_master(const struct kvtrace_run *run, struct kvt_err *err);
+
+/* kvtrace_see.c: --see, into run->wants. */
+int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err);
 
 /* kvtrace_fidelity.c: --fidelity; oracles behind all other methods; one for every branch, for its regret. */
 int kvtrace_fidelity(struct kvtrace_run *run, struct kvt_err *err);

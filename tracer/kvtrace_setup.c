@@ -206,8 +206,10 @@ static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct
         rc = kvt_parse_mask(o->heads, s->H, run->head_mask, "--heads", err);
     if (!rc && o->maps == KVTRACE_MAPS_FULL && s->H > 64)
         rc = kvt_fail(err, KVT_EUNSUP, "--maps full: this model has %d query heads; full maps are recorded for models of up to 64", s->H);
-    run->wants = (struct kvt_wants){ .scores = !o->no_scores && !o->no_full, .n_sink = 4, .decisions = true };
-    if (o->maps != KVTRACE_MAPS_NONE && !o->no_full) { /* without the shared prefill there is nothing to see */
+    run->wants = (struct kvt_wants){ .n_sink = 4, .n_local = 32, .decisions = true };
+    if (!rc && !o->no_full) /* without the shared prefill there is nothing to see */
+        rc = kvtrace_see(run, err);
+    if (o->maps != KVTRACE_MAPS_NONE && !o->no_full) {
         int n = run->prompt.tokens.n; /* where the question is hidden, maps cover less: some bins may then be empty */
         run->wants.map_r = run->wants.map_c = o->map_size < n ? o->map_size : n;
     }
@@ -324,11 +326,13 @@ static void end_prompt(struct kvtrace_run *run)
         run->branch[b].given = NULL;
     }
     free(run->given);
+    free(run->see_span);
+    free(run->see_of);
     free(run->shot);
     free(run->span);
     free(run->layer_mask);
     free(run->head_mask);
-    run->given = NULL, run->shot = run->span = NULL, run->layer_mask = run->head_mask = NULL;
+    run->given = NULL, run->shot = run->span = run->see_span = run->see_of = NULL, run->layer_mask = run->head_mask = NULL;
 }
 
 int kvtrace_begin(struct kvtrace_run *run, int i, struct kvt_err *err)

@@ -31,6 +31,11 @@
     X(window,       "token", "length of the observation window: rows summed")                                            \
     X(query_bin,    "token", "first query of the bin; query q lies in bin floor(q * bins / tokens prefilled)")                     \
     X(key_bin,      "token", "first key of the bin; key k lies in bin floor(k * bins / tokens prefilled)")                         \
+    X(distance,     "token", "first distance of the bin, query less key: 0 to 8 one by one, then 9 to 15, 16 to 31, 32 to 63 ...") \
+    X(offset,       "token", "distance asked for, query less key")                                                       \
+    X(query_span,   "1",     "span that attends, an index of spans/")                                                    \
+    X(key_span,     "1",     "span attended to, an index of spans/")                                                     \
+    X(rank,         "1",     "place among the largest of a row, from 0")                                                 \
     X(full_layer,   "1",     "layer of which every attention row was recorded")                                          \
     X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
     X(span,         "1",     "span of the prompt")                                                                       \
@@ -59,8 +64,9 @@ enum kvt_fill { KVT_FILL_ZERO, KVT_FILL_NAN, KVT_FILL_MINUS1, KVT_FILL_NOT_YET, 
  * TILES    chunked, without filters (PACKED with --compress); a chunk of zeros is left out */
 enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STORE_TILES };
 
-/* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs. */
-enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT };
+/* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
+enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
+                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_N_WHEN };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -99,6 +105,25 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(ENTROPY, "score/entropy", F32, 0, "layer,head,query", "1,*,*", PACKED, SCORES, NAN, "nat", "entropy of each row")  \
     X(SINK, "score/sink", F32, 0, "layer,head,query", "1,*,*", PACKED, SCORES, NAN, "1",                                 \
       "share of each row that lies on the first n_sink tokens")                                                          \
+    X(VISIBLE, "score/visible", F32, 0, "layer,head,key", "1,*,*", PACKED, VISIBLE, NAN, "1",                            \
+      "attention received, mean over the rows of the prefill that could see the key")                                    \
+    X(SQUARE, "score/square", F32, 0, "layer,head,key", "1,*,*", PACKED, SQUARE, NAN, "1",                               \
+      "squares of attention received, summed over all rows of the prefill")                                              \
+    X(MAX, "score/max", F32, 0, "layer,head,key", "1,*,*", PACKED, MAX, NAN, "1", "largest attention received in any row") \
+    X(KEYS, "score/keys", F32, 0, "layer,head,query", "1,*,*", PACKED, KEYS, NAN, "1",                                   \
+      "effective number of keys of each row: e to its entropy")                                                          \
+    X(LOCAL_MASS, "score/local", F32, 0, "layer,head,query", "1,*,*", PACKED, LOCAL, NAN, "1",                           \
+      "share of each row that lies on its n_local newest keys, its own included")                                        \
+    X(DISTANCE, "score/distance", F32, 0, "layer,head,distance", "", INPLACE, ALWAYS, NAN, "1",                          \
+      "share of a row on keys at each distance, mean over the rows that see at least 32 keys; sums to 1")                \
+    X(OFFSET, "score/offset", F32, 0, "layer,head,offset", "", INPLACE, ALWAYS, NAN, "1",                                \
+      "attention at one distance, mean over the rows that see at least 32 keys and reach so far")                        \
+    X(SPANS, "score/spans", F32, 0, "layer,head,query_span,key_span", "", INPLACE, ALWAYS, NAN, "1",                     \
+      "share of a row on the keys of a span, mean over the rows of another; NaN: none of them was prefilled")            \
+    X(TOP, "score/top", F32, 0, "layer,head,query,rank", "1,1,*,*", PACKED, ALWAYS, NAN, "1",                            \
+      "largest attention of each row, descending; 0 where the row sees fewer keys")                                      \
+    X(TOP_AT, "score/top_at", I32, 0, "layer,head,query,rank", "1,1,*,*", PACKED, ALWAYS, MINUS1, "token",               \
+      "their keys; of equal ones the earlier first; -1 where the row sees fewer")                                        \
     X(MAP_MEAN, "map/mean", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                 \
       "attention, mean over the causal pairs of a bin; NaN where it has none")                                           \
     X(MAP_MAX, "map/max", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                   \
@@ -207,7 +232,9 @@ enum kvt_dataset {
     X(STEPS_DONE, 0, KVT_RANGE_ANY) X(DROPPED, 0, KVT_RANGE_ANY) X(TOK_ID, 0, KVT_RANGE_ANY) X(TOK_START, 0, KVT_RANGE_ANY) \
     X(TOK_END, 0, KVT_RANGE_ANY) X(SPAN_PARENT, 0, KVT_RANGE_ANY) X(SPAN_START, 0, KVT_RANGE_ANY)                         \
     X(SPAN_END, 0, KVT_RANGE_ANY) X(SPAN_BYTE_START, 0, KVT_RANGE_ANY) X(SPAN_BYTE_END, 0, KVT_RANGE_ANY)                 \
-    X(MASS, 0, KVT_RANGE_ANY) X(WMASS, 0, KVT_RANGE_ANY) X(LAST, 0, 1) X(ENTROPY, 0, KVT_RANGE_ANY) X(SINK, 0, 1)         \
+    X(MASS, 0, KVT_RANGE_ANY) X(WMASS, 0, KVT_RANGE_ANY) X(LAST, 0, 1) X(ENTROPY, 0, KVT_RANGE_ANY) X(SINK, 0, 1)  \
+    X(VISIBLE, 0, 1) X(SQUARE, 0, KVT_RANGE_ANY) X(MAX, 0, 1) X(KEYS, 1, KVT_RANGE_ANY) X(LOCAL_MASS, 0, 1) X(DISTANCE, 0, 1) X(OFFSET, 0, 1)  \
+    X(SPANS, 0, 1) X(TOP, 0, 1) X(TOP_AT, 0, KVT_RANGE_ANY)          \
     X(MAP_MEAN, 0, 1) X(MAP_MAX, 0, 1) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
     X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
     X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \
@@ -254,6 +281,7 @@ enum kvt_dataset {
     X(PROMPT, threads, I64, "")                                                                                          \
     X(PROMPT, seed, U64, "")                                                                                             \
     X(PROMPT, n_sink, I64, "first tokens that count as sinks in score/sink")                                             \
+    X(PROMPT, n_local, I64, "newest keys, the row's own included, that score/local counts")                              \
     X(PROMPT, ring_policy, STR, "block or drop: what happens to maps and rows when the writer can't follow")             \
     X(BRANCH, name, STR, "method and budget, as \"snapkv 25%\"")                                                         \
     X(BRANCH, method, STR, "")                                                                                           \

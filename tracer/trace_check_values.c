@@ -38,9 +38,11 @@ static void check_scale(struct run *r, enum kvt_dim dim)
     int32_t *v = n ? kvt_calloc(n, sizeof *v) : NULL;
     hid_t ds = v ? H5Dopen2(r->c->t->prompt, kvt_dims[dim].name, H5P_DEFAULT) : -1;
     bool ok = ds >= 0 && kvt_h5_read(ds, H5T_NATIVE_INT32, NULL, NULL, 1, v);
-    bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head;
+    bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance ||
+                       dim == KVT_DIM_offset || dim == KVT_DIM_query_span || dim == KVT_DIM_key_span;
     bool repeats = dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_window; /* more bins than tokens; as asked */
-    size_t below = dim == KVT_DIM_full_layer ? r->c->t->extent[KVT_DIM_layer] : dim == KVT_DIM_full_head ? r->c->t->extent[KVT_DIM_head] : (size_t)INT32_MAX;
+    size_t below = dim == KVT_DIM_full_layer ? r->c->t->extent[KVT_DIM_layer] : dim == KVT_DIM_full_head ? r->c->t->extent[KVT_DIM_head] :
+                   dim == KVT_DIM_query_span || dim == KVT_DIM_key_span ? r->c->t->extent[KVT_DIM_span] : (size_t)INT32_MAX;
     for (size_t i = 0; ok && i < n; i++) {
         int64_t want = (int64_t)i + (dim == KVT_DIM_step);
         bool fits = free_values ? v[i] >= 0 && (size_t)v[i] < below && (!i || dim == KVT_DIM_window || v[i] > v[i - 1] || (repeats && v[i] == v[i - 1]))

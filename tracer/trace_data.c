@@ -239,7 +239,8 @@ int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshol
 int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float *out, struct kvt_err *err)
 {
     static const struct { const char *name; enum kvt_dataset id; } raw[] = {
-        {"mass", KVT_DS_MASS}, {"wmass", KVT_DS_WMASS}, {"last", KVT_DS_LAST}, {"entropy", KVT_DS_ENTROPY}, {"sink", KVT_DS_SINK}};
+        {"mass", KVT_DS_MASS}, {"wmass", KVT_DS_WMASS}, {"last", KVT_DS_LAST}, {"entropy", KVT_DS_ENTROPY}, {"sink", KVT_DS_SINK},
+        {"visible", KVT_DS_VISIBLE}, {"square", KVT_DS_SQUARE}, {"max", KVT_DS_MAX}, {"keys", KVT_DS_KEYS}, {"local", KVT_DS_LOCAL_MASS}};
     kvt_h5_quiet(&t->why);
     size_t H = (size_t)t->info.H, n = (size_t)t->info.n_prompt;
     if (layer < 0 || layer >= t->info.L)
@@ -248,14 +249,55 @@ int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float
         if (strcmp(raw[i].name, what))
             continue;
         if (!kvt_trace_has_dataset(t, raw[i].id, 0))
-            return absent(t, err, what, "trace with raw scores");
+            return absent(t, err, what, i < 5 ? "trace with raw scores" : "trace with --see and its name");
         if (raw[i].id != KVT_DS_WMASS)
             return kvt_trace_get(t, raw[i].id, 0, (size_t[]){(size_t)layer, 0, 0}, (size_t[]){1, H, n}, out, err);
         if (w < 0 || w >= t->info.n_windows)
             return kvt_fail(err, KVT_EINPUT, "%s has no window %d; it has %d", t->path, w, t->info.n_windows);
         return kvt_trace_get(t, raw[i].id, 0, (size_t[]){(size_t)w, (size_t)layer, 0, 0}, (size_t[]){1, 1, H, n}, out, err);
     }
-    return kvt_fail(err, KVT_EINPUT, "no raw score '%s'; there are mass, wmass, last, entropy and sink", what);
+    return kvt_fail(err, KVT_EINPUT, "no raw score '%s'; there are mass, wmass, last, entropy, sink, visible, square, max, keys and local", what);
+}
+
+static int check_layer(struct kvt_trace *t, int layer, struct kvt_err *err)
+{
+    kvt_h5_quiet(&t->why);
+    return layer >= 0 && layer < t->info.L ? KVT_OK : kvt_fail(err, KVT_EINPUT, "%s has no layer %d; the last is %d", t->path, layer, t->info.L - 1);
+}
+
+/* One layer of a dataset [layer, head, ...]. */
+static int get_layer(struct kvt_trace *t, enum kvt_dataset id, int layer, const char *how, void *out, struct kvt_err *err)
+{
+    struct kvt_dataset_info d;
+    size_t start[KVT_TRACE_MAX_RANK] = {(size_t)layer}, count[KVT_TRACE_MAX_RANK] = {1};
+    int rc = check_layer(t, layer, err);
+    kvt_schema_get(id, &d);
+    for (int i = 1; i < d.rank; i++)
+        count[i] = t->extent[d.dim[i]];
+    if (!rc && !kvt_trace_has_dataset(t, id, 0))
+        rc = kvt_fail(err, KVT_EINPUT, "%s holds no %s; trace with --see %s", t->path, d.path, how);
+    return rc ? rc : kvt_trace_get(t, id, 0, start, count, out, err);
+}
+
+int kvt_trace_distance(struct kvt_trace *t, int layer, float *out, struct kvt_err *err)
+{
+    return get_layer(t, KVT_DS_DISTANCE, layer, "distance", out, err);
+}
+
+int kvt_trace_offset(struct kvt_trace *t, int layer, float *out, struct kvt_err *err)
+{
+    return get_layer(t, KVT_DS_OFFSET, layer, "'distance[17+32]'", out, err);
+}
+
+int kvt_trace_spans(struct kvt_trace *t, int layer, float *out, struct kvt_err *err)
+{
+    return get_layer(t, KVT_DS_SPANS, layer, "spans and a prompt that has some", out, err);
+}
+
+int kvt_trace_top(struct kvt_trace *t, int layer, float *out, int32_t *at, struct kvt_err *err)
+{
+    int rc = get_layer(t, KVT_DS_TOP, layer, "'top[8]'", out, err);
+    return rc ? rc : get_layer(t, KVT_DS_TOP_AT, layer, "'top[8]'", at, err);
 }
 
 static int check_head(struct kvt_trace *t, int layer, int head, struct kvt_err *err)

@@ -19,6 +19,12 @@ static size_t count_wanted(const uint8_t *mask, int n)
     return k;
 }
 
+/* Tokens of the shared prefill, which is what maps cover. */
+static size_t map_tok(const struct kvt_trace_plan *p)
+{
+    return positive(p->protocol && !strcmp(p->protocol, "hidden") ? p->n_context : p->n_prompt);
+}
+
 void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *s)
 {
     *s = (struct kvt_trace_shape){0};
@@ -41,6 +47,15 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
     if (w) {
         s->made[KVT_WHEN_SCORES] = w->scores;
         s->made[KVT_WHEN_DECISIONS] = w->decisions;
+        s->made[KVT_WHEN_VISIBLE] = w->visible;
+        s->made[KVT_WHEN_SQUARE] = w->square;
+        s->made[KVT_WHEN_MAX] = w->max;
+        s->made[KVT_WHEN_KEYS] = w->keys;
+        s->made[KVT_WHEN_LOCAL] = w->local;
+        e[KVT_DIM_distance] = w->distance ? (size_t)kvt_distance_bins((int)map_tok(p)) : 0;
+        e[KVT_DIM_offset] = positive(w->n_offsets);
+        e[KVT_DIM_query_span] = e[KVT_DIM_key_span] = positive(w->n_spans);
+        e[KVT_DIM_rank] = positive(w->top_k);
         e[KVT_DIM_query_bin] = positive(w->map_r);
         e[KVT_DIM_key_bin] = positive(w->map_c);
         if (w->full) {
@@ -86,12 +101,6 @@ static void put_text(char *field, size_t len, const char *text)
 
 static int32_t bin_start(size_t bin, size_t bins, size_t n) { return (int32_t)((bin * n + bins - 1) / bins); }
 
-/* Tokens of the shared prefill, which is what maps cover. */
-static size_t map_tok(const struct kvt_trace_plan *p)
-{
-    return positive(p->protocol && !strcmp(p->protocol, "hidden") ? p->n_context : p->n_prompt);
-}
-
 static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, size_t i, size_t extent)
 {
     switch (dim) {
@@ -99,6 +108,10 @@ static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, siz
     case KVT_DIM_window:    return p->window[i];
     case KVT_DIM_query_bin:
     case KVT_DIM_key_bin:   return bin_start(i, extent, map_tok(p));
+    case KVT_DIM_distance:  return kvt_distance_start((int)i);
+    case KVT_DIM_offset:    return p->wants->offset[i];
+    case KVT_DIM_query_span:
+    case KVT_DIM_key_span:  return p->wants->span_of ? p->wants->span_of[i] : (int32_t)i;
     case KVT_DIM_full_layer:
     case KVT_DIM_full_head: {
         const uint8_t *mask = dim == KVT_DIM_full_layer ? p->wants->layer : p->wants->head;
@@ -152,7 +165,7 @@ static bool prompt_attrs(hid_t at, const struct kvt_trace_plan *p, const char *n
            kvt_h5_put_str(at, "kv_type", p->kv_type) && kvt_h5_put_str(at, "backend", p->backend) &&
            kvt_h5_put_str(at, "device", p->device) && kvt_h5_put_i64(at, "threads", p->threads) &&
            kvt_h5_put_u64(at, "seed", p->seed) && kvt_h5_put_i64(at, "n_sink", p->wants ? p->wants->n_sink : 0) &&
-           kvt_h5_put_str(at, "ring_policy", p->drop_when_full ? "drop" : "block");
+           kvt_h5_put_i64(at, "n_local", p->wants ? p->wants->n_local : 0) && kvt_h5_put_str(at, "ring_policy", p->drop_when_full ? "drop" : "block");
 }
 
 static bool branch_attrs(hid_t at, const struct kvt_plan_branch *b)

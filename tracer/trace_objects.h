@@ -11,7 +11,7 @@
 struct kvt_trace_shape {
     size_t extent[KVT_N_DIM];
     size_t text_len, token_len, output_len; /* bytes of strings */
-    bool made[KVT_WHEN_OUTPUT + 1]; /* by enum kvt_when */
+    bool made[KVT_N_WHEN]; /* by enum kvt_when */
 };
 void kvt_trace_shape_of(const struct kvt_trace_plan *plan, struct kvt_trace_shape *out);
 /* Whether the trace has the dataset; shape (rank) and the length of its strings. */

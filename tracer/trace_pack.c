@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define MAX_PARTS (KVT_MAX_WINDOWS + 8)
+#define MAX_PARTS (KVT_MAX_WINDOWS + 18)
 
 /* An array of a message: where its pointer lies, and its bytes. String lengths can only be known while packing. */
 struct part { void *pointer; size_t bytes; bool text; };
@@ -32,6 +32,16 @@ static void list_prefill(struct kvt_ev_prefill_layer *e, size_t H, struct parts 
     add(p, &e->last, row);
     add(p, &e->entropy, row);
     add(p, &e->sink, row);
+    add(p, &e->visible, row);
+    add(p, &e->square, row);
+    add(p, &e->max, row);
+    add(p, &e->keys, row);
+    add(p, &e->local, row);
+    add(p, &e->distance, H * (size_t)e->n_distances * sizeof(float));
+    add(p, &e->offset, H * (size_t)e->n_offsets * sizeof(float));
+    add(p, &e->spans, H * (size_t)e->n_spans * (size_t)e->n_spans * sizeof(float));
+    add(p, &e->top, row * (size_t)e->top_k);
+    add(p, &e->top_at, row * (size_t)e->top_k);
     add(p, &e->pool_mean, map);
     add(p, &e->pool_max, map);
 }

@@ -216,12 +216,11 @@ static int read_scale(struct kvt_trace *t, enum kvt_dim dim, int32_t **value, st
 
 static int read_shape(struct kvt_trace *t, struct kvt_err *err)
 {
-    int32_t *window = NULL;
+    int32_t *window = NULL, *distance = NULL, *offset = NULL, *span = NULL;
+    int32_t **values[KVT_N_DIM] = {[KVT_DIM_window] = &window, [KVT_DIM_full_layer] = &t->full_layer, [KVT_DIM_full_head] = &t->full_head,
+                                   [KVT_DIM_distance] = &distance, [KVT_DIM_offset] = &offset, [KVT_DIM_query_span] = &span};
     for (int i = 0; i < KVT_N_DIM; i++) {
-        enum kvt_dim dim = (enum kvt_dim)i;
-        int32_t **value = dim == KVT_DIM_window ? &window : dim == KVT_DIM_full_layer ? &t->full_layer
-                        : dim == KVT_DIM_full_head ? &t->full_head : NULL;
-        int rc = read_scale(t, dim, value, err);
+        int rc = read_scale(t, (enum kvt_dim)i, values[i], err);
         if (rc)
             return rc;
     }
@@ -232,7 +231,7 @@ static int read_shape(struct kvt_trace *t, struct kvt_err *err)
     if (e[KVT_DIM_layer] > 65536 || e[KVT_DIM_head] > 65536 || e[KVT_DIM_branch] > 65536 || e[KVT_DIM_window] > 8 ||
         e[KVT_DIM_head] % e[KVT_DIM_kv_head] || e[KVT_DIM_context] > e[KVT_DIM_prompt_token] ||
         e[KVT_DIM_query] != e[KVT_DIM_prompt_token] || e[KVT_DIM_key] != e[KVT_DIM_prompt_token] ||
-        e[KVT_DIM_token] != e[KVT_DIM_prompt_token] + e[KVT_DIM_step])
+        e[KVT_DIM_token] != e[KVT_DIM_prompt_token] + e[KVT_DIM_step] || e[KVT_DIM_query_span] != e[KVT_DIM_key_span])
         return kvt_fail(err, KVT_EFORMAT, "%s: its dimensions contradict each other", t->path);
     in->L = (int)e[KVT_DIM_layer];
     in->H = (int)e[KVT_DIM_head];
@@ -248,6 +247,11 @@ static int read_shape(struct kvt_trace *t, struct kvt_err *err)
     in->n_windows = (int)e[KVT_DIM_window];
     for (int i = 0; i < in->n_windows; i++)
         in->window[i] = window[i];
+    in->n_distances = (int)e[KVT_DIM_distance], in->n_offsets = (int)e[KVT_DIM_offset], in->top_k = (int)e[KVT_DIM_rank];
+    in->distance = distance, in->offset = offset, in->map_span = span, in->n_map_spans = (int)e[KVT_DIM_query_span];
+    for (int i = 0; i < in->n_map_spans; i++)
+        if (span[i] < 0 || span[i] >= in->n_spans)
+            return kvt_fail(err, KVT_EFORMAT, "%s: dimension 'query_span' names span %d of %d", t->path, span[i], in->n_spans);
     return KVT_OK;
 }
 
@@ -520,6 +524,9 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     t->info.status = status[0];
     t->info.model_sha256 = sha[0];
     t->info.has_scores = kvt_trace_has_dataset(t, KVT_DS_MASS, 0);
+    t->info.has_keys = kvt_trace_has_dataset(t, KVT_DS_KEYS, 0), t->info.has_local = kvt_trace_has_dataset(t, KVT_DS_LOCAL_MASS, 0);
+    t->info.has_visible = kvt_trace_has_dataset(t, KVT_DS_VISIBLE, 0), t->info.has_square = kvt_trace_has_dataset(t, KVT_DS_SQUARE, 0);
+    t->info.has_max = kvt_trace_has_dataset(t, KVT_DS_MAX, 0);
     t->info.has_full = kvt_trace_has_dataset(t, KVT_DS_FULL, 0);
     return KVT_OK;
 }

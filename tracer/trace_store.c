@@ -155,6 +155,14 @@ static bool put_prefill(struct kvt_trace_store *st, const struct kvt_ev_prefill_
         for (int i = 0; ok && i < st->n_windows; i++)
             if (st->window[i] == e->window[w])
                 ok = put(st, KVT_DS_WMASS, 0, (size_t[]){(size_t)i, l, 0, 0}, (size_t[]){1, 1, H, n}, 4, e->wmass[w]);
+    ok = ok && put(st, KVT_DS_VISIBLE, 0, at, count, 3, e->visible) && put(st, KVT_DS_SQUARE, 0, at, count, 3, e->square) &&
+         put(st, KVT_DS_MAX, 0, at, count, 3, e->max) && put(st, KVT_DS_KEYS, 0, at, count, 3, e->keys) &&
+         put(st, KVT_DS_LOCAL_MASS, 0, at, count, 3, e->local);
+    size_t bins[3] = {1, H, (size_t)e->n_distances}, offsets[3] = {1, H, (size_t)e->n_offsets};
+    size_t at4[4] = {l, 0, 0, 0}, spans[4] = {1, H, (size_t)e->n_spans, (size_t)e->n_spans}, top[4] = {1, H, n, (size_t)e->top_k};
+    ok = ok && put(st, KVT_DS_DISTANCE, 0, at, bins, 3, e->distance) && put(st, KVT_DS_OFFSET, 0, at, offsets, 3, e->offset) &&
+         put(st, KVT_DS_SPANS, 0, at4, spans, 4, e->spans) && put(st, KVT_DS_TOP, 0, at4, top, 4, e->top) &&
+         put(st, KVT_DS_TOP_AT, 0, at4, top, 4, e->top_at);
     size_t R = st->s.extent[KVT_DIM_query_bin], C = st->s.extent[KVT_DIM_key_bin];
     if (!ok || !R || !C || !e->pool_mean)
         return ok;

@@ -26,7 +26,8 @@
 struct kvt_trace_writer {
     struct kvt_probe probe;
     struct kvt_wants wants;
-    uint8_t *layer, *head;         /* the masks of wants, ours */
+    uint8_t *layer, *head;         /* the lists of wants, ours */
+    int32_t *offset, *span, *span_of;
     struct kvt_pack_shape shape;
     size_t edge;                   /* of full maps' tiles; 0: none are recorded */
     struct kvt_ring *ring;
@@ -139,8 +140,7 @@ static int see(void *self, const struct kvt_event *ev)
         if (ev->prefill_layer.pool_mean) {
             struct kvt_msg maps = {.kind = KVT_MSG_EVENT, .ev = *ev};
             struct kvt_ev_prefill_layer *p = &maps.ev.prefill_layer;
-            p->mass = p->last = p->entropy = p->sink = NULL;
-            p->n_windows = 0;
+            *p = (struct kvt_ev_prefill_layer){.layer = p->layer, .n = p->n, .R = p->R, .C = p->C, .pool_mean = p->pool_mean, .pool_max = p->pool_max};
             int rc = send(w, &maps, !w->drop);
             if (rc)
                 return rc;
@@ -195,7 +195,8 @@ int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex)
 static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_trace_shape *s)
 {
     size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
-    size_t scores = H * n * sizeof(float) * (4 + (size_t)p->n_windows), maps = 2 * H * map * sizeof(float);
+    size_t spans = s->extent[KVT_DIM_query_span];
+    size_t scores = H * sizeof(float) * (n * (9 + (size_t)p->n_windows + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(float);
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
     longest = longest > tiles ? longest : tiles;
@@ -245,10 +246,19 @@ static void writer_free(struct kvt_trace_writer *w)
     if (w->lock >= 0)
         close(w->lock);
     free(w->layer);
+    free(w->offset);
+    free(w->span);
+    free(w->span_of);
     free(w->head);
     free(w->path);
     free(w->part);
     free(w);
+}
+
+static void *copy_of(const void *from, size_t bytes)
+{
+    void *p = malloc(bytes);
+    return p ? memcpy(p, from, bytes) : NULL;
 }
 
 static bool copy_wants(struct kvt_trace_writer *w, const struct kvt_trace_plan *p)
@@ -265,6 +275,14 @@ static bool copy_wants(struct kvt_trace_writer *w, const struct kvt_trace_plan *
         w->wants.head = w->head = malloc((size_t)p->H);
         ok = ok && w->head && memcpy(w->head, p->wants->head, (size_t)p->H);
     }
+    const struct kvt_wants *from = p->wants;
+    size_t spans = (size_t)from->n_spans * sizeof *w->span, offsets = (size_t)from->n_offsets * sizeof *w->offset;
+    if (from->n_offsets)
+        ok = (w->wants.offset = w->offset = copy_of(from->offset, offsets)) != NULL && ok;
+    if (from->n_spans)
+        ok = (w->wants.span = w->span = copy_of(from->span, 2 * spans)) != NULL && ok;
+    if (from->n_spans && from->span_of)
+        ok = (w->wants.span_of = w->span_of = copy_of(from->span_of, spans)) != NULL && ok;
     return ok;
 }
 

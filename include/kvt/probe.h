@@ -12,6 +12,7 @@
 
 /* Distances i - j between a row and a key are counted one by one from 0 to 8, then 9 to 15, 16 to 31, 32 to 63 ... */
 static inline int kvt_distance_start(int bin) { return bin < 10 ? bin : 1 << (bin - 6); }
+#define KVT_FEW_KEYS 32 /* rows that see fewer keys are left out of averages over rows */
 /* Bins that rows of n positions can reach. */
 static inline int kvt_distance_bins(int n)
 {
@@ -25,6 +26,16 @@ static inline int kvt_distance_bins(int n)
 struct kvt_wants {
     bool scores;            /* raw scores of every layer and query head: mass, windows, last row, entropy, sink */
     int n_sink;             /* positions below this count as sinks for `sink`; 4 by default */
+    bool visible, square, max; /* of every key: mass over the rows that could see it, sum of squares, maximum; over all rows */
+    bool keys, local;       /* of every row: effective number of keys, mass on the newest n_local of them */
+    int n_local;            /* 0 counts as 32 */
+    bool distance;          /* mass by distance, mean over the rows that see at least KVT_FEW_KEYS keys (measures.md 6) */
+    const int32_t *offset;  /* (n_offsets) single distances beside the bins, ascending */
+    int n_offsets;
+    const int32_t *span;    /* (n_spans, 2) first token and end: which of them looks at which; they may lie in one another */
+    const int32_t *span_of; /* (n_spans) the trace's numbers of them; NULL: 0, 1 ... */
+    int n_spans;
+    int top_k;              /* the largest of each row; 0 = none */
     int map_r, map_c;       /* pooled maps of every layer and head; 0 = none */
     bool full;              /* full rows of the layers and heads below */
     const uint8_t *layer;   /* (L) 1 = wanted; NULL = all */
@@ -58,6 +69,15 @@ struct kvt_ev_prefill_layer {
     const float *last;      /* (H, n) */
     const float *entropy;   /* (H, n), nats, by row */
     const float *sink;      /* (H, n), by row */
+    const float *visible;   /* (H, n): mass over the number of rows that could see the key */
+    const float *square, *max; /* (H, n): sum of squares, maximum, over all rows */
+    const float *keys, *local; /* (H, n), by row */
+    int n_distances, n_offsets, n_spans, top_k;
+    const float *distance;  /* (H, n_distances): mean over rows that see KVT_FEW_KEYS or more of the mass in each bin; NaN without such rows */
+    const float *offset;    /* (H, n_offsets): mean of A at each distance over those of these rows that reach so far; NaN without such rows */
+    const float *spans;     /* (H, n_spans, n_spans): mean over the rows of one span of the mass on another; NaN where it has no rows */
+    const float *top;       /* (H, n, top_k): the largest of each row, descending; 0 where it sees fewer keys */
+    const int32_t *top_at;  /* (H, n, top_k): their keys; -1 where it sees fewer */
     int R, C;
     const float *pool_mean; /* (H, R, C): mean over the causal pairs of the bin; NaN where it has none */
     const float *pool_max;  /* (H, R, C); NaN where the bin has no causal pair */

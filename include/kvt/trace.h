@@ -54,6 +54,11 @@ struct kvt_trace_info {
     const char *text;          /* the prompt */
     int n_spans;
     const struct kvt_trace_span *span;
+    int n_distances, n_offsets, n_map_spans, top_k; /* 0 = not recorded */
+    const int32_t *distance;   /* (n_distances) first distance of each bin */
+    const int32_t *offset;     /* (n_offsets) */
+    const int32_t *map_span;   /* (n_map_spans) indices into span */
+    bool has_keys, has_local, has_visible, has_square, has_max;
     int map_r, map_c;          /* 0 = no pooled maps */
     int map_tok;               /* tokens that pooled maps cover: the prompt, or (protocol hidden) the context alone */
     int n_windows, window[8];
@@ -80,8 +85,16 @@ int kvt_trace_evicted_at(struct kvt_trace *t, int branch, int32_t *out, struct k
 int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_err *err);
 /* out (L, R, n_context), threshold (L, R). */
 int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err);
-/* Raw prefill scores of one layer: what is "mass", "wmass" (window index w), "last", "entropy", "sink". out (H, n_prompt). */
+/* Raw prefill scores of one layer: what is "mass", "wmass" (window index w), "last", "visible", "square", "max" by key, "entropy",
+ * "keys", "sink", "local" by row. out (H, n_prompt). */
 int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float *out, struct kvt_err *err);
+/* Of one layer, EINPUT where it wasn't recorded: mass by distance (H, n_distances) in bins that begin at info.distance; attention at
+ * single distances (H, n_offsets); from span to span (H, n_map_spans, n_map_spans), mean over the rows of the first; the largest
+ * of each row and their keys (H, n_prompt, top_k). */
+int kvt_trace_distance(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
+int kvt_trace_offset(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
+int kvt_trace_spans(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
+int kvt_trace_top(struct kvt_trace *t, int layer, float *out, int32_t *at, struct kvt_err *err);
 /* Pooled map of one layer and head; what is "mean" or "max". out (R, C). */
 int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err);
 /* Full attention map of one layer and head, out (n_prompt, n_prompt); EINPUT if it wasn't recorded. */

@@ -1,0 +1,142 @@
+/* A layer's event: what attention gathered, read to the host and made into what a trace holds (means, not sums). */
+#include <math.h>
+#include <string.h>
+
+#include "engine/observe.h"
+
+/* Reads count floats into the staging area at *at and moves on; NULL stays NULL. */
+float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc)
+{
+    if (!src || *rc)
+        return NULL;
+    float *dst = o->host + *at;
+    *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
+    *at += count;
+    return dst;
+}
+
+/* Causal pairs (i, j <= i) in each bin of an R x C map of n rows. */
+void kvt_observer_pairs(float *pairs, int n, int R, int C)
+{
+    memset(pairs, 0, (size_t)R * (size_t)C * sizeof *pairs);
+    for (int i = 0; i < n; i++) {
+        int r = (int)((int64_t)i * R / n);
+        for (int c = 0; c < C; c++) {
+            /* columns j with j * C / n == c, j <= i */
+            int64_t lo = ((int64_t)c * n + C - 1) / C, hi = ((int64_t)(c + 1) * n + C - 1) / C;
+            if (hi > (int64_t)i + 1)
+                hi = (int64_t)i + 1;
+            if (hi > lo)
+                pairs[(size_t)r * C + c] += (float)(hi - lo);
+        }
+    }
+}
+
+/* Rows of the prefill that can see key j: all from j on, or those whose sliding window reaches it. */
+static int rows_of(const struct kvt_observer *o, int j, int window)
+{
+    window = window ? window : o->n;
+    return o->n - j < window ? o->n - j : window;
+}
+
+static const float *visible_of(struct kvt_observer *o, int layer, size_t *at, int *rc)
+{
+    size_t hn = (size_t)o->H * (size_t)o->n;
+    int window = o->shape ? kvt_layer_window(o->shape, layer) : 0;
+    float *v = kvt_observer_stage(o, o->see.mass, hn, at, rc);
+    for (size_t i = 0; v && !*rc && i < hn; i++)
+        v[i] /= (float)rows_of(o, (int)(i % (size_t)o->n), window);
+    return v;
+}
+
+/* Means over rows of the mass in each bin, and at each offset. */
+static void far_of(struct kvt_observer *o, struct kvt_ev_prefill_layer *p, size_t *at, int *rc)
+{
+    const struct kvt_see *s = &o->see;
+    int bins = o->distance ? kvt_distance_bins(o->n) : 0;
+    float *distance = kvt_observer_stage(o, o->distance, (size_t)(o->H * bins), at, rc);
+    float *offset = kvt_observer_stage(o, o->offset, (size_t)(o->H * s->n_offsets), at, rc);
+    for (int i = 0; distance && i < o->H * bins; i++)
+        distance[i] = o->n > s->far_from ? distance[i] / (float)(o->n - s->far_from) : NAN;
+    for (int i = 0; offset && i < o->H * s->n_offsets; i++) {
+        int d = s->offset_at[i % s->n_offsets], from = d > s->far_from ? d : s->far_from;
+        offset[i] = o->n > from ? offset[i] / (float)(o->n - from) : NAN;
+    }
+    p->distance = distance, p->n_distances = bins;
+    p->offset = offset, p->n_offsets = s->n_offsets;
+}
+
+/* A span's pieces joined: mean over its rows. */
+static const float *spans_of(struct kvt_observer *o, size_t *at, int *rc)
+{
+    int S = o->see.n_segments, N = o->wants.n_spans;
+    const int32_t *edge = o->segment, *of = o->segment + 2 * N + 2;
+    const float *piece = kvt_observer_stage(o, o->spans, (size_t)(o->H * S * S), at, rc);
+    float *out = o->host + *at;
+    if (!piece || *rc)
+        return NULL;
+    *at += (size_t)(o->H * N * N);
+    for (int h = 0; h < o->H; h++)
+        for (int a = 0; a < N; a++)
+            for (int b = 0; b < N; b++) {
+                int rows = edge[of[2 * a + 1]] - edge[of[2 * a]];
+                float sum = 0;
+                for (int r = of[2 * a]; r < of[2 * a + 1]; r++)
+                    for (int c = of[2 * b]; c < of[2 * b + 1]; c++)
+                        sum += piece[(h * S + r) * S + c];
+                out[(h * N + a) * N + b] = rows > 0 ? sum / (float)rows : NAN;
+            }
+    return out;
+}
+
+int kvt_observer_layer(struct kvt_observer *o, int layer)
+{
+    size_t at = 0, hn = (size_t)o->H * (size_t)o->n, bins = (size_t)o->see.R * (size_t)o->see.C;
+    int rc = 0;
+    struct kvt_event ev = { .kind = KVT_EV_PREFILL_LAYER };
+    struct kvt_ev_prefill_layer *p = &ev.prefill_layer;
+    const struct kvt_wants *w = &o->wants;
+    p->layer = layer, p->n = o->n, p->R = o->see.R, p->C = o->see.C;
+    if (w->scores) {
+        p->mass = kvt_observer_stage(o, o->see.mass, hn, &at, &rc);
+        p->n_windows = o->raw.n_windows;
+        for (int i = 0; i < o->raw.n_windows; i++) {
+            p->window[i] = o->raw.window[i];
+            p->wmass[i] = kvt_observer_stage(o, o->see.wmass[i], hn, &at, &rc);
+        }
+        p->last = kvt_observer_stage(o, o->see.last, hn, &at, &rc);
+        p->entropy = kvt_observer_stage(o, o->entropy, hn, &at, &rc);
+        p->sink = kvt_observer_stage(o, o->sink, hn, &at, &rc);
+    }
+    if (w->visible)
+        p->visible = visible_of(o, layer, &at, &rc);
+    if (w->square)
+        p->square = kvt_observer_stage(o, o->see.sqmass[o->trace_square], hn, &at, &rc);
+    if (w->max)
+        p->max = kvt_observer_stage(o, o->see.max, hn, &at, &rc);
+    p->keys = kvt_observer_stage(o, o->keys, hn, &at, &rc);
+    p->local = kvt_observer_stage(o, o->local, hn, &at, &rc);
+    far_of(o, p, &at, &rc);
+    if (w->n_spans) {
+        p->spans = spans_of(o, &at, &rc);
+        p->n_spans = w->n_spans;
+    }
+    if (w->top_k) {
+        size_t k = hn * (size_t)w->top_k;
+        p->top = kvt_observer_stage(o, o->top, k, &at, &rc);
+        p->top_at = (const int32_t *)(const void *)kvt_observer_stage(o, (const float *)(const void *)o->top_at, k, &at, &rc);
+        p->top_k = w->top_k;
+    }
+    if (bins) {
+        float *mean = kvt_observer_stage(o, o->pool_mean, (size_t)o->H * bins, &at, &rc);
+        float *max = kvt_observer_stage(o, o->pool_max, (size_t)o->H * bins, &at, &rc);
+        for (size_t i = 0; !rc && i < (size_t)o->H * bins; i++) {
+            float pairs = o->pairs[i % bins];
+            mean[i] = pairs > 0 ? mean[i] / pairs : NAN;
+            if (!(pairs > 0))
+                max[i] = NAN;
+        }
+        p->pool_mean = mean, p->pool_max = max;
+    }
+    return rc ? rc : o->probe->see(o->probe->self, &ev);
+}
