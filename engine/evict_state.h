@@ -63,6 +63,7 @@ struct kvt_evictor {
     int32_t *host_left;        /* (G, ld) */
     int32_t *host_lost;        /* (ld) */
     int32_t *host_n;           /* (G) */
+    int32_t *host_few;         /* (2, G) evict_one: budgets, newest tokens that stay */
     uint8_t *host_protect;     /* (ld) */
 };
 
@@ -203,6 +204,10 @@ int kvt_evict_chunk_check(const struct kvt_spec *spec, const struct kvt_budget *
 bool kvt_evict_lags(const struct kvt_policy *p);
 int kvt_evict_lag_tail(const struct kvt_policy *p, int n);
 int kvt_evict_lag(struct kvt_evictor *e, int layer, int pos, int step, struct kvt_err *err);
+
+/* One slot too many at most (evict_one.c): whether this step of a layer is such a one, n (G) slots being held; the eviction. */
+bool kvt_evict_one_fits(const struct kvt_evictor *e, int layer, const int32_t *n, int pos);
+int kvt_evict_one(struct kvt_evictor *e, int layer, const float *row, int added, int pos, int step, struct kvt_err *err);
 
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err);
 void kvt_evict_step_close(struct kvt_evictor *e);

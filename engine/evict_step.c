@@ -35,6 +35,7 @@ static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carv
     e->host_left = kvt_carve(host, G * ld, sizeof(int32_t));
     e->host_lost = kvt_carve(host, ld, sizeof(int32_t));
     e->host_n = kvt_carve(host, G, sizeof(int32_t));
+    e->host_few = kvt_carve(host, 2 * G, sizeof(int32_t));
     e->host_protect = kvt_carve(host, ld, 1);
 }
 
@@ -281,13 +282,16 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     int32_t *n = e->host_n; /* live slots now; becomes the number that leaves */
     for (int g = 0; g < G; g++)
         n[g] = e->held[layer * G + g] + added;
-    if (e->state)
+    bool one = kvt_evict_one_fits(e, layer, n, pos);
+    if (e->state && !one)
         rc = accumulate(e, layer, row, n, step);
     for (int g = 0; g < G; g++)
         e->held[layer * G + g] = n[g];
     e->last_pos[layer] = pos;
     if (rc)
         return kvt_evict_device_fail(e, rc, "adding up attention", err);
+    if (one)
+        return kvt_evict_one(e, layer, row, added, pos, step, err);
     if (kvt_evict_lags(p))
         return kvt_evict_lag(e, layer, pos, step, err);
     if (p->schedule == KVT_SCHEDULE_EVERY)

@@ -488,6 +488,7 @@ struct kvt_ops {
     /* step */
     int (*accumulate)(struct kvt_dev *dev, const struct kvt_accumulate_args *a);
     int (*contest)(struct kvt_dev *dev, const struct kvt_contest_args *a);
+    int (*evict_one)(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
     int (*topk_within)(struct kvt_dev *dev, const struct kvt_topk_within_args *a);
 
     /* attn */

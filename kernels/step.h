@@ -31,6 +31,29 @@ struct kvt_contest_args {
     float *stay;             /* (R, ld) 1 for slots that stay, 0 for those that leave; or NULL */
 };
 
+/* A step's eviction where no cell of (branch, layer) has more than one slot too many, in one pass over each cell: what accumulate,
+ * group or combine, topk or contest, and cache_remove do one after the other. A cell of more than budget[g] slots loses the least
+ * worthy of those that aren't protected, if there is one (NaN is the least; at a tie the later position leaves), or, with `turn`, the
+ * loser of a contest. The sums move with their slots. exact. */
+struct kvt_evict_one_args {
+    struct kvt_cache *cache;
+    int branch, layer, H;
+    const float *row;        /* (H, row_ld) the newest row of attention; or NULL */
+    float *state;            /* (G, ld) sums that it is added to, as accumulate does; or NULL */
+    int row_ld, ld;
+    int added;               /* the last slots of each cell, whose sums start at 0 */
+    enum kvt_group how;
+    bool square;
+    /* A slot's worth: its sum, without sums what the row gives it, without a row its position. */
+    bool visible_mean;       /* divided by the rows that saw it, pos - its position + 1 */
+    bool shared;             /* cells hold the same positions in the same slots; worth is summed over them, and all lose the same slot */
+    int32_t pos;             /* of the newest slot */
+    int32_t sinks;           /* slots at positions < sinks, and > pos - recent[g], are protected */
+    const int32_t *recent, *budget; /* host, (G); shared: (1) */
+    int32_t *turn;           /* (G) in and out, as in contest; shared: (1); or NULL */
+    int32_t *left;           /* (G) the position that left; -1: none did */
+};
+
 /* topk in stretches: slots [from, n) of each row are cut each `within` slots, and each stretch of m slots keeps max(1, floor(m x
  * num / den)) of its own, protected ones included, chosen as topk chooses (FINCH's chunks, LagKV's partitions); slots before
  * `from` all stay. exact. */

@@ -1,10 +1,12 @@
 /* attn with 8-float vectors. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/evict_one.h"
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/score.h"
 #include "kernels/cpu/simd.h"
 
 #if defined(KVT_X86)
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -53,10 +55,12 @@ VEC vf v_exp(vf x)
 
 #include "kernels/cpu/attn_body.h"
 #include "kernels/cpu/attn_say.h"
+#include "kernels/cpu/evict_one_body.h"
 #include "kernels/cpu/score_body.h"
 
 const struct kvt_attn_kernel kvt_attn_avx2 = {turns, part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_avx2 = SCORE_KERNEL;
+const struct kvt_step_kernel kvt_step_avx2 = {leaver};
 #else
 typedef int kvt_no_attn_avx2; /* another machine: the file is empty */
 #endif

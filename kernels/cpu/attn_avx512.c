@@ -1,10 +1,12 @@
 /* attn with 16-float vectors. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/evict_one.h"
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/score.h"
 #include "kernels/cpu/simd.h"
 
 #if defined(KVT_X86)
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -88,10 +90,12 @@ VEC void v_pairs(const float *const *row, int i, int pairs, vf *cos, vf *sin)
 
 #include "kernels/cpu/attn_body.h"
 #include "kernels/cpu/attn_say.h"
+#include "kernels/cpu/evict_one_body.h"
 #include "kernels/cpu/score_body.h"
 
 const struct kvt_attn_kernel kvt_attn_avx512 = {turns, part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_avx512 = SCORE_KERNEL;
+const struct kvt_step_kernel kvt_step_avx512 = {leaver};
 #else
 typedef int kvt_no_attn_avx512; /* another machine: the file is empty */
 #endif

@@ -1,8 +1,10 @@
 /* attn in plain C, four floats at a time: any machine. */
 #include "kernels/cpu/attn.h"
+#include "kernels/cpu/evict_one.h"
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/score.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -68,7 +70,9 @@ VEC vf v_exp(vf x)
 
 #include "kernels/cpu/attn_body.h"
 #include "kernels/cpu/attn_say.h"
+#include "kernels/cpu/evict_one_body.h"
 #include "kernels/cpu/score_body.h"
 
 const struct kvt_attn_kernel kvt_attn_plain = {turns, part, scores, softmax, values, columns, half};
 const struct kvt_score_kernel kvt_score_plain = SCORE_KERNEL;
+const struct kvt_step_kernel kvt_step_plain = {leaver};

@@ -49,6 +49,7 @@ int kvt_cpu_expected(struct kvt_dev *dev, const struct kvt_expected_args *a);
 /* step.c */
 int kvt_cpu_accumulate(struct kvt_dev *dev, const struct kvt_accumulate_args *a);
 int kvt_cpu_contest(struct kvt_dev *dev, const struct kvt_contest_args *a);
+int kvt_cpu_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
 int kvt_cpu_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a);
 
 /* attn.c */

@@ -101,6 +101,7 @@ const struct kvt_ops kvt_ops_cpu = {
 
     .accumulate = kvt_cpu_accumulate,
     .contest = kvt_cpu_contest,
+    .evict_one = kvt_cpu_evict_one,
     .topk_within = kvt_cpu_topk_within,
     .attn = kvt_cpu_attn,
     .lost = kvt_cpu_lost,

@@ -67,6 +67,7 @@ const struct kvt_ops kvt_ops_ref = {
 
     .accumulate = kvt_ref_accumulate,
     .contest = kvt_ref_contest,
+    .evict_one = kvt_ref_evict_one,
     .topk_within = kvt_ref_topk_within,
     .attn = kvt_ref_attn,
     .lost = kvt_ref_lost,

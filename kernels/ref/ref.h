@@ -57,6 +57,7 @@ int kvt_ref_expected(struct kvt_dev *dev, const struct kvt_expected_args *a);
 /* step.c */
 int kvt_ref_accumulate(struct kvt_dev *dev, const struct kvt_accumulate_args *a);
 int kvt_ref_contest(struct kvt_dev *dev, const struct kvt_contest_args *a);
+int kvt_ref_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
 int kvt_ref_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a);
 
 /* attn.c */

@@ -123,6 +123,11 @@ double kc_time(void (*run)(void *arg), void *arg);
 void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *what, double seconds, double flops,
              double bytes);
 
+/* step_one.c: the second half of the subject `step` */
+void kc_check_evict_one(struct kc *k);
+void kc_bench_evict_one(struct kc *k);
+const char *kc_sabotage_evict_one(struct kvt_ops *ops, int i);
+
 /* cache_pick.c: the second half of the subject `cache` */
 void kc_fill_scores(struct kc *k, float *score, size_t n, int kind); /* kinds 0 .. 3; 3: NaN, infinities, both zeros */
 void kc_check_pick(struct kc *k);

@@ -179,6 +179,7 @@ static void check(struct kc *k)
     check_accumulate(k);
     check_contest(k);
     check_printed(k);
+    kc_check_evict_one(k);
 }
 
 /* ---- mistakes that must be caught ---- */
@@ -228,7 +229,7 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 2: ops->contest = by_slot; return "contest: neighbours by slot, not by position";
     case 3: ops->contest = printed_pointer; return "contest: the pointer as printed";
     case 4: ops->topk_within = one_stretch; return "topk_within: one stretch for the whole row";
-    default: return NULL;
+    default: return kc_sabotage_evict_one(ops, i - 5);
     }
 }
 
@@ -244,6 +245,7 @@ static void run_contest(void *arg) { struct timed *t = arg; t->c->ops->contest(t
 
 static void bench(struct kc *k)
 {
+    kc_bench_evict_one(k);
     enum { G = 3, H = 9, N = 2049 };
     float *row = kc_host(k, H * N * 4), *score = kc_host(k, G * N * 4);
     int32_t *pos = kc_host(k, G * N * 4);
