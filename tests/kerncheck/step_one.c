@@ -171,7 +171,7 @@ void kc_check_evict_one(struct kc *k)
             .H = H, .row = worth_by < 3 ? rows : NULL, .state = worth_by < 2 ? state : NULL, .row_ld = ld + 3, .ld = ld, .added = 1,
             .how = turn % 16 == 5 ? KVT_GROUP_SUM : (enum kvt_group)kc_int(k, 0, 2), /* the maximum of NaN isn't defined */
              .square = kc_int(k, 0, 1), .visible_mean = worth_by < 2 && kc_int(k, 0, 1),
-            .shared = turn % 3 == 1, .sinks = n > 12 && kc_int(k, 0, 1) ? 4 : 0,
+            .shared = turn % 3 == 1, .sinks = n > 12 && kc_int(k, 0, 1) ? 3 : 0,
             .turn = turn % 5 > 2 ? (int32_t *)&some_turn : NULL};
         if (turn % 24 == 23)
             r.steps = 1; /* all are protected, and stay */
