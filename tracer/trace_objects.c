@@ -310,18 +310,18 @@ static hid_t file_access(void)
     return fapl;
 }
 
-int kvt_trace_make(const char *path, const struct kvt_trace_plan *plan, const struct kvt_trace_shape *s, struct kvt_err *err)
+int kvt_trace_make(const char *path, const char *name, const struct kvt_trace_plan *plan, const struct kvt_trace_shape *s, struct kvt_err *err)
 {
     hid_t fapl = file_access();
     hid_t file = fapl < 0 ? -1 : H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
     if (fapl >= 0)
         H5Pclose(fapl);
     if (file < 0)
-        return kvt_h5_fail(err, KVT_EIO, "cannot make %s", path);
+        return kvt_h5_fail(err, KVT_EIO, "cannot make %s", name);
     bool ok = make_all(file, plan, s);
-    int rc = ok ? KVT_OK : kvt_h5_fail(err, KVT_EIO, "cannot write %s", path);
+    int rc = ok ? KVT_OK : kvt_h5_fail(err, KVT_EIO, "cannot write %s", name);
     if (H5Fclose(file) < 0 && !rc)
-        rc = kvt_h5_fail(err, KVT_EIO, "cannot write %s", path);
+        rc = kvt_h5_fail(err, KVT_EIO, "cannot write %s", name);
     return rc;
 }
 

@@ -17,8 +17,8 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *plan, struct kvt_trace_shap
 /* Whether the trace has the dataset; shape (rank) and the length of its strings. */
 bool kvt_trace_has(const struct kvt_trace_shape *s, const struct kvt_dataset_info *d, size_t *shape, size_t *str_len);
 
-/* Makes the file at path with every object and all that is known before the run, and closes it. */
-int kvt_trace_make(const char *path, const struct kvt_trace_plan *plan, const struct kvt_trace_shape *s, struct kvt_err *err);
+/* Makes the file at path with every object and all that is known before the run, and closes it. name: what errors call it. */
+int kvt_trace_make(const char *path, const char *name, const struct kvt_trace_plan *plan, const struct kvt_trace_shape *s, struct kvt_err *err);
 
 /* Attributes of a file's root; now: when, ISO 8601. */
 bool kvt_trace_file_attrs(hid_t root, const char *now);

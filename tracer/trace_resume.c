@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "kvt/trace.h"
+#include "tracer/trace_name.h"
 #include "tracer/trace_objects.h"
 #include "tracer/trace_repair.h"
 
@@ -112,11 +113,9 @@ static bool fill(hid_t file, int n, const char *const *id, const char *const *ta
 int kvt_trace_master(const char *path, int n, const char *const *id, const char *const *target, struct kvt_err *err)
 {
     struct kvt_h5_why why;
-    size_t len = strlen(path) + sizeof ".part.new";
-    char *fresh = kvt_calloc(len, 1);
+    char *fresh = kvt_trace_fresh_name(path);
     if (!fresh)
         return kvt_fail(err, KVT_ENOMEM, "no memory");
-    snprintf(fresh, len, "%s.part.new", path);
     kvt_h5_quiet(&why);
     hid_t file = H5Fcreate(fresh, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     bool ok = file >= 0 && fill(file, n, id, target);

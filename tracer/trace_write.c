@@ -1,15 +1,10 @@
-/* The trace writer's life: the file under a temporary name, the ring, the thread, the renaming.
- *
- *   run.h5.part.new   while the objects are made; a kill leaves it, and the next run overwrites it
- *   run.h5.part       from the moment it can be opened by others, to the end
- *   run.h5            complete (or interrupted), synced */
+/* The trace writer's life: the file under a temporary name (trace_name.h), the ring, the thread, the renaming. */
 #define _GNU_SOURCE /* sync_file_range */
 #include "tracer/trace_write.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -20,6 +15,7 @@
 
 #include "base/mem.h"
 #include "tracer/ring.h"
+#include "tracer/trace_name.h"
 #include "tracer/trace_store.h"
 #include "tracer/trace_tiles.h"
 
@@ -293,7 +289,7 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     struct kvt_h5_why why;
     kvt_h5_quiet(&why);
     struct kvt_trace_writer *w = calloc(1, sizeof *w);
-    char *fresh = joined(plan->path, ".part.new");
+    char *fresh = kvt_trace_fresh_name(plan->path);
     if (!w || !fresh) {
         free(w);
         free(fresh);
@@ -312,14 +308,18 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     if (!rc)
         rc = kvt_ring_open(&w->ring, ring_bytes(plan, &s), err);
     if (!rc) {
-        rc = kvt_trace_make(fresh, plan, &s, err);
+        rc = kvt_trace_make(fresh, w->path, plan, &s, err);
         if (!rc)
             rc = kvt_trace_store_open(&w->store, fresh, w->part, plan, &s, err);
         if (!rc && (w->lock = open(fresh, O_RDONLY)) >= 0)
             flock(w->lock, LOCK_SH | LOCK_NB); /* where there are no locks, a repair isn't warned, that is all */
-        if (!rc && rename(fresh, w->part)) {
-            rc = kvt_fail(err, KVT_EIO, "cannot rename %s: %s", fresh, strerror(errno));
+        if (!rc && (rc = kvt_trace_claim(fresh, w->part, err)))
             kvt_trace_store_close(&w->store, false, "failed", 0, 0, NULL);
+        int named = rc ? -1 : open(w->part, O_RDONLY); /* under the name that it keeps, so that it's known where that moves to */
+        if (named >= 0 && w->lock >= 0) {
+            flock(named, LOCK_SH | LOCK_NB);
+            close(w->lock);
+            w->lock = named;
         }
         if (rc)
             unlink(fresh);
@@ -340,32 +340,6 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
 
 /* ---- end --------------------------------------------------------------------------------------------------------- */
 
-static int sync_path(const char *path, int flags)
-{
-    int fd = open(path, flags);
-    if (fd < 0)
-        return -1;
-    int rc = fsync(fd);
-    int e = errno;
-    close(fd);
-    errno = e;
-    return rc;
-}
-
-/* The data, then the name, then the folder that holds the name. */
-int kvt_trace_publish(const char *from, const char *path, struct kvt_err *err)
-{
-    if (sync_path(from, O_RDONLY))
-        return kvt_fail(err, KVT_EIO, "cannot sync %s: %s", from, strerror(errno));
-    if (rename(from, path))
-        return kvt_fail(err, KVT_EIO, "cannot rename %s to %s: %s", from, path, strerror(errno));
-    char *folder = joined(path, "");
-    if (folder)
-        sync_path(dirname(folder), O_RDONLY | O_DIRECTORY); /* some file systems can't; the data is safe either way */
-    free(folder);
-    return KVT_OK;
-}
-
 int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_hash, struct kvt_err *err)
 {
     struct kvt_trace_writer *w = *wp;
@@ -385,7 +359,7 @@ int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_h
     kvt_h5_quiet(NULL);
     rc = rc ? rc : closed;
     if (!rc && readable)
-        rc = kvt_trace_publish(w->part, w->path, err);
+        rc = kvt_trace_publish_open(w->lock, w->part, w->path, err);
     writer_free(w);
     return rc;
 }

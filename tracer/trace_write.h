@@ -76,8 +76,6 @@ int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
 /* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there
  * is readable); anything else -> "failed", left as .part. Frees w. Returns the first error of the writer thread. */
 int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);
-/* Syncs `from`, gives it the name `path`, replacing what has it, and syncs the folder. */
-int kvt_trace_publish(const char *from, const char *path, struct kvt_err *err);
 /* Bytes of the file before it is made, by kind of data, before compression: what lies in the file is smaller. */
 struct kvt_trace_sizes {
     size_t scores, maps, full, decisions, other;

@@ -123,7 +123,7 @@ static int whole_trace(bool drop)
     char path[] = "/tmp/kvt_plain_ring_XXXXXX", file[64];
     CHECK(mkdtemp(path));
     snprintf(file, sizeof file, "%s/t.h5", path);
-    struct mktrace_opts o = {.path = file, .drop = drop, .n_shots = 2, .n_new = 6};
+    struct mktrace_opts o = {.path = file, .drop = drop, .n_shots = 12, .n_new = 6};
     struct kvt_err err = {0};
     struct kvt_trace *t;
     CHECK(!mktrace(&o, &err));
