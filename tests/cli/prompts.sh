@@ -38,7 +38,7 @@ try "the rest" run --resume
 for file in run-cat.h5 run-7.h5 run-2.h5 run-long.h5 run.h5; do
     sametrace $file ../whole/$file || echo "$file differs"
 done
-ls ./*.h5*
+ls ./*.h5
 
 cd .. || exit 1
 kvtrace -q -m "$model" -f p.jsonl --method h2o --keep 50% -n 3 --ignore-end --format tsv | cut -f 1,2
