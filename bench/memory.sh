@@ -3,7 +3,8 @@
 #
 # usage: bench/memory.sh [-p PROMPT.txt] MODEL...
 #   KVTRACE=build/bin/kvtrace from the environment; the prompt's default is tests/vectors/parity-prompts/p08_shots.txt
-# Each model runs twice: a short prompt with one method, and the whole prompt with six branches and a trace.
+# Each model runs a short prompt with one method, the whole prompt with six branches and a trace, and what methods hold beside KV:
+# a pass that repeats the context, sums of steps and of all layers at once, chunks of a prefill.
 set -eu
 here=$(dirname "$0")
 prompt=$here/../tests/vectors/parity-prompts/p08_shots.txt ours=${KVTRACE:-build/bin/kvtrace}
@@ -33,4 +34,8 @@ run() {
 for m in "$@"; do
     run "$(basename "$m"), short" -m "$m" -f "$t/short.txt" --method snapkv --keep 25% -n 16
     run "$(basename "$m"), traced" -m "$m" -f "$prompt" --method snapkv,h2o,streaming --keep 10%,50% -n 16 -o "$t/run.h5" --force
+    run "$(basename "$m"), kvzip" -m "$m" -f "$prompt" --method kvzip --keep 25% -n 4
+    run "$(basename "$m"), steps" -m "$m" -f "$prompt" --method 'h2o,my[score=mass,schedule=every,every=2,alloc=global,pool=max7]' --keep 25%,50% -n 8
+    run "$(basename "$m"), chunks" -m "$m" -f "$prompt" --method 'my[score=mass,prefill_chunk=256]' --keep 25% -n 4
+    run "$(basename "$m"), no full" -m "$m" -f "$prompt" --method 'my[score=mass,prefill_chunk=256]' --keep 25% -n 4 --no-full --decode free
 done

@@ -179,23 +179,13 @@ static int check_text(const struct kvt_spec *spec, const struct kvt_budget *budg
 
 /* ---- open and close ---- */
 
-int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec,
-                     const struct kvt_budget *budget, struct kvt_err *err)
+/* When it acts, from what was asked. */
+static void plan(struct kvt_evictor *e, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec, const struct kvt_budget *budget)
 {
-    *out = NULL;
-    int rc = check_text(spec, budget, env, err);
-    if (rc)
-        return rc;
-    struct kvt_evictor *e = calloc(1, sizeof *e);
-    if (!e)
-        return kvt_fail(err, KVT_ENOMEM, "no memory for an evictor");
-    e->env = env;
-    e->branch = branch;
-    e->spec = *spec;
-    e->budget = *budget;
-    const struct kvt_policy *p = &e->spec.policy;
+    const struct kvt_policy *p = &spec->policy;
     struct kvt_budget own = kvt_evict_own_budget(p, budget);
     bool never = never_evicts(spec, budget);
+    *e = (struct kvt_evictor){.env = env, .branch = branch, .spec = *spec, .budget = *budget};
     e->sliding = !never && p->schedule != KVT_SCHEDULE_PREFILL;
     e->chunked = !never && p->prefill_chunk > 0;
     if (p->decode_share_set && p->score != KVT_SCORE_NONE) {
@@ -206,6 +196,20 @@ int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, 
         e->decode_share = e->decode_ppm < 1000000 || (budget->kind == KVT_BUDGET_MATCH && p->decode_share < 0);
     }
     e->keep_all = never && never_evicts(spec, &own);
+}
+
+int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec,
+                     const struct kvt_budget *budget, struct kvt_err *err)
+{
+    *out = NULL;
+    int rc = check_text(spec, budget, env, err);
+    if (rc)
+        return rc;
+    struct kvt_evictor *e = calloc(1, sizeof *e);
+    if (!e)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for an evictor");
+    plan(e, env, branch, spec, budget);
+    const struct kvt_policy *p = &e->spec.policy;
     if (env->probe && env->probe->wants) {
         struct kvt_wants w = {0};
         env->probe->wants(env->probe->self, &w);
@@ -347,17 +351,35 @@ static void work_close(const struct kvt_evictor *e, struct kvt_evict_work *w)
     free(w->host_block);
 }
 
-static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
-                     struct kvt_err *err)
+/* How much there is to choose from. */
+static void measure(const struct kvt_evictor *e, struct kvt_evict_work *w, int raw_ld)
 {
     const struct kvt_policy *p = &e->spec.policy;
-    const struct kvt_ops *ops = e->env->ops;
     w->n = e->env->n_context;
-    w->ld = raw && raw->ld > w->n ? raw->ld : w->n;
+    w->ld = raw_ld > w->n ? raw_ld : w->n;
     w->R = p->heads == KVT_HEADS_SHARED ? 1 : e->env->G;
     int before_window = e->env->n_prompt - p->window;
     w->fence = p->keep_window && before_window < w->n ? before_window : w->n;
     w->S = e->keep_all ? 0 : kvt_evict_units(e, NULL, w->fence);
+}
+
+void kvt_evictor_bytes(const struct kvt_evict_env *env, const struct kvt_spec *spec, const struct kvt_budget *budget, size_t *held, size_t *work)
+{
+    struct kvt_evictor e;
+    struct kvt_evict_work w = {0};
+    struct kvt_carve dev = {0}, host = {0};
+    plan(&e, env, 0, spec, budget);
+    *held = kvt_evictor_steps(&e) || e.chunked ? kvt_evict_step_bytes(&e) : 0;
+    measure(&e, &w, env->n_prompt);
+    layout(&e, &w, &dev, &host);
+    *work = e.chunked ? 0 : host.used + (e.keep_all ? 0 : dev.used);
+}
+
+static int work_open(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw,
+                     struct kvt_err *err)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    measure(e, w, raw ? raw->ld : 0);
     struct kvt_carve dev = {0}, host = {0};
     layout(e, w, &dev, &host);
     w->host_block = kvt_calloc(host.used, 1);

@@ -89,6 +89,9 @@ int kvt_evict_out_norms(const struct kvt_evict_env *env, int model_layer, struct
 int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget, int n_prompt, int n_context,
                     int n_shots, struct kvt_err *err);
 
+/* Bytes that an evictor holds as long as it lives, and those of its prefill's end, which are given back. Of env nothing but counts
+ * is looked at; units that follow the text count as one. */
+void kvt_evictor_bytes(const struct kvt_evict_env *env, const struct kvt_spec *spec, const struct kvt_budget *budget, size_t *held, size_t *work);
 int kvt_evictor_open(struct kvt_evictor **out, const struct kvt_evict_env *env, int branch, const struct kvt_spec *spec,
                      const struct kvt_budget *budget, struct kvt_err *err);
 void kvt_evictor_close(struct kvt_evictor **e);

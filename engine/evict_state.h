@@ -209,6 +209,7 @@ int kvt_evict_lag(struct kvt_evictor *e, int layer, int pos, int step, struct kv
 bool kvt_evict_one_fits(const struct kvt_evictor *e, int layer, const int32_t *n, int pos);
 int kvt_evict_one(struct kvt_evictor *e, int layer, const float *row, int added, int pos, int step, struct kvt_err *err);
 
+size_t kvt_evict_step_bytes(struct kvt_evictor *e);
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err);
 void kvt_evict_step_close(struct kvt_evictor *e);
 int kvt_evict_step_copy(struct kvt_evictor *to, const struct kvt_evictor *from);

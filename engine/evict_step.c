@@ -39,6 +39,14 @@ static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carv
     e->host_protect = kvt_carve(host, ld, 1);
 }
 
+size_t kvt_evict_step_bytes(struct kvt_evictor *e)
+{
+    struct kvt_carve dev = {0}, host = {0};
+    e->ld = e->env->max_slots;
+    layout(e, &dev, &host);
+    return dev.used + host.used;
+}
+
 int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err)
 {
     struct kvt_carve dev = {0}, host = {0};

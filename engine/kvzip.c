@@ -26,10 +26,39 @@ static int index_of(const struct kvt_kvzip *z, int repeat)
     return -1;
 }
 
+/* The words around a repetition, and the rows of the longest one. */
+static int read_cues(struct kvt_kvzip *z, const struct kvt_tokenizer *tok, int n_context, int repeat, struct kvt_err *err)
+{
+    int rc = kvt_tokenize(tok, turn_text, strlen(turn_text), 0, &z->turn, err);
+    for (int i = 0; i < 2 && !rc; i++)
+        rc = kvt_tokenize(tok, cue_text[i], strlen(cue_text[i]), 0, &z->cue[i], err);
+    int cue = z->cue[0].n > z->cue[1].n + KVT_KVZIP_TRAIL ? z->cue[0].n : z->cue[1].n + KVT_KVZIP_TRAIL;
+    z->rows = (repeat < n_context ? repeat : n_context) + cue + z->turn.n;
+    return rc;
+}
+
+static void free_cues(struct kvt_kvzip *z)
+{
+    kvt_tokens_free(&z->cue[0]);
+    kvt_tokens_free(&z->cue[1]);
+    kvt_tokens_free(&z->turn);
+}
+
+int kvt_kvzip_bytes(const struct kvt_model *m, int run, int n_context, int repeat, int *rows, size_t *bytes, struct kvt_err *err)
+{
+    struct kvt_kvzip z = { 0 };
+    const struct kvt_shape *s = kvt_model_shape(m);
+    int rc = read_cues(&z, kvt_model_tokenizer(m), n_context, repeat, err);
+    size_t H = (size_t)s->H, n = (size_t)z.rows;
+    free_cues(&z);
+    *rows = z.rows;
+    *bytes = (n * (size_t)s->E + (size_t)run * H * (size_t)s->D + 2 * H * ((size_t)n_context + n) + 4 * n) * sizeof(float);
+    return rc;
+}
+
 int kvt_kvzip_plan(struct kvt_session *s, struct kvt_err *err)
 {
     struct kvt_kvzip *z = &s->kvzip;
-    const struct kvt_tokenizer *tok = kvt_model_tokenizer(s->model);
     int longest = 0, rc = 0;
     z->repeat = kvt_calloc((size_t)s->n, sizeof *z->repeat);
     z->score = kvt_calloc((size_t)s->n, sizeof *z->score);
@@ -44,14 +73,9 @@ int kvt_kvzip_plan(struct kvt_session *s, struct kvt_err *err)
     }
     if (!z->n)
         return 0;
-    for (int i = 0; i < 2 && !rc; i++)
-        rc = kvt_tokenize(tok, cue_text[i], strlen(cue_text[i]), 0, &z->cue[i], err);
-    if (!rc)
-        rc = kvt_tokenize(tok, turn_text, strlen(turn_text), 0, &z->turn, err);
+    rc = read_cues(z, kvt_model_tokenizer(s->model), s->n_context, longest, err);
     if (rc)
         return rc;
-    int cue = z->cue[0].n > z->cue[1].n + KVT_KVZIP_TRAIL ? z->cue[0].n : z->cue[1].n + KVT_KVZIP_TRAIL;
-    z->rows = (longest < s->n_context ? longest : s->n_context) + cue + z->turn.n;
     if (s->n_context + z->rows > s->shape->context_tok)
         return kvt_fail(err, KVT_EINPUT, "kvzip repeats %d tokens after a context of %d, %d more than the model's context of %d; shorten the "
                         "prompt, or use a smaller repeat=", z->rows, s->n_context, s->n_context + z->rows - s->shape->context_tok, s->shape->context_tok);
@@ -89,9 +113,7 @@ void kvt_kvzip_close(struct kvt_session *s)
     void *host[] = { z->repeat, z->score, z->host, z->token, z->branch, z->scored, z->pos };
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
-    kvt_tokens_free(&z->cue[0]);
-    kvt_tokens_free(&z->cue[1]);
-    kvt_tokens_free(&z->turn);
+    free_cues(z);
     memset(z, 0, sizeof *z);
 }
 

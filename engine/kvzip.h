@@ -8,6 +8,7 @@
 #include "kvt/prompt.h"
 
 struct kvt_session;
+struct kvt_model;
 
 enum { KVT_KVZIP_SINKS = 4, KVT_KVZIP_TRAIL = 8 };
 
@@ -24,6 +25,8 @@ struct kvt_kvzip {
     int32_t *token, *branch, *pos, *scored; /* (rows) */
 };
 
+/* Rows of the longest pass and bytes of its buffers, scores excepted, where `repeat` is the longest that is asked for. */
+int kvt_kvzip_bytes(const struct kvt_model *m, int run, int n_context, int repeat, int *rows, size_t *bytes, struct kvt_err *err);
 /* What the branches ask for, before the cache is opened: cells and positions follow from it. EINPUT where the repeated
  * context doesn't fit the model's. */
 int kvt_kvzip_plan(struct kvt_session *s, struct kvt_err *err);

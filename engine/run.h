@@ -77,6 +77,19 @@ static inline int kvt_next_branch(const struct kvt_session *s, int b) { return b
 /* The first that is fed: 0, or where there is no full branch the first of the others. */
 static inline int kvt_first_branch(const struct kvt_session *s) { return s->o.no_full ? s->lo : 0; }
 
+/* What follows from the options alone. Whether they can be run at all. */
+int kvt_opts_check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err);
+/* Tokens that methods may evict, by protocol (measures.md 1); tokens of the shared prefill. */
+int kvt_opts_context(const struct kvt_session_opts *o);
+int kvt_opts_prefill(const struct kvt_session_opts *o);
+/* Streams that may run at once beside the full branch's, of so many branches; rows of a call; of a run of the forward pass. */
+int kvt_opts_streams(const struct kvt_session_opts *o, int branches);
+int kvt_opts_rows(const struct kvt_session_opts *o);
+int kvt_opts_run(const struct kvt_session_opts *o);
+void kvt_opts_needs(const struct kvt_session_opts *o, const struct kvt_wants *w, struct kvt_needs *needs);
+/* K and V of one slot of one kv head. */
+int64_t kvt_opts_slot_bytes(const struct kvt_shape *s, const struct kvt_session_opts *o);
+
 int64_t kvt_now_ns(void);
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);
 /* Adds to the phase's time and reports it. */

@@ -1,11 +1,10 @@
-/* A session: opened from a model and options; what it will need, and its parts (its prefill is in session_prefill.c). */
+/* A session: opened from a model and options, and its parts (its prefill is in session_prefill.c, its size in sizes.c). */
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "engine/rope.h"
@@ -45,7 +44,7 @@ int kvt_session_branch_bytes(struct kvt_session *s, int cell, struct kvt_cache_b
     return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
 }
 
-/* ---- what a run will need ---- */
+/* ---- what follows from the options ---- */
 
 /* Branches without the oracles, which come last; and the full one. */
 static int early_of(const struct kvt_session_opts *o)
@@ -131,7 +130,7 @@ static int check_layers(const struct kvt_session_opts *o, const struct kvt_shape
     return 0;
 }
 
-static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
+int kvt_opts_check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err)
 {
     int none = check_layers(o, shape, err);
     if (none)
@@ -171,7 +170,7 @@ static int check(const struct kvt_session_opts *o, const struct kvt_shape *shape
 }
 
 /* Tokens that methods may evict, by protocol (measures.md 1). */
-static int context_of(const struct kvt_session_opts *o)
+int kvt_opts_context(const struct kvt_session_opts *o)
 {
     if (o->protocol == KVT_PROTOCOL_LITERATURE)
         return o->n_prompt;
@@ -180,13 +179,13 @@ static int context_of(const struct kvt_session_opts *o)
     return o->n_prompt > o->window ? o->n_prompt - o->window : 1;
 }
 
-static int prefill_of(const struct kvt_session_opts *o)
+int kvt_opts_prefill(const struct kvt_session_opts *o)
 {
-    return o->protocol == KVT_PROTOCOL_HIDDEN ? context_of(o) : o->n_prompt;
+    return o->protocol == KVT_PROTOCOL_HIDDEN ? kvt_opts_context(o) : o->n_prompt;
 }
 
 /* Streams that may run at once beside the full branch's, of so many branches. */
-static int streams_of(const struct kvt_session_opts *o, int branches)
+int kvt_opts_streams(const struct kvt_session_opts *o, int branches)
 {
     return 1 + branches * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
 }
@@ -195,10 +194,10 @@ static int streams_of(const struct kvt_session_opts *o, int branches)
 static int streams_at_once(const struct kvt_session_opts *o)
 {
     int early = early_of(o) - 1, late = o->n_branches - early;
-    return streams_of(o, early > late ? early : late);
+    return kvt_opts_streams(o, early > late ? early : late);
 }
 
-static void needs_of(const struct kvt_session_opts *o, const struct kvt_wants *w, struct kvt_needs *needs)
+void kvt_opts_needs(const struct kvt_session_opts *o, const struct kvt_wants *w, struct kvt_needs *needs)
 {
     memset(needs, 0, sizeof *needs);
     for (int b = 0; b < o->n_branches; b++)
@@ -210,7 +209,7 @@ static void needs_of(const struct kvt_session_opts *o, const struct kvt_wants *w
 int kvt_session_windows(const struct kvt_session_opts *o, const struct kvt_wants *wants, int window[KVT_MAX_WINDOWS])
 {
     struct kvt_needs needs;
-    needs_of(o, wants, &needs);
+    kvt_opts_needs(o, wants, &needs);
     memcpy(window, needs.window, sizeof needs.window);
     return needs.n_windows;
 }
@@ -223,82 +222,22 @@ static struct kvt_wants wants_of(const struct kvt_session_opts *o)
     return w;
 }
 
-static int rows_of_call(const struct kvt_session_opts *o)
+int kvt_opts_rows(const struct kvt_session_opts *o)
 {
-    int question = o->n_prompt - context_of(o);
+    int question = o->n_prompt - kvt_opts_context(o);
     return streams_at_once(o) * (question > 0 ? question : 1);
 }
 
-static int run_of(const struct kvt_session_opts *o)
+int kvt_opts_run(const struct kvt_session_opts *o)
 {
-    int rows = rows_of_call(o), most = rows > prefill_of(o) ? rows : prefill_of(o);
+    int rows = kvt_opts_rows(o), most = rows > kvt_opts_prefill(o) ? rows : kvt_opts_prefill(o);
     return most < KVT_ROWS_RUN ? most : KVT_ROWS_RUN;
 }
 
 /* K and V of one slot of one kv head. */
-static int64_t slot_bytes(const struct kvt_shape *s, const struct kvt_session_opts *o)
+int64_t kvt_opts_slot_bytes(const struct kvt_shape *s, const struct kvt_session_opts *o)
 {
     return (int64_t)s->D * 2 * kvt_dtypes[o->kv_type].block_bytes;
-}
-
-static size_t page_bytes(const struct kvt_shape *s, enum kvt_dtype type, int64_t slots)
-{
-    int64_t pages = (slots + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
-    return (size_t)pages * KVT_PAGE_SLOTS * (size_t)s->L * (size_t)s->G * (size_t)s->D * 2 * (size_t)kvt_dtypes[type].block_bytes;
-}
-
-int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_wants *wants,
-                      struct kvt_session_sizes *out, struct kvt_err *err)
-{
-    const struct kvt_shape *s = kvt_model_shape(m);
-    struct kvt_needs needs;
-    int rc = check(o, s, err);
-    if (rc)
-        return rc;
-    needs_of(o, wants, &needs);
-    memset(out, 0, sizeof *out);
-    out->weights_bytes = kvt_model_touched_bytes(m, o->token, o->n_prompt);
-    out->kv_prefill_bytes = page_bytes(s, o->kv_type, prefill_of(o));
-    int copies = streams_of(o, o->n_branches);
-    for (int b = 0; b < o->n_branches; b++) {
-        struct kvt_budget budget = o->branch[b].budget;
-        const struct kvt_policy *p = &o->branch[budget.kind == KVT_BUDGET_MATCH ? budget.match - 1 : b].spec.policy;
-        budget = budget.kind == KVT_BUDGET_MATCH ? o->branch[budget.match - 1].budget : budget;
-        if (p->alloc == KVT_ALLOC_CLASS)
-            budget = (struct kvt_budget){ .kind = KVT_BUDGET_TOKENS, .tokens = kvt_class_tokens(p, context_of(o)) };
-        rc = kvt_budget_resolve(&budget, layers_of(s, o, NULL), s->G, slot_bytes(s, o), err);
-        if (rc)
-            return rc;
-        size_t kept = page_bytes(s, o->kv_type, kvt_budget_tokens(&budget, context_of(o))) / (size_t)s->L * (size_t)layers_of(s, o, NULL);
-        int chunk = o->branch[b].spec.policy.prefill_chunk;
-        out->kv_decode_bytes += kept < out->kv_prefill_bytes || chunk ? kept : 0;
-        out->kv_decode_bytes += chunk ? page_bytes(s, o->kv_type, chunk < context_of(o) ? chunk : context_of(o)) : 0;
-    }
-    out->kv_prefill_bytes = o->no_full ? 0 : out->kv_prefill_bytes;
-    out->kv_decode_bytes += (size_t)copies * page_bytes(s, o->kv_type, o->n_prompt - context_of(o) + o->n_new);
-    kvt_observer_bytes(wants, s->L, s->H, prefill_of(o), &needs, &out->scores_bytes, &out->maps_bytes);
-    out->work_bytes = kvt_forward_work_bytes(s, run_of(o), o->n_prompt + o->n_new)
-        + ((size_t)prefill_of(o) * s->E + (size_t)rows_of_call(o) * s->E + (size_t)copies * s->V
-           + (size_t)(copies + (o->lost_mass || o->output_error)) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
-    /* a backend's own: rows packed for a product, and in each thread a panel of weights and a tile of scores */
-    int threads = o->threads > 0 ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN), widest = s->E > s->F ? s->E : s->F;
-    widest = widest > s->H * s->D ? widest : s->H * s->D;
-    /* what some methods are ranked by: queries' mean and covariance, scores from outside, sums of steps by slot */
-    size_t cells = (size_t)s->L * s->G, slots = (size_t)(o->n_prompt + o->n_new);
-    bool expected = false;
-    for (int b = 0; b < o->n_branches; b++)
-        expected |= o->branch[b].spec.policy.score == KVT_SCORE_EXPECTED;
-    if (expected)
-        out->work_bytes += (size_t)s->L * s->H * s->D * ((size_t)s->D + 1) * sizeof(float);
-    if (needs.given)
-        out->work_bytes += cells * (size_t)prefill_of(o) * 2 * sizeof(float);
-    if (needs.out_norms)
-        out->work_bytes += cells * (size_t)prefill_of(o) * sizeof(float);
-    for (int b = 0; b < o->n_branches; b++)
-        if (o->branch[b].spec.policy.schedule != KVT_SCHEDULE_PREFILL)
-            out->work_bytes += cells * slots * sizeof(float) * (o->decode == KVT_DECODE_BOTH ? 2 : 1);
-    out->work_bytes += (size_t)widest * (2 * (size_t)run_of(o) + 128 * (size_t)threads) + (size_t)threads * (512 << 10);
-    return 0;
 }
 
 /* ---- open and close ---- */
@@ -373,7 +312,7 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
             return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
         s->branch[b].ended = !b && s->o.no_full;
         struct kvt_budget budget = bo ? bo->budget : (struct kvt_budget){ .keep_ppm = 1000000 };
-        int rc = kvt_budget_resolve(&budget, s->env.L, s->shape->G, slot_bytes(s->shape, &s->o), err);
+        int rc = kvt_budget_resolve(&budget, s->env.L, s->shape->G, kvt_opts_slot_bytes(s->shape, &s->o), err);
         bool file = bo && bo->spec.policy.score == KVT_SCORE_FILE;
         if (!rc && file && (!bo->given || (bo->n_given != s->n_context && bo->n_given != s->o.n_prompt)))
             rc = kvt_fail(err, KVT_EINPUT, "%s: it has scores of %d tokens; the context has %d, the whole prompt %d", bo->spec.policy.path,
@@ -406,7 +345,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     const struct kvt_shape *shape = s->shape;
     struct kvt_wants w = wants_of(&s->o);
     struct kvt_needs needs;
-    needs_of(&s->o, &w, &needs);
+    kvt_opts_needs(&s->o, &w, &needs);
     /* a cell for each branch, one for its free-running text, one that keeps the context as prefilled */
     int cells = s->n + (s->o.decode == KVT_DECODE_BOTH ? s->n - 1 : 0);
     s->snapshot = s->n_early < s->n ? cells++ : -1;
@@ -422,7 +361,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     if (!rc)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
     if (!rc)
-        rc = kvt_forward_open(&s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, run_of(&s->o),
+        rc = kvt_forward_open(&s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, kvt_opts_run(&s->o),
                               n_tok, repeated - n_tok > needs.ahead ? repeated - n_tok : needs.ahead, err);
     if (!rc)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
@@ -483,7 +422,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
 int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_err *err)
 {
     *out = NULL;
-    int rc = check(o, kvt_model_shape(m), err);
+    int rc = kvt_opts_check(o, kvt_model_shape(m), err);
     if (rc)
         return rc;
     struct kvt_session *s = kvt_calloc(1, sizeof *s);
@@ -491,11 +430,11 @@ int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const 
         return kvt_fail(err, KVT_ENOMEM, "no memory for a session");
     s->o = *o, s->model = m, s->shape = kvt_model_shape(m), s->ops = o->ops;
     s->n = 1 + o->n_branches;
-    s->n_context = context_of(o), s->n_prefill = prefill_of(o);
+    s->n_context = kvt_opts_context(o), s->n_prefill = kvt_opts_prefill(o);
     s->n_early = s->hi = early_of(o), s->lo = 1;
-    s->early_rows = streams_of(o, s->n_early - 1);
-    s->max_rows = s->early_rows + (s->n_early < s->n ? streams_of(o, s->n - s->n_early) : 0);
-    s->rows_cap = rows_of_call(o);
+    s->early_rows = kvt_opts_streams(o, s->n_early - 1);
+    s->max_rows = s->early_rows + (s->n_early < s->n ? kvt_opts_streams(o, s->n - s->n_early) : 0);
+    s->rows_cap = kvt_opts_rows(o);
     s->max_slots = o->n_prompt + o->n_new;
     rc = copy_inputs(s);
     if (rc)

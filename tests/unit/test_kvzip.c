@@ -175,6 +175,32 @@ Test(kvzip, a_window_is_not_the_scores)
     cr_assert_neq(memcmp(seen[0].score[0][1], seen[1].score[0][1], sizeof seen[0].score[0][1]), 0);
 }
 
+/* What a run says that it needs, against the page allocator's peak. Would catch: cells or rows that are not counted, or counted
+ * where they are gone. */
+Test(kvzip, sizes_are_foreseen)
+{
+    static const char *const spec[] = { "kvzip", "kvzip[repeat=20]", "h2o", "snapkv[w=8]", "my[score=mass,prefill_chunk=16]" };
+    int32_t token[N_PROMPT];
+    struct kvt_model *m = open_model(0);
+    struct kvt_err err = { 0 };
+    for (int i = 0; i < N_PROMPT; i++)
+        token[i] = 3 + i * 37 % 390;
+    for (size_t k = 0; k < sizeof spec / sizeof *spec; k++) {
+        struct kvt_branch_opts branch[1] = { 0 };
+        struct kvt_session_sizes sizes;
+        struct kvt_wants w = { .n_sink = 4 };
+        parse(&branch[0], spec[k], 40);
+        struct kvt_session *s = run(m, branch, 1, token, N_PROMPT, 3, NULL, KVT_PROTOCOL_VISIBLE);
+        struct kvt_session_opts o = { .ops = kvt_ops_find("cpu"), .threads = 1, .kv_type = KVT_F32, .token = token, .n_prompt = N_PROMPT,
+                                      .question_start = CONTEXT, .window = 8, .n_new = 3, .branch = branch, .n_branches = 1, .compress_windows = true };
+        cr_assert_eq(kvt_session_sizes(m, &o, &w, &sizes, &err), 0, "%s", err.text);
+        double said = (double)(sizes.kv_prefill_bytes + sizes.kv_decode_bytes), peak = (double)kvt_session_bytes_peak(s), page = N_PROMPT / 16.0;
+        cr_assert(said > 0.9 * peak && said < 1.1 * peak * (1 + 3 / page), "%s: %.0f bytes, at the peak %.0f", spec[k], said, peak);
+        kvt_session_close(&s);
+    }
+    kvt_model_close(&m);
+}
+
 /* Scores from outside rank; and a pass beside them changes neither them nor the full branch. */
 Test(kvzip, given_scores_evict)
 {
