@@ -69,10 +69,28 @@ KVT_INLINE KVT_AVX512_FP16 __m512h kvt_iota2(int first)
     return _mm512_cvtepi16_ph(_mm512_sub_epi16(both, _mm512_set1_epi16((short)first)));
 }
 
-/* n in the lower half's words, 16 + n in the upper's: where a table of two outputs has them. */
-KVT_INLINE KVT_AVX512_FP16 __m512i kvt_half_index(int n)
+/* Where kvt_f16_scales has what lanes need, read from memory because compilers make such constants anew, through shuffles. at16[n]:
+ * number n of both outputs; at8[r]: numbers 2 r and 2 r + 1 of both. */
+#define KVT_8(n) n, n, n, n, n, n, n, n
+#define KVT_AT16(n) {KVT_8(n), KVT_8(n), KVT_8(16 + (n)), KVT_8(16 + (n))}
+#define KVT_AT8(r) {KVT_8(2 * (r)), KVT_8(2 * (r) + 1), KVT_8(16 + 2 * (r)), KVT_8(17 + 2 * (r))}
+static const _Alignas(64) uint16_t kvt_at16[16][32] = {
+    KVT_AT16(0), KVT_AT16(1), KVT_AT16(2), KVT_AT16(3), KVT_AT16(4), KVT_AT16(5), KVT_AT16(6), KVT_AT16(7),
+    KVT_AT16(8), KVT_AT16(9), KVT_AT16(10), KVT_AT16(11), KVT_AT16(12), KVT_AT16(13), KVT_AT16(14), KVT_AT16(15)};
+static const _Alignas(64) uint16_t kvt_at8[8][32] = {
+    KVT_AT8(0), KVT_AT8(1), KVT_AT8(2), KVT_AT8(3), KVT_AT8(4), KVT_AT8(5), KVT_AT8(6), KVT_AT8(7)};
+#undef KVT_8
+#undef KVT_AT16
+#undef KVT_AT8
+
+KVT_INLINE KVT_AVX512_FP16 __m512h kvt_look_up(__m512i index, __m512h table)
 {
-    return _mm512_inserti64x4(_mm512_set1_epi16((short)n), _mm256_set1_epi16((short)(16 + n)), 1);
+    return _mm512_castsi512_ph(_mm512_permutexvar_epi16(index, _mm512_castph_si512(table)));
+}
+
+KVT_INLINE KVT_AVX512_FP16 __m512h kvt_scale_at(const uint16_t *at, __m512h scales)
+{
+    return kvt_look_up(_mm512_load_si512(at), scales);
 }
 
 /* The scales of a block of 256 of each output, d already in them. Q4_K: {8 scales, 8 minima} of each; Q6_K: {16 scales}. */
@@ -83,6 +101,7 @@ KVT_INLINE KVT_AVX512_FP16 __m512h kvt_f16_scales(enum kvt_dtype type, const uin
         return _mm512_mul_ph(_mm512_cvtepi16_ph(_mm512_cvtepi8_epi16(kvt_bytes16(a + 192, b + 192))), d);
     }
     __m128i sm[2];
+    #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) { /* 6-bit numbers, as in kvt_scales */
         uint32_t u[3];
         memcpy(u, (i ? b : a) + 4, sizeof u);
@@ -99,11 +118,6 @@ KVT_INLINE KVT_AVX512_FP16 __m512h kvt_f16_scales(enum kvt_dtype type, const uin
     return _mm512_mul_ph(_mm512_cvtepu16_ph(words), _mm512_castsi512_ph(v));
 }
 
-KVT_INLINE KVT_AVX512_FP16 __m512h kvt_look_up(__m512i index, __m512h table)
-{
-    return _mm512_castsi512_ph(_mm512_permutexvar_epi16(index, _mm512_castph_si512(table)));
-}
-
 /* Runs j and, with types of two, j + 1 of two rows. For types of 256, scales are the block's, and r = j % 8 a constant; for those
  * decoded in f32, ab0 and ab1 are run j's of kvt_scales. */
 KVT_INLINE KVT_AVX512_FP16 void kvt_f16_values(enum kvt_dtype type, struct kvt_rows2 w, int j, const int r, int valid, __m512h scales, const float *ab0,
@@ -111,7 +125,7 @@ KVT_INLINE KVT_AVX512_FP16 void kvt_f16_values(enum kvt_dtype type, struct kvt_r
 {
     const size_t bytes = kvt_block_bytes(type), at = (size_t)(kvt_block_values(type) == 256 ? j / 8 : j) * bytes;
     const uint8_t *a = w.row[0] + at, *b = w.row[1] + at;
-    const __m512i low = _mm512_set1_epi16(15), half = kvt_half_index(0);
+    const __m512i low = _mm512_set1_epi16(15), half = _mm512_load_si512(kvt_at16[0]);
     if (type == KVT_Q4_0 || type == KVT_Q4_1) {
         __m512i dm = kvt_words2(a, b);
         __m512h table = type == KVT_Q4_1 ? _mm512_fmadd_ph(kvt_iota2(0), kvt_word_of(dm, 0), kvt_word_of(dm, 1))
@@ -124,8 +138,8 @@ KVT_INLINE KVT_AVX512_FP16 void kvt_f16_values(enum kvt_dtype type, struct kvt_r
         run->lo = _mm512_mul_ph(_mm512_cvtepi16_ph(_mm512_cvtepi8_epi16(kvt_bytes16(a + 2, b + 2))), d);
         run->hi = _mm512_mul_ph(_mm512_cvtepi16_ph(_mm512_cvtepi8_epi16(kvt_bytes16(a + 18, b + 18))), d);
     } else if (type == KVT_Q4_K) {
-        __m512h ta = _mm512_fmadd_ph(kvt_iota2(0), kvt_look_up(kvt_half_index(r), scales), kvt_look_up(kvt_half_index(r + 8), scales));
-        __m512h tb = _mm512_fmadd_ph(kvt_iota2(0), kvt_look_up(kvt_half_index(r + 1), scales), kvt_look_up(kvt_half_index(r + 9), scales));
+        __m512h ta = _mm512_fmadd_ph(kvt_iota2(0), kvt_scale_at(kvt_at16[r], scales), kvt_scale_at(kvt_at16[r + 8], scales));
+        __m512h tb = _mm512_fmadd_ph(kvt_iota2(0), kvt_scale_at(kvt_at16[r + 1], scales), kvt_scale_at(kvt_at16[r + 9], scales));
         __m512i q0 = _mm512_cvtepu8_epi16(kvt_bytes16(a + 16 + r * 16, b + 16 + r * 16));
         __m512i q1 = _mm512_cvtepu8_epi16(kvt_bytes16(a + 32 + r * 16, b + 32 + r * 16));
         run[0].lo = kvt_look_up(_mm512_ternarylogic_epi32(q0, low, half, 0xea), ta);
@@ -137,15 +151,13 @@ KVT_INLINE KVT_AVX512_FP16 void kvt_f16_values(enum kvt_dtype type, struct kvt_r
         const __m512i nibble = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30), f1024 = _mm512_set1_epi8(0x64);
         const __m512h f1056 = _mm512_castsi512_ph(_mm512_set1_epi16(0x6420)); /* 1024 + 32 */
         const int in = r % 4;
-        const __m512i sixteen = _mm512_set_epi64(0x0011001100110011, 0x0011001100110011, 0x0010001000100010, 0x0010001000100010,
-                                                 0x0001000100010001, 0x0001000100010001, 0, 0); /* which scale of a run: 0, 1 | 16, 17 */
         __m512i h = kvt_bytes32(a + 128 + r / 4 * 32, b + 128 + r / 4 * 32);
         for (int i = 0; i < 2; i++) {
             __m512i l = kvt_bytes32(a + r / 4 * 64 + i * 32, b + r / 4 * 64 + i * 32);
             __m512i up = in ? (i ? _mm512_srli_epi16(h, 2) : h) : _mm512_slli_epi16(h, i ? 2 : 4);
             __m512i q = _mm512_and_si512(in ? _mm512_srli_epi16(l, 4) : l, nibble);
             q = _mm512_ternarylogic_epi32(up, two, q, 0xea);
-            __m512h s = kvt_look_up(_mm512_add_epi16(sixteen, _mm512_set1_epi16((short)(2 * (r + i)))), scales);
+            __m512h s = kvt_scale_at(kvt_at8[r + i], scales);
             __m512i lo = _mm512_unpacklo_epi8(q, f1024), hi = _mm512_unpackhi_epi8(q, f1024); /* 1024 + q, since 1024 ends in ten zeros */
             run[i].lo = _mm512_mul_ph(_mm512_sub_ph(_mm512_castsi512_ph(lo), f1056), s);
             run[i].hi = _mm512_mul_ph(_mm512_sub_ph(_mm512_castsi512_ph(hi), f1056), s);

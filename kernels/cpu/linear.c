@@ -12,6 +12,7 @@ enum {
     PANEL_OUTPUTS = 32, /* decoded at once: 32 x 576 bf16 is 37 KB, read from L2 while a tile's rows stay in L1 */
     TILE_BYTES = 20 << 10,   /* of a tile's rows that L1 (32 KB) can keep */
     BLOCK_BYTES = 384 << 10, /* of rows that L2 (1 MB, beside the panel) can keep */
+    PASS_BYTES = 768 << 10,  /* of rows that all panels are multiplied with before the next such rows, so that they come from L2 */
     FEW_OUTPUTS = 48    /* of one piece of work with few rows: 4 pieces of the narrowest matrix here */
 };
 
@@ -52,6 +53,7 @@ struct job {
     size_t packed_bytes; /* of a row of Kp packed values */
     size_t act_bytes;    /* of a packed row of activations */
     int tile_cols;
+    int pass;            /* rows of a pass */
     char *act;           /* (T, Kp) to be packed, or NULL: the input already is */
     const char *in;      /* (T, Kp) packed */
 };
@@ -77,14 +79,24 @@ static struct kvt_tile tile_at(const struct job *j, int t, int rows, int n, int 
     };
 }
 
+/* Blocks that a thread will decode next, asked for while it multiplies: a few lines with each tile. */
+struct ahead { const char *at, *end; size_t step; };
+
+static void ask(struct ahead *h)
+{
+    for (size_t left = h->step; left && h->at < h->end; left--, h->at += 64)
+        __builtin_prefetch(h->at, 0, 2);
+}
+
 /* Rows [t, t + rows) times outputs [n + from, n + to) of the panel, a tile's rows with all of them in turn. */
-static void tiles(const struct job *j, int t, int rows, int n, int from, int to, const char *panel)
+static void tiles(const struct job *j, int t, int rows, int n, int from, int to, const char *panel, struct ahead *ahead)
 {
     int most = j->kernel->tile_rows;
     for (int left = (rows + most - 1) / most; left; left--) { /* spread evenly: a last tile of one row would be slow */
         int some = (rows + left - 1) / left;
         for (int c = from; c < to; c += j->tile_cols) {
             struct kvt_tile tile = tile_at(j, t, some, n + c, to - c < j->tile_cols ? to - c : j->tile_cols);
+            ask(ahead);
             j->kernel->tile(&tile, panel + (size_t)c * j->packed_bytes);
         }
         t += some;
@@ -92,10 +104,10 @@ static void tiles(const struct job *j, int t, int rows, int n, int from, int to,
     }
 }
 
-/* Outputs [n, n + count) of every row, through a decoded panel (count <= PANEL_OUTPUTS). A tile's rows
+/* Outputs [n, n + count) of rows [t0, t1), through a decoded panel (count <= PANEL_OUTPUTS). A tile's rows
  * stay in L1 while the panel passes by; where they are too wide for that, four outputs stay there and a block of rows
  * that fits L2 passes by. */
-static void panel_part(const struct job *j, int n, int count, char *panel)
+static void panel_part(const struct job *j, int t0, int t1, int n, int count, int next, char *panel)
 {
     const struct kvt_mat *w = &j->a->w;
     if (!j->kernel->unpack)
@@ -107,13 +119,21 @@ static void panel_part(const struct job *j, int n, int count, char *panel)
             round_to(j->a->compute, 1, row, j->Kp);
     }
     bool wide = (size_t)j->kernel->tile_rows * j->act_bytes > TILE_BYTES;
-    int block = wide ? (int)(BLOCK_BYTES / j->act_bytes) + 1 : j->a->T;
-    for (int t = 0; t < j->a->T; t += block) {
-        int rows = j->a->T - t < block ? j->a->T - t : block;
+    int block = wide ? (int)(BLOCK_BYTES / j->act_bytes) + 1 : t1 - t0;
+    struct ahead ahead = {0};
+    if (next < w->n) {
+        size_t calls = (size_t)((t1 - t0 + j->kernel->tile_rows - 1) / j->kernel->tile_rows) * (size_t)((count + j->tile_cols - 1) / j->tile_cols);
+        size_t bytes = (size_t)(w->n - next < PANEL_OUTPUTS ? w->n - next : PANEL_OUTPUTS) * j->row_bytes;
+        ahead.at = (const char *)w->data + (size_t)next * j->row_bytes;
+        ahead.end = ahead.at + bytes;
+        ahead.step = bytes / 64 / calls + 1;
+    }
+    for (int t = t0; t < t1; t += block) {
+        int rows = t1 - t < block ? t1 - t : block;
         for (int c = 0; wide && c < count; c += j->tile_cols)
-            tiles(j, t, rows, n, c, c + j->tile_cols < count ? c + j->tile_cols : count, panel);
+            tiles(j, t, rows, n, c, c + j->tile_cols < count ? c + j->tile_cols : count, panel, &ahead);
         if (!wide)
-            tiles(j, t, rows, n, 0, count, panel);
+            tiles(j, t, rows, n, 0, count, panel, &ahead);
     }
 }
 
@@ -153,7 +173,10 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
             few_part(&j, i * FEW_OUTPUTS, N - i * FEW_OUTPUTS < FEW_OUTPUTS ? N - i * FEW_OUTPUTS : FEW_OUTPUTS);
         return 0;
     }
-    int parts = (N + PANEL_OUTPUTS - 1) / PANEL_OUTPUTS;
+    int parts = (N + PANEL_OUTPUTS - 1) / PANEL_OUTPUTS, passes = (int)((size_t)T * j.act_bytes / PASS_BYTES) + 1;
+    j.pass = (T + passes - 1) / passes;
+    if (passes > 1) /* whole tiles */
+        j.pass = (j.pass + j.kernel->tile_rows - 1) / j.kernel->tile_rows * j.kernel->tile_rows;
     #pragma omp parallel num_threads(dev->threads)
     {
         char *panel = scratch + act_bytes + (size_t)omp_get_thread_num() * panel_bytes;
@@ -163,8 +186,11 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
                 pack_row(&j, t);
         }
         #pragma omp for schedule(dynamic)
-        for (int i = 0; i < parts; i++)
-            panel_part(&j, i * PANEL_OUTPUTS, N - i * PANEL_OUTPUTS < PANEL_OUTPUTS ? N - i * PANEL_OUTPUTS : PANEL_OUTPUTS, panel);
+        for (int i = 0; i < parts * passes; i++) {
+            int n = i % parts * PANEL_OUTPUTS, t = i / parts * j.pass;
+            if (t < T)
+                panel_part(&j, t, T - t < j.pass ? T : t + j.pass, n, N - n < PANEL_OUTPUTS ? N - n : PANEL_OUTPUTS, n + dev->threads * PANEL_OUTPUTS, panel);
+        }
     }
     return 0;
 }

@@ -68,40 +68,41 @@ static KVT_AVX512_FP16 void pack(enum kvt_dtype type, const float *in, int K, in
     memcpy((char *)act + (size_t)Kp * 2, &back, sizeof back);
 }
 
-/* Runs [j0, j1), j0 a multiple of 8, of two outputs, decoded: to `panel`, or multiplied with `rows` rows and added to sum. */
-KVT_INLINE KVT_AVX512_FP16 void runs(enum kvt_dtype type, struct kvt_rows2 w, int K, int j0, int j1, __m512h *panel, const int rows,
-                                     const char *act, size_t stride, __m512h *sum)
+/* Runs [j0, j1), j0 a multiple of 8, of one or two pairs of outputs, decoded: a pair to `panel`, or multiplied with `rows` rows and
+ * added to sum (pair, row). Two pairs at once hide an fma's latency, which would otherwise be all that one row waits for. */
+KVT_INLINE KVT_AVX512_FP16 void runs(enum kvt_dtype type, const int pairs, const struct kvt_rows2 *w, int K, int j0, int j1, __m512h *panel,
+                                     const int rows, const char *act, size_t stride, __m512h (*sum)[FEW_ROWS])
 {
-    _Alignas(64) float ab[2][KVT_SCALES];
+    _Alignas(64) float ab[2][2][KVT_SCALES];
     const int at_once = kvt_f16_runs(type), per = kvt_scales_of_run(type);
-    if (!kvt_f16_direct(type))
+    for (int p = 0; p < pairs && !kvt_f16_direct(type); p++)
         for (int i = 0; i < 2; i++)
-            kvt_scales(type, w.row[i], j0, j1 - j0, ab[i]);
+            kvt_scales(type, w[p].row[i], j0, j1 - j0, ab[p][i]);
     for (int j8 = j0; j8 < j1; j8 += 8) {
-        __m512h scales = _mm512_setzero_ph();
-        if (kvt_f16_direct(type) && kvt_block_values(type) == 256)
-            scales = kvt_f16_scales(type, w.row[0] + (size_t)(j8 / 8) * kvt_block_bytes(type), w.row[1] + (size_t)(j8 / 8) * kvt_block_bytes(type));
+        __m512h scales[2] = {_mm512_setzero_ph(), _mm512_setzero_ph()};
+        size_t block = (size_t)(j8 / 8) * kvt_block_bytes(type);
+        for (int p = 0; p < pairs && kvt_f16_direct(type) && kvt_block_values(type) == 256; p++)
+            scales[p] = kvt_f16_scales(type, w[p].row[0] + block, w[p].row[1] + block);
         #pragma GCC unroll 8
         for (int i8 = 0; i8 < 8; i8 += at_once) {
             int j = j8 + i8;
             if (j >= j1)
                 break;
-            struct kvt_run2 v[2];
-            if (rows) { /* two rows side by side: what comes 4 KB later is asked for in the order of memory */
-                const size_t step = 2 * 32 * (size_t)at_once * kvt_block_bytes(type) / kvt_block_values(type);
-                for (size_t i = 0; i < step; i += 64)
-                    _mm_prefetch((const char *)w.row[0] + 4096 + (size_t)(j / at_once) * step + i, _MM_HINT_T0);
-            }
-            kvt_f16_values(type, w, j, i8, K - j * 32, scales, ab[0] + per * (j - j0), ab[1] + per * (j - j0), v);
-            for (int i = 0; i < at_once; i++) {
-                if (panel) {
-                    panel[2 * (j + i)] = v[i].lo;
-                    panel[2 * (j + i) + 1] = v[i].hi;
-                }
-                for (int r = 0; r < rows; r++) {
-                    const __m256i *x = (const __m256i *)(const void *)(act + (size_t)r * stride) + 2 * (j + i);
-                    sum[r] = _mm512_fmadd_ph(_mm512_castsi512_ph(_mm512_broadcast_i64x4(_mm256_load_si256(x))), v[i].lo, sum[r]);
-                    sum[r] = _mm512_fmadd_ph(_mm512_castsi512_ph(_mm512_broadcast_i64x4(_mm256_load_si256(x + 1))), v[i].hi, sum[r]);
+            for (int i = 0; i < at_once && rows; i++)
+                kvt_prefetch_ahead(type, w[0].row[0], j + i);
+            for (int p = 0; p < pairs; p++) {
+                struct kvt_run2 v[2];
+                kvt_f16_values(type, w[p], j, i8, K - j * 32, scales[p], ab[p][0] + per * (j - j0), ab[p][1] + per * (j - j0), v);
+                for (int i = 0; i < at_once; i++) {
+                    if (panel) {
+                        panel[2 * (j + i)] = v[i].lo;
+                        panel[2 * (j + i) + 1] = v[i].hi;
+                    }
+                    for (int r = 0; r < rows; r++) {
+                        const __m256i *x = (const __m256i *)(const void *)(act + (size_t)r * stride) + 2 * (j + i);
+                        sum[p][r] = _mm512_fmadd_ph(_mm512_castsi512_ph(_mm512_broadcast_i64x4(_mm256_load_si256(x))), v[i].lo, sum[p][r]);
+                        sum[p][r] = _mm512_fmadd_ph(_mm512_castsi512_ph(_mm512_broadcast_i64x4(_mm256_load_si256(x + 1))), v[i].hi, sum[p][r]);
+                    }
                 }
             }
         }
@@ -117,10 +118,11 @@ KVT_INLINE struct kvt_rows2 rows2(const uint8_t *blocks, size_t row_bytes, int c
 
 KVT_INLINE KVT_AVX512_FP16 void unpack_type(enum kvt_dtype type, const uint8_t *blocks, size_t row_bytes, int count, int K, int Kp, __m512h *panel)
 {
-    for (int c = 0; c < count; c += 2)
+    for (int c = 0; c < count; c += 2) {
+        struct kvt_rows2 w = rows2(blocks, row_bytes, c, count);
         for (int j = 0; j < Kp / 32; j += CHUNK / 2)
-            runs(type, rows2(blocks, row_bytes, c, count), K, j, Kp / 32 - j < CHUNK / 2 ? Kp / 32 : j + CHUNK / 2, panel + (size_t)c * (size_t)(Kp / 32),
-                 0, NULL, 0, NULL);
+            runs(type, 1, &w, K, j, Kp / 32 - j < CHUNK / 2 ? Kp / 32 : j + CHUNK / 2, panel + (size_t)c * (size_t)(Kp / 32), 0, NULL, 0, NULL);
+    }
 }
 
 static KVT_AVX512_FP16 void unpack(enum kvt_dtype type, const uint8_t *blocks, size_t row_bytes, int count, int K, int Kp, void *panel)
@@ -192,16 +194,16 @@ KVT_INLINE KVT_AVX512_FP16 void few_rows(const int rows, enum kvt_dtype type, co
         for (int c0 = 0; c0 < chunks; c0 += KEPT) {
             int some = chunks - c0 < KEPT ? chunks - c0 : KEPT;
             __m512h kept[KEPT][FEW_ROWS][COLS / 2];
-            for (int p = 0; p < COLS / 2; p++) {
-                struct kvt_rows2 w = rows2(blocks, row_bytes, n + 2 * p, t->cols);
+            for (int p = 0; p < COLS / 2; p += 2) {
+                struct kvt_rows2 w[2] = {rows2(blocks, row_bytes, n + 2 * p, t->cols), rows2(blocks, row_bytes, n + 2 * p + 2, t->cols)};
                 for (int c = 0; c < some; c++) {
                     int j = (c0 + c) * (CHUNK / 2), end = t->Kp / 32 - j < CHUNK / 2 ? t->Kp / 32 : j + CHUNK / 2;
-                    __m512h sum[FEW_ROWS];
+                    __m512h sum[2][FEW_ROWS];
                     for (int r = 0; r < rows; r++)
-                        sum[r] = _mm512_setzero_ph();
-                    runs(type, w, t->K, j, end, NULL, rows, act, stride, sum);
+                        sum[0][r] = sum[1][r] = _mm512_setzero_ph();
+                    runs(type, 2, w, t->K, j, end, NULL, rows, act, stride, sum);
                     for (int r = 0; r < rows; r++)
-                        kept[c][r][p] = sum[r];
+                        kept[c][r][p] = sum[0][r], kept[c][r][p + 1] = sum[1][r];
                 }
             }
             for (int c = 0; c < some; c++)

@@ -334,6 +334,10 @@ static void bench_one(struct kc *k, struct kc_cand *c, enum kvt_dtype type, enum
                       bool exact)
 {
     struct problem p = {.type = type, .compute = compute, .s = s, .exact = exact};
+    char what[64];
+    snprintf(what, sizeof what, "%s %s T=%d N=%d K=%d%s", kvt_dtypes[type].name, compute_name(compute), s.T, s.N, s.K, exact ? " exact" : "");
+    if (k->match && !strstr(what, k->match))
+        return;
     make(k, &p, KC_NORMAL);
     size_t TN = (size_t)s.T * (size_t)s.N;
     struct kvt_linear_args a = {
@@ -343,8 +347,6 @@ static void bench_one(struct kc *k, struct kc_cand *c, enum kvt_dtype type, enum
         .T = s.T, .exact = exact, .compute = compute,
     };
     struct timed t = {c, &a, 1};
-    char what[64];
-    snprintf(what, sizeof what, "%s %s T=%d N=%d K=%d%s", kvt_dtypes[type].name, compute_name(compute), s.T, s.N, s.K, exact ? " exact" : "");
     kc_line(k, c, "linear", what, kc_time(run_timed, &t), 2.0 * (double)TN * s.K, s.T < 8 ? (double)p.w_bytes : 0);
     kc_end_case(k, "linear");
 }
@@ -356,6 +358,10 @@ static void bench_step(struct kc *k, struct kc_cand *c, enum kvt_compute compute
     static const struct shape layer[7] = {{576, 576, 0}, {192, 576, 0}, {192, 576, 0}, {576, 576, 0},
                                           {1536, 576, 0}, {1536, 576, 0}, {576, 1536, 0}};
     static struct kvt_linear_args a[30 * 7 + 1];
+    char what[64];
+    snprintf(what, sizeof what, "%s T=%d all of SmolLM2-135M", compute_name(compute), T);
+    if (k->match && !strstr(what, k->match))
+        return;
     size_t w_bytes = 0, w_at = 0;
     double flops = 0;
     int n = 0;
@@ -379,8 +385,6 @@ static void bench_step(struct kc *k, struct kc_cand *c, enum kvt_compute compute
         w += (size_t)a[i].w.n * kvt_row_bytes(a[i].w.type, (size_t)a[i].w.k);
     }
     struct timed t = {c, a, n};
-    char what[64];
-    snprintf(what, sizeof what, "%s T=%d all of SmolLM2-135M", compute_name(compute), T);
     kc_line(k, c, "linear", what, kc_time(run_timed, &t), flops, T < 8 ? (double)w_bytes : 0);
     kc_end_case(k, "linear");
 }
@@ -396,6 +400,7 @@ static void bench(struct kc *k)
             enum kvt_compute how = (enum kvt_compute)compute;
             bench_step(k, c, how, 1);
             bench_step(k, c, how, 25);
+            bench_step(k, c, how, 49);
             bench_one(k, c, KVT_Q4_1, how, (struct shape){1536, 576, 49}, true);
             bench_one(k, c, KVT_Q4_1, how, (struct shape){576, 1536, 49}, true);
             for (int T = 512; T <= 2048; T *= 4) {
