@@ -1,11 +1,12 @@
 /* Prefill and decode speed of the engine: one branch, the full one, nothing observed.
  *
- * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16|f16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]
+ * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16|f16 (default the fastest)] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]
  *
  * Prints tab-separated: test, tokens, median tokens/s, smallest, largest. The tests are those of llama-bench, with its
  * names: pp512 and pp2048 (a prompt, then the logits of its last token), tg128 (tokens one by one, from an empty cache),
  * tg128@d2048 (the same behind 2048 tokens). Opening a session (packing of weights) isn't counted, as llama-bench
- * doesn't count its loading; one run before the others warms up. -x pp512,tg128 takes only those.
+ * doesn't count its loading; one run before the others warms up. -x pp512,tg128 takes only those; pp1024, pp4096 and pp8192 run if
+ * they are named there.
  * -o also prints what observing costs: pp2048 with the scores and pooled maps that kvtrace records by default. */
 #include <math.h>
 #include <stdio.h>
@@ -77,6 +78,17 @@ static int one(const struct setup *u, int n, int n_new, bool observed, double *p
     return rc;
 }
 
+/* What kvtrace takes by itself. */
+static int fastest(struct setup *u, struct kvt_err *err)
+{
+    struct kvt_dev *dev = NULL;
+    int rc = u->ops->open(&dev, &(struct kvt_dev_opts){ .threads = u->threads }, err);
+    if (!rc)
+        u->compute = kvt_fastest_compute(u->ops, dev);
+    u->ops->close(&dev);
+    return rc;
+}
+
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -118,7 +130,7 @@ static int usage(void)
 
 int main(int argc, char **argv)
 {
-    struct setup u = { .ops = kvt_ops_find("cpu"), .threads = 2, .reps = 3, .compute = KVT_COMPUTE_BF16, .kv = KVT_F16 };
+    struct setup u = { .ops = kvt_ops_find("cpu"), .threads = 2, .reps = 3, .compute = KVT_N_COMPUTE, .kv = KVT_F16 };
     const char *path = NULL;
     struct kvt_err err = { 0 };
     struct kvt_model *m = NULL;
@@ -146,12 +158,15 @@ int main(int argc, char **argv)
     snprintf(tg_deep, sizeof tg_deep, "tg%d@d2048", n_new);
     int rc = kvt_model_open(&m, path, &err);
     u.m = m;
+    if (!rc && u.compute == KVT_N_COMPUTE)
+        rc = fastest(&u, &err);
     if (!rc)
         rc = one(&u, 64, 4, false, &a, &b, &err);
-    if (!rc)
-        rc = test(&u, "pp512", 512, 0, false, &err);
-    if (!rc)
-        rc = test(&u, "pp2048", 2048, 0, false, &err);
+    static const struct { const char *name; int n; bool asked; } prompt[] = { { "pp512", 512, false }, { "pp1024", 1024, true },
+        { "pp2048", 2048, false }, { "pp4096", 4096, true }, { "pp8192", 8192, true } };
+    for (size_t i = 0; i < sizeof prompt / sizeof *prompt && !rc; i++)
+        if (!prompt[i].asked || u.only)
+            rc = test(&u, prompt[i].name, prompt[i].n, 0, false, &err);
     if (!rc)
         rc = test(&u, tg, 2, n_new, false, &err);
     if (!rc)

@@ -198,12 +198,15 @@ static void check(struct kc *k)
             }
         }
     }
-    /* the shared prefill's kind of call: many rows, not exact, sizes of a small model */
-    for (int compute = 0; compute < KVT_N_COMPUTE; compute++) {
-        struct problem p = {.type = KVT_Q4_1, .compute = (enum kvt_compute)compute, .s = {192, 576, 200}};
-        make(k, &p, KC_NORMAL);
-        judge(k, &p);
-    }
+    /* the shared prefill's kind of call: many rows, not exact, sizes of a small model; rows that don't fit a core's cache at once;
+     * few rows, so wide that their sums are joined more than once */
+    static const struct { enum kvt_dtype type; struct shape s; } large[] = {{KVT_Q4_1, {192, 576, 200}}, {KVT_Q4_0, {40, 2304, 200}}, {KVT_Q4_K, {6, 12800, 2}}};
+    for (int compute = 0; compute < KVT_N_COMPUTE && !kc_caught(k); compute++)
+        for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+            struct problem p = {.type = large[i].type, .compute = (enum kvt_compute)compute, .s = large[i].s};
+            make(k, &p, KC_NORMAL);
+            judge(k, &p);
+        }
 }
 
 /* ---- sabotage: each is a mistake that a kernel could have ---- */
