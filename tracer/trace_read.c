@@ -389,14 +389,14 @@ static void read_provenance(struct kvt_trace *t)
 {
     struct kvt_trace_info *in = &t->info;
     hid_t p = t->prompt;
-    in->model_name = attr_name(t, p, "model_name");
-    in->model_arch = attr_name(t, p, "model_arch");
+    in->model_name = attr_name(t, p, "model_name"), in->model_arch = attr_name(t, p, "model_arch");
     in->protocol = attr_name(t, p, "protocol");
     in->map_tok = strcmp(in->protocol, "hidden") ? in->n_prompt : in->n_context;
     in->decode = attr_str(t, p, "decode");
     in->compute = attr_str(t, p, "compute");
     in->kv_type = attr_str(t, p, "kv_type");
     in->windows = attr_str(t, p, "windows");
+    in->n_sink = bounded(attr_i64(p, "n_sink", 0)), in->n_local = bounded(attr_i64(p, "n_local", 0));
     in->backend = attr_str(t, p, "backend");
     in->device = attr_str(t, p, "device");
     in->command_line = attr_str(t, p, "command_line");

@@ -58,6 +58,7 @@ struct kvt_trace_info {
     const int32_t *distance;   /* (n_distances) first distance of each bin */
     const int32_t *offset;     /* (n_offsets) */
     const int32_t *map_span;   /* (n_map_spans) indices into span */
+    int n_sink, n_local;       /* first tokens that count in "sink", newest keys that count in "local" */
     bool has_keys, has_local, has_visible, has_square, has_max;
     int map_r, map_c;          /* 0 = no pooled maps */
     int map_tok;               /* tokens that pooled maps cover: the prompt, or (protocol hidden) the context alone */
