@@ -65,6 +65,8 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {p->score == KVT_SCORE_KVZIP && p->repeat < 1, "the context is repeated a number of tokens at a time, and this method has no repeat=; use kvzip or my"},
         {p->score == KVT_SCORE_LAGKV && p->lag < 1, "partitions have a length, and this method has no lag=; use lagkv or my"},
         {p->score == KVT_SCORE_EXPECTED && p->ahead < 1, "expected attention looks at the next positions; use ahead=1 or more"},
+        {p->score == KVT_SCORE_LAGKV && (of_heads || p->alloc == KVT_ALLOC_GLOBAL),
+         "ranks of a partition are the same numbers in all heads: there is nothing to share; use alloc=uniform or pyramid"},
         {pooled && p->score == KVT_SCORE_LAGKV, "ranks of a partition aren't pooled; use pool=none"},
         {p->alloc == KVT_ALLOC_CLASS && (p->recent < 1 || p->keep_window || p->spans || p->unit != KVT_UNIT_TOKEN || p->heads == KVT_HEADS_SHARED ||
                                          p->score == KVT_SCORE_FILE || p->critical_ppm || p->within || p->skip || p->reuse > 1 ||
@@ -106,8 +108,10 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "the window's rows are those of the last chunk; use w= of prefill_chunk or less"},
         {p->alloc == KVT_ALLOC_CLASS && (p->score != KVT_SCORE_RECENCY || p->prefill_share > 0),
          "two classes of heads are told by their gates, and nothing is ranked; use score=recency, and leave prefill= out"},
-        {p->score == KVT_SCORE_RECENCY && (p->heads == KVT_HEADS_SHARED || p->scope == KVT_SCOPE_ALL_LAYERS || p->reuse > 1),
-         "age is the same for all heads and in every layer: there is nothing to share; use heads=each, scope=per_layer and reuse=1"},
+        {p->score == KVT_SCORE_RECENCY && (p->heads == KVT_HEADS_SHARED || p->scope == KVT_SCOPE_ALL_LAYERS || p->reuse > 1 || of_heads ||
+                                           p->alloc == KVT_ALLOC_GLOBAL),
+         "age is the same for all heads and in every layer: there is nothing to share; use heads=each, scope=per_layer, reuse=1 and alloc=uniform "
+         "or pyramid"},
         {(p->score == KVT_SCORE_RECENCY || p->score == KVT_SCORE_RANDOM) && p->unit == KVT_UNIT_CHUNK && p->chunk_count == KVT_COUNT_KVPRESS &&
              p->keep_window,
          "kvpress's window stays by its attention, and chance and age have none; use count=paper, or protect=recentN"},

@@ -117,7 +117,7 @@ struct life {
 /* Opens the rig and runs prefill's end; false where the method refuses this prompt and budget. */
 static inline bool life_open(struct life *f)
 {
-    static const int window[1] = {8};
+    int window[2] = {8, 9};    /* always two, so that scores are the same whoever asks */
     static struct kvt_turn turn[8]; /* no rotation, and keys of thousands scaled down */
     const struct shape *s = f->shape;
     struct rig *r = &f->r;
@@ -126,16 +126,19 @@ static inline bool life_open(struct life *f)
     snprintf(f->what, sizeof f->what, "%s %s seed %d keep %d ppm, %d tok", f->ops->name, f->text, (int)s->seed, (int)f->budget.keep_ppm, f->budget.tokens);
     if (kvt_evict_check(&f->spec, &f->budget, s->n_prompt, s->n_context, s->n_shots, &err))
         return false;
-    rig_open(r, f->ops, f->threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 2,
-             window, 1);
+    struct kvt_needs needs = {0};
+    kvt_spec_needs(&f->spec, &needs);
+    if (needs.n_windows && needs.window[0] != window[0])
+        window[1] = needs.window[0];
+    rig_open(r, f->ops, f->threads, s->L, s->H, s->G, s->n_prompt, s->n_context, STEPS + s->n_prompt - s->n_context, 3,
+             window, 2);
     rig_random_scores(r, s->seed);
     r->match = f->match;
-    struct kvt_needs needs = {0}; /* the other reductions are as random as these */
-    kvt_spec_needs(&f->spec, &needs);
+    /* the other reductions are as random as these */
     r->raw.n_squares = needs.n_squares;
     for (int i = 0; i < needs.n_squares; i++) {
         r->raw.square[i] = needs.square[i];
-        r->raw.sqmass[i] = r->raw.mass;
+        r->raw.sqmass[i] = needs.square[i].distance ? r->raw.last : needs.square[i].window % 7 ? r->raw.wmass[0] : r->raw.mass;
     }
     r->raw.max = r->raw.last, r->raw.later = r->raw.mass;
     for (int l = 0; l < s->L; l++)
