@@ -96,6 +96,7 @@ int kvt_chunked_prefill(struct kvt_session *s, int b, struct kvt_err *err)
         rc = run_chunk(s, b, &c, branch + from, pos + from, err);
         if (!rc)
             rc = kvt_evict_chunk(e, k, c.T, c.end, err);
+        rc = rc ? rc : kvt_session_times(s, err);
         kvt_session_progress(s, KVT_PHASE_PREFILL, c.end, n);
         if (n - from <= step)
             break; /* from + step may not be a number of tokens any more */

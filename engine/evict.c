@@ -1,5 +1,6 @@
 /* The evictor: opened for each branch, acts at prefill's end over all layers, and reports. */
 #include "engine/evict_state.h"
+#include "engine/times.h"
 
 #include <assert.h>
 #include <math.h>
@@ -470,11 +471,14 @@ static int check_raw(const struct kvt_evictor *e, const struct kvt_prefill_score
 static int choose(struct kvt_evictor *e, struct kvt_evict_work *w, const struct kvt_prefill_scores *raw)
 {
     size_t L = (size_t)e->env->L, G = (size_t)e->env->G, R = (size_t)w->R, cells = L * R;
+    int64_t at = kvt_now_ns();
     int rc = kvt_evict_score_all(e, w, raw);
+    at = kvt_times_note(e->env->times, KVT_PART_SCORE, -1, e->branch, at);
     if (!rc)
         rc = kvt_evict_allocate(e, w);
     if (!rc)
         rc = kvt_evict_select(e, w, raw);
+    kvt_times_note(e->env->times, KVT_PART_SELECT, -1, e->branch, at);
     if (!rc)
         rc = e->env->ops->read(e->env->dev, w->h_n_kept, w->n_kept, cells * sizeof(int32_t));
     if (!rc)
@@ -508,7 +512,9 @@ int kvt_evict_prefill(struct kvt_evictor *e, const struct kvt_prefill_scores *ra
         bool all = true;
         for (int g = 0; g < e->env->G; g++)
             all &= w.kept_tok[l * e->env->G + g] == w.n;
+        int64_t at = kvt_now_ns();
         rc = all ? 0 : compact(e, &w, l);
+        kvt_times_note(e->env->times, KVT_PART_COMPACT, kvt_evict_layer(e->env, l), e->branch, at);
         if (!rc && e->sliding)
             rc = kvt_evict_step_begin(e, &w, raw, l, all);
         if (rc) {

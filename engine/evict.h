@@ -41,6 +41,7 @@ struct kvt_evict_env {
     /* KVT_SCORE_ORACLE in a step: what positions are worth from the next step on, host (G, max_slots) */
     const float *(*future)(void *self, int branch, int layer);
     void *future_self;
+    struct kvt_times *times;   /* of scoring, selecting, compacting; or NULL */
 };
 
 /* The model's layer of the l-th that may be evicted from. */

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "engine/evict_state.h"
+#include "engine/times.h"
 
 /* Scores that rows are added up for over many steps; between two evictions of schedule=every, or in a chunk, also those of a few rows. */
 static bool accumulates(const struct kvt_evictor *e)
@@ -290,6 +291,7 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     int32_t *n = e->host_n; /* live slots now; becomes the number that leaves */
     for (int g = 0; g < G; g++)
         n[g] = e->held[layer * G + g] + added;
+    int64_t at = kvt_now_ns();
     bool one = kvt_evict_one_fits(e, layer, n, pos);
     if (e->state && !one)
         rc = accumulate(e, layer, row, n, step);
@@ -298,8 +300,11 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     e->last_pos[layer] = pos;
     if (rc)
         return kvt_evict_device_fail(e, rc, "adding up attention", err);
-    if (one)
-        return kvt_evict_one(e, layer, row, added, pos, step, err);
+    if (one) {
+        rc = kvt_evict_one(e, layer, row, added, pos, step, err);
+        kvt_times_note(e->env->times, KVT_PART_EVICT, model_layer, e->branch, at);
+        return rc;
+    }
     if (kvt_evict_lags(p))
         return kvt_evict_lag(e, layer, pos, step, err);
     if (p->schedule == KVT_SCHEDULE_EVERY)
@@ -330,7 +335,13 @@ int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int
     struct kvt_contest_args contest = {.score = score, .protect = e->protect, .pos = e->pos, .budget = e->budget_tok,
                                        .n = e->n_live, .turn = e->turn ? e->turn + layer * G : NULL, .R = R, .ld = e->ld,
                                        .left = e->left, .n_left = e->n_left};
+    at = kvt_times_note(e->env->times, KVT_PART_SCORE, model_layer, e->branch, at);
     if (!rc)
         rc = e->turn ? ops->contest(dev, &contest) : ops->topk(dev, &worst);
-    return rc ? kvt_evict_device_fail(e, rc, "choosing what leaves", err) : remove_left(e, layer, R, step, err);
+    if (rc)
+        return kvt_evict_device_fail(e, rc, "choosing what leaves", err);
+    at = kvt_times_note(e->env->times, KVT_PART_SELECT, model_layer, e->branch, at);
+    rc = remove_left(e, layer, R, step, err);
+    kvt_times_note(e->env->times, KVT_PART_COMPACT, model_layer, e->branch, at);
+    return rc;
 }

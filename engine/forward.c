@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "engine/rope.h"
+#include "engine/times.h"
 
 /* Turns an operation's status into err, once. */
 static int failed(struct kvt_forward *f, int status, int layer, struct kvt_err *err)
@@ -45,7 +46,9 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
     const bool exact = rows->exact;
     const float *in = s->pre_norm ? f->h : x;
     struct kvt_dev *dev = f->dev;
+    int64_t at = kvt_now_ns();
     int rc;
+#define TIMED(part) (at = kvt_times_note(f->times, (part), l, -1, at))
 #define DO(call) do { if ((rc = (call))) return failed(f, rc, l, err); } while (0)
 #define LINEAR(mat, b, src, dst) \
     DO(ops->linear(dev, &(struct kvt_linear_args){ .w = (mat), .bias = (b), .in = (src), .out = (dst), .T = n, \
@@ -78,6 +81,7 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
     }
     DO(ops->cache_append(dev, &(struct kvt_append_args){ .cache = f->cache, .layer = l, .T = n, .k = f->k, .v = f->v,
                                                          .branch = rows->branch + row0, .pos = rows->pos + row0 }));
+    TIMED(KVT_PART_QKV);
     int step = look && look->attn_rows ? look->attn_rows : n;
     for (int a = 0; a < n; a += step) {
         int m = n - a < step ? n - a : step, t = row0 + a;
@@ -86,10 +90,14 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
             .branch = rows->branch + t, .pos = rows->pos + t, .renumber = rows->renumber ? rows->renumber + t : NULL,
             .rope = *rope, .scale = s->attn_scale, .cap = s->attn_cap, .window = kvt_layer_window(s, l), .exact = exact,
             .see = look && look->before ? look->before(look->self, l, t, m) : NULL }));
+        TIMED(KVT_PART_ATTENTION);
         if (look && look->after && (rc = look->after(look->self, l, t, m, err)))
             return rc;
+        if (look && look->after)
+            TIMED(KVT_PART_LOOK);
     }
     DO(block_out(f, &w->o, w->o_bias, f->att, w->post_attn_norm, n, exact, x));
+    TIMED(KVT_PART_OUTPUT);
 
     if (s->pre_norm)
         NORM(x, w->ffn_norm, w->ffn_norm_bias, f->h, n, s->E, s->layer_norm);
@@ -97,7 +105,9 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
     LINEAR(w->up, w->up_bias, in, f->up);
     DO(ops->glu(dev, &(struct kvt_glu_args){ .gate = f->gate, .up = f->up, .out = f->gate, .T = n, .F = s->F, .act = s->act }));
     DO(block_out(f, &w->down, w->down_bias, f->gate, w->post_ffn_norm, n, exact, x));
+    TIMED(KVT_PART_FFN);
     return 0;
+#undef TIMED
 #undef LINEAR
 #undef NORM
 #undef ROTATE
@@ -130,6 +140,7 @@ int kvt_forward_head(struct kvt_forward *f, const float *x, int n, bool exact, f
 {
     const struct kvt_shape *s = f->shape;
     assert(n <= f->run);
+    int64_t at = kvt_now_ns();
     int rc = f->ops->norm(f->dev, &(struct kvt_norm_args){ .in = x, .weight = f->out_norm, .bias = f->out_norm_bias, .out = f->h,
                                                            .eps = s->rms_eps, .T = n, .E = s->E, .centre = s->layer_norm });
     if (!rc)
@@ -138,6 +149,7 @@ int kvt_forward_head(struct kvt_forward *f, const float *x, int n, bool exact, f
     if (!rc && (s->logit_scale != 1 || s->logit_cap > 0))
         rc = f->ops->scale(f->dev, &(struct kvt_scale_args){ .x = logits, .count = (size_t)n * s->V, .scale = s->logit_scale,
                                                              .cap = s->logit_cap });
+    kvt_times_note(f->times, KVT_PART_HEAD, -1, -1, at);
     return rc ? failed(f, rc, -1, err) : 0;
 }
 

@@ -54,6 +54,7 @@ struct kvt_forward {
     int32_t *pos;              /* (run) */
     float *rope_table[2];      /* (n_tok + 1, rot / 2, 2) */
     volatile const int *interrupted; /* or NULL */
+    struct kvt_times *times;   /* or NULL */
 };
 
 /* shape and weights: the model's, or a test's copy of them. run: rows of one call at most KVT_ROWS_RUN, fewer for small

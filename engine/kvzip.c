@@ -214,6 +214,7 @@ static int run_chunk(struct kvt_session *s, struct pass *p, struct kvt_err *err)
     rc = kvt_forward_embed(&s->forward, &rows, z->x, err);
     for (int l = 0; l < s->shape->L && !rc; l++) {
         rc = kvt_forward_layer(&s->forward, l, &rows, z->x, &look, err);
+        rc = rc ? rc : kvt_session_times(s, err);
         kvt_session_progress(s, KVT_PHASE_REPEAT, l + 1, s->shape->L);
     }
     for (int i = 0; i < 2; i++) {

@@ -221,7 +221,7 @@ static int choose(struct kvt_session *s, struct step_state *st, int k, struct kv
 static int advance(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
 {
     int pos = s->o.n_prompt + k - 1, T = 0, blocks = 0;
-    s->step = k;
+    s->step = s->times.step = k;
     bool own = s->o.decode == KVT_DECODE_FREE;
     /* A branch's two streams are neighbours: they share most of their pages, which attention then finds in cache. */
     for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
@@ -280,7 +280,9 @@ static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_
         br->n_fed++;
     }
     int from = s->lo > 1 || s->o.no_full ? s->lo : 0; /* the full branch beside the oracles was reported before */
-    return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_STEP, .step = {
+    kvt_times_note(&s->times, KVT_PART_STEP, -1, -1, start_ns);
+    int rc = kvt_session_times(s, err);
+    return rc ? rc : kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_STEP, .step = {
         .step = k, .first = from, .n_branch = s->hi - from, .token = s->ev_token + from, .argmax = s->ev_argmax + from,
         .logprob = s->ev_logprob + from, .kl = s->ev_kl + from, .entropy = s->ev_entropy + from, .alone_bytes = s->ev_alone + from,
         .own_bytes = s->ev_own + from, .held_bytes = bytes.held, .step_ns = kvt_now_ns() - start_ns } }, err);

@@ -9,6 +9,7 @@
 #include "engine/kvzip.h"
 #include "engine/observe.h"
 #include "engine/oracle.h"
+#include "engine/times.h"
 #include "kvt/session.h"
 
 struct kvt_session {
@@ -57,6 +58,7 @@ struct kvt_session {
     int steps;                     /* lockstep steps done */
     uint64_t logits_hash;
     int64_t phase_ns[KVT_N_PHASE];
+    struct kvt_times times;
     /* arrays of one call, host */
     int32_t *r_token, *r_branch, *r_pos, *r_at;
     uint8_t *r_renumber;
@@ -90,7 +92,8 @@ void kvt_opts_needs(const struct kvt_session_opts *o, const struct kvt_wants *w,
 /* K and V of one slot of one kv head. */
 int64_t kvt_opts_slot_bytes(const struct kvt_shape *s, const struct kvt_session_opts *o);
 
-int64_t kvt_now_ns(void);
+/* Tells the records of times since the last call. */
+int kvt_session_times(struct kvt_session *s, struct kvt_err *err);
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);
 /* Adds to the phase's time and reports it. */
 int kvt_session_phase(struct kvt_session *s, enum kvt_phase phase, int64_t start_ns, int n_tok, struct kvt_err *err);

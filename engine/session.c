@@ -11,13 +11,6 @@
 #include "engine/run.h"
 #include "kvt/prompt.h"
 
-int64_t kvt_now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of)
 {
     if (s->o.progress)
@@ -30,11 +23,23 @@ int kvt_session_see(struct kvt_session *s, const struct kvt_event *ev, struct kv
     return rc ? kvt_fail(err, rc, "the observer stopped the run: %s", kvt_status_text(rc)) : 0;
 }
 
+int kvt_session_times(struct kvt_session *s, struct kvt_err *err)
+{
+    struct kvt_times *t = &s->times;
+    int n = t->n;
+    t->n = 0;
+    for (int i = 0; i < n; i++) /* a free-running stream has a cell of its own, behind those of the branches */
+        if (t->at[i].branch >= s->n)
+            t->at[i].branch -= s->n - 1;
+    return n ? kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_TIMES, .times = { n, t->at, t->lost } }, err) : 0;
+}
+
 int kvt_session_phase(struct kvt_session *s, enum kvt_phase phase, int64_t start_ns, int n_tok, struct kvt_err *err)
 {
     int64_t dur = kvt_now_ns() - start_ns;
     s->phase_ns[phase] += dur;
-    return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_PHASE,
+    int rc = kvt_session_times(s, err);
+    return rc ? rc : kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_PHASE,
         .phase = { .phase = phase, .start_ns = start_ns, .dur_ns = dur, .n_tok = n_tok } }, err);
 }
 
@@ -372,6 +377,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->observer.shape = shape;
     s->observer.see.unit = s->shot, s->observer.see.n_units = s->env.n_shots;
     s->forward.interrupted = s->o.interrupted;
+    s->forward.times = s->env.times = &s->times;
     s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
     s->env.L = layers_of(shape, &s->o, s->layer), s->env.H = shape->H, s->env.G = shape->G, s->env.D = shape->D;
@@ -389,6 +395,11 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     rc = open_branches(s, err);
     if (rc)
         return rc;
+    int unit = shape->L * (8 + 3 * s->max_rows) + 64; /* what a step, or a layer of the prefill, can bring */
+    s->times.cap = unit > 1 << 14 ? unit : 1 << 14;
+    s->times.at = kvt_calloc((size_t)s->times.cap, sizeof *s->times.at);
+    if (!s->times.at)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d times", s->times.cap);
     s->x_prefill = device_floats(s, s->o.no_full ? 1 : (size_t)s->n_prefill, (size_t)shape->E);
     s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
@@ -473,7 +484,7 @@ void kvt_session_close(struct kvt_session **session)
     }
     void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->given_host, s->token, s->shot, s->span, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
-                    s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s };
+                    s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s->times.at, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         free(own[i]);
     *session = NULL;

@@ -19,6 +19,7 @@ static int run_prompt(struct kvt_session *s, struct kvt_err *err)
         rc = kvt_forward_embed(&s->forward, &rows, s->x_prefill, err);
     for (int l = 0; l < s->shape->L && !rc; l++) {
         rc = kvt_forward_layer(&s->forward, l, &rows, s->x_prefill, &s->observer.look, err);
+        rc = rc ? rc : kvt_session_times(s, err);
         kvt_session_progress(s, KVT_PHASE_PREFILL, l + 1, s->shape->L);
     }
     free(zero);
@@ -114,6 +115,8 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     rc = alone ? kvt_chunked_prefill(s, b, err) : scores_of(s, b, &raw, err);
     if (!rc && !alone)
         rc = kvt_evict_prefill(st->evictor, &raw, err);
+    if (!rc)
+        rc = kvt_session_times(s, err);
     memcpy(s->kept + (size_t)b * cells, kvt_evictor_held(st->evictor), cells * sizeof *s->kept);
     return rc;
 }

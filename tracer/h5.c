@@ -272,9 +272,13 @@ hid_t kvt_h5_make_scale(hid_t at, enum kvt_dim dim, const int32_t *value, size_t
 {
     const struct kvt_dim_info *d = &kvt_dims[dim];
     hsize_t dims = n;
-    hid_t space = H5Screate_simple(1, &dims, NULL), ds = -1;
-    if (space >= 0)
-        ds = H5Dcreate2(at, d->name, H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t space = H5Screate_simple(1, &dims, NULL), dcpl = H5Pcreate(H5P_DATASET_CREATE), ds = -1;
+    hsize_t chunk = n < 1 << 15 ? n : 1 << 15;
+    bool packed = n <= 1024 || (H5Pset_chunk(dcpl, 1, &chunk) >= 0 && H5Pset_shuffle(dcpl) >= 0 && H5Pset_deflate(dcpl, 1) >= 0);
+    if (space >= 0 && dcpl >= 0 && packed) /* long ones mostly count, and pack to next to nothing */
+        ds = H5Dcreate2(at, d->name, H5T_STD_I32LE, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
+    if (dcpl >= 0)
+        H5Pclose(dcpl);
     bool ok = ds >= 0 && put_scale_str(ds, "CLASS", "DIMENSION_SCALE") && put_scale_str(ds, "NAME", d->name) &&
               kvt_h5_put_label(ds, "long_name", d->meaning) && kvt_h5_put_label(ds, "units", d->unit) &&
               kvt_h5_write(ds, H5T_NATIVE_INT32, NULL, NULL, 1, value);

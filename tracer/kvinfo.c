@@ -308,7 +308,7 @@ int main(int argc, char **argv)
         {.name = "check", .type = KVT_OPT_FLAG, .to = &o.check,
          .help = "hold the trace against its format: types, shapes, units, ranges, and what must hold between values"},
         {.name = "export", .type = KVT_OPT_STRING, .to = &o.export.name, .value = "NAME",
-         .help = "write a dataset, as score/mass or branches/01/evicted_at, or a dimension"},
+         .help = "write a dataset, as score/mass or branches/01/evicted_at, or a dimension; perfetto: the run's times, as Chrome's trace events"},
         {.name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o.export.out, .value = "FILE", .help = "with --export: where to; default: standard output"},
         {.name = "as", .type = KVT_OPT_CHOICE, .to = &o.export.as, .given = &o.export.as_given, .value = "KIND", .choices = kvinfo_export_kinds,
          .help = "with --export: tsv, json or npy; default: what FILE ends in, else tsv"},

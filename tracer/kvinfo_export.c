@@ -30,13 +30,14 @@ int kvinfo_export(const char *path, const char *prompt_id, const struct kvinfo_e
     if (rc)
         return rc;
     enum kvt_export_as as = kind_of(o);
-    if (!o->out && as == KVT_EXPORT_NPY && isatty(STDOUT_FILENO))
+    bool perfetto = !strcmp(o->name, "perfetto");
+    if (!o->out && as == KVT_EXPORT_NPY && !perfetto && isatty(STDOUT_FILENO))
         rc = kvt_fail(err, KVT_EUSAGE, "NPY is for a file: add -o FILE, or choose --as tsv");
     FILE *out = rc ? NULL : o->out ? fopen(o->out, "wb") : stdout;
     if (!rc && !out)
         rc = kvt_fail(err, KVT_EIO, "cannot write %s: %s", o->out, strerror(errno));
     if (!rc)
-        rc = kvt_trace_export(t, o->name, as, out, err);
+        rc = perfetto ? kvt_trace_timeline(t, out, err) : kvt_trace_export(t, o->name, as, out, err);
     if (o->out && out && fclose(out) && !rc)
         rc = kvt_fail(err, KVT_EIO, "cannot write %s: %s", o->out, strerror(errno));
     if (rc && o->out && out)

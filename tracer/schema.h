@@ -39,7 +39,8 @@
     X(full_layer,   "1",     "layer of which every attention row was recorded")                                          \
     X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
     X(span,         "1",     "span of the prompt")                                                                       \
-    X(phase,        "1",     "phase, in order of its end")
+    X(phase,        "1",     "phase, in order of its end")                                                               \
+    X(event,        "1",     "timed part of the work, in the order in which parts ended; those from timeline/count on don't exist")
 
 enum kvt_dim {
 #define X(name, unit, meaning) KVT_DIM_##name,
@@ -168,6 +169,17 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(PHASE_START, "phases/start_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "start, monotonic clock")      \
     X(PHASE_DUR, "phases/duration_ns", I64, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "ns", "duration")                   \
     X(PHASE_TOK, "phases/tokens", I32, 0, "phase", "", INPLACE, ALWAYS, MINUS1, "token", "tokens processed")             \
+    X(TIME_COUNT, "timeline/count", I64, 0, "", "", INPLACE, ALWAYS, ZERO, "1", "timed parts that were recorded")         \
+    X(TIME_LOST, "timeline/lost", I64, 0, "", "", INPLACE, ALWAYS, ZERO, "1", "timed parts that found no room")           \
+    X(TIME_PART, "timeline/part", U8, 0, "event", "4096", PACKED, ALWAYS, NO_REASON, "1",                                 \
+      "what was timed: 0 a layer's norm, q, k, v, rotation and cache; 1 its attention; 2 what is done with that (events, per-step " \
+      "eviction); 3 its output projection; 4 its feed-forward; 5 logits; 6 scoring, 7 selecting, 8 compacting of a branch, at " \
+      "prefill's end or in a step; 9 a lockstep step; 10 a message going into the file, on a thread of its own; 11 scoring, selecting and compacting in one")         \
+    X(TIME_LAYER, "timeline/layer", I32, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "1", "its layer; -1: all or none")   \
+    X(TIME_BRANCH, "timeline/branch", I32, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "1", "its branch; -1: all together") \
+    X(TIME_STEP, "timeline/step", I32, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "1", "its decode step; 0: before the first") \
+    X(TIME_START, "timeline/start_ns", I64, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "ns", "start, monotonic clock")   \
+    X(TIME_DUR, "timeline/duration_ns", I64, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "ns", "duration")                \
     X(RES_KEEP, "result/effective_keep", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "1",                                \
       "share of the context really kept, over all layers and kv heads, after prefill")                                   \
     X(RES_KEPT, "result/kept_slots", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
@@ -224,7 +236,7 @@ enum kvt_dataset {
 
 /* Datasets that every newer file has but older minor versions lack: id, the minor version that brought it. (What a run need not
  * have at all, by its `when` or an empty dimension, needs no line here.) */
-#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1) X(FULL_ROWS, 1)
+#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1) X(FULL_ROWS, 1) X(TIME_COUNT, 1) X(TIME_LOST, 1)
 
 /* What numbers can be, beside their fill value (kvinfo --check); floats with a slack of 1e-3. id, least, largest; ANY: finite. */
 #define KVT_RANGE_ANY 1.7e308
@@ -243,6 +255,8 @@ enum kvt_dataset {
     X(PHASE_DUR, 0, KVT_RANGE_ANY) X(PHASE_TOK, 0, KVT_RANGE_ANY) X(RES_KEEP, 0, 1) X(RES_KEPT, 0, KVT_RANGE_ANY)         \
     X(RES_SLOTS, 0, KVT_RANGE_ANY) X(RES_FALLBACK, 0, 1) X(RES_HOST, 0, KVT_RANGE_ANY) X(RES_ROWS, 0, KVT_RANGE_ANY)      \
     X(RES_AFTER, 0, KVT_RANGE_ANY) X(RES_PEAK, 0, KVT_RANGE_ANY) X(RES_DIVERGED, 0, KVT_RANGE_ANY)                        \
+    X(TIME_COUNT, 0, KVT_RANGE_ANY) X(TIME_LOST, 0, KVT_RANGE_ANY) X(TIME_PART, 0, 11) X(TIME_LAYER, 0, KVT_RANGE_ANY)    \
+    X(TIME_BRANCH, 0, KVT_RANGE_ANY) X(TIME_STEP, 0, KVT_RANGE_ANY) X(TIME_START, 0, KVT_RANGE_ANY) X(TIME_DUR, 0, KVT_RANGE_ANY) \
     X(RES_KL, 0, KVT_RANGE_ANY) X(RES_TOP1, 0, 1) X(RES_LOST, 0, 1) X(RES_LOST_REST, 0, 1) X(RES_LOCAL, 0, KVT_RANGE_ANY) \
     X(RES_PROPAGATED, 0, KVT_RANGE_ANY) X(REASON, 0, 7) X(BUDGET, 0, KVT_RANGE_ANY) X(KEPT, 0, KVT_RANGE_ANY)
 

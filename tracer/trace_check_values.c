@@ -95,8 +95,8 @@ static void check_state(struct run *r)
         for (int a = 0; a < b; a++)
             if (!strcmp(r->in->branch[a].name, br->name))
                 kvt_check_found(r->c, "branches", "%d and %d have one name, '%.60s'", a, b, br->name);
-        if (strcmp(br->schedule, "prefill") && strcmp(br->schedule, "step"))
-            kvt_check_found(r->c, "branches", "%d has schedule '%.20s'; prefill or step can be", b, br->schedule);
+        if (strcmp(br->schedule, "prefill") && strcmp(br->schedule, "step") && strcmp(br->schedule, "every"))
+            kvt_check_found(r->c, "branches", "%d has schedule '%.20s'; prefill, step or every can be", b, br->schedule);
         if (br->diverged > r->in->n_steps)
             kvt_check_found(r->c, "result/diverged", "[%d] is %d, after the last of %d steps", b, br->diverged, r->in->n_steps);
     }
@@ -396,6 +396,26 @@ static void check_steps(struct run *r)
     free(after);
 }
 
+static void check_timeline(struct run *r)
+{
+    int64_t *count = get(r, KVT_DS_TIME_COUNT, 0, 1, sizeof *count);
+    size_t room = r->c->t->extent[KVT_DIM_event];
+    uint8_t *part = get(r, KVT_DS_TIME_PART, 0, room, 1);
+    int32_t *layer = get(r, KVT_DS_TIME_LAYER, 0, room, sizeof *layer), *branch = get(r, KVT_DS_TIME_BRANCH, 0, room, sizeof *branch);
+    if (count && (*count < 0 || (uint64_t)*count > room))
+        kvt_check_found(r->c, "timeline/count", "is %lld; there is room for %zu", (long long)*count, room);
+    else if (count && part && layer && branch)
+        for (size_t i = 0; i < (size_t)*count; i++)
+            if (part[i] == 255 || layer[i] >= r->in->L || branch[i] >= r->in->n_branches) {
+                kvt_check_found(r->c, "timeline", "[%zu] is part %d of layer %d, branch %d, which aren't there", i, part[i], layer[i], branch[i]);
+                break;
+            }
+    free(count);
+    free(part);
+    free(layer);
+    free(branch);
+}
+
 void kvt_check_invariants(struct kvt_check *c)
 {
     struct kvt_err err = {0};
@@ -426,5 +446,6 @@ void kvt_check_invariants(struct kvt_check *c)
         check_thresholds(&r, b);
     }
     check_steps(&r);
+    check_timeline(&r);
     kvt_trace_close(&r.whole);
 }

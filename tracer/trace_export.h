@@ -12,5 +12,7 @@ enum kvt_export_as { KVT_EXPORT_TSV, KVT_EXPORT_JSON, KVT_EXPORT_NPY };
  * TSV: a line for each value, behind the values of its dimensions. JSON: path, unit, meaning, dims, shape, data; NaN is null.
  * NPY: numpy's version 1.0; texts are bytes of fixed length. */
 int kvt_trace_export(struct kvt_trace *t, const char *name, enum kvt_export_as as, FILE *out, struct kvt_err *err);
+/* The times of a run as Chrome's trace events (JSON), which Perfetto opens. */
+int kvt_trace_timeline(struct kvt_trace *t, FILE *out, struct kvt_err *err);
 
 #endif

@@ -25,6 +25,18 @@ static size_t map_tok(const struct kvt_trace_plan *p)
     return positive(p->protocol && !strcmp(p->protocol, "hidden") ? p->n_context : p->n_prompt);
 }
 
+/* Room for timed parts: of a prefill whose attention comes 128 rows at a time; of steps and of the question, which some methods take
+ * token by token, and once more beside the oracles; of chunks, repeats and messages. No more than 2^17, some 4 MB. */
+static size_t timed_parts(const struct kvt_trace_plan *p)
+{
+    size_t L = positive(p->L), B = positive(p->n_branches), per_step = 0, most = (size_t)1 << 17;
+    for (int b = 0; b < p->n_branches; b++)
+        per_step += p->branch[b].schedule && strcmp(p->branch[b].schedule, "prefill") != 0;
+    size_t steps = positive(p->n_new) + (p->n_prompt < 128 ? positive(p->n_prompt) : 128);
+    size_t n = L * (8 + 8 * (positive(p->n_prompt) / 128)) * (1 + B / 4) + B * (2 * L + 8) + 2 * steps * (L * (5 + 6 * per_step) + 8) + 256;
+    return n < most ? n : most;
+}
+
 void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *s)
 {
     *s = (struct kvt_trace_shape){0};
@@ -41,6 +53,7 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
     e[KVT_DIM_window] = positive(p->n_windows);
     e[KVT_DIM_span] = positive(p->n_spans);
     e[KVT_DIM_phase] = KVT_TRACE_PHASES;
+    e[KVT_DIM_event] = timed_parts(p);
     s->made[KVT_WHEN_ALWAYS] = true;
     s->made[KVT_WHEN_LOST] = p->lost_mass;
     s->made[KVT_WHEN_OUTPUT] = p->output_error;

@@ -104,6 +104,7 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
     case KVT_EV_EVICT: add(p, &e->evict.pos, (size_t)e->evict.n * sizeof(int32_t)); break;
     case KVT_EV_STEP:  list_step(&e->step, p); break;
     case KVT_EV_FIDELITY: list_fidelity(&e->fidelity, L, G, p); break;
+    case KVT_EV_TIMES: add(p, &e->times.time, (size_t)e->times.n * sizeof *e->times.time); break;
     case KVT_EV_FREE:
     case KVT_EV_PHASE: break;
     }

@@ -9,10 +9,12 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "kvt/trace.h"
+#include "tracer/trace_times.h"
 #include "tracer/trace_tiles.h"
 
 struct history {
@@ -33,6 +35,7 @@ struct kvt_trace_store {
     struct history *history; /* (B) */
     int *full_layer, *full_head; /* (L), (H): index on the recorded axis, -1: not recorded */
     struct kvt_tiles *tiles; /* full maps; NULL: none */
+    struct kvt_timeline *timeline; /* NULL: none */
     int n_phases, steps_done;
     float *shared, *shared_threshold; /* (G, n_context), (G): a score that all heads share, repeated */
 };
@@ -301,6 +304,8 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
     case KVT_EV_STEP:          return put_step_event(st, &ev->step);
     case KVT_EV_FIDELITY:      return put_fidelity(st, &ev->fidelity);
     case KVT_EV_PHASE:         return put_phase(st, &ev->phase);
+    case KVT_EV_TIMES:
+        return !st->timeline || kvt_timeline_add(st->timeline, &st->f, ev->times.time, ev->times.n, ev->times.lost);
     case KVT_EV_FREE:
         assert(ev->free.step >= 1 && ev->free.step <= st->n_new && ev->free.branch >= 0 && ev->free.branch < st->B);
         return put(st, KVT_DS_FREE_TOKEN, 0, (size_t[]){(size_t)ev->free.step - 1, (size_t)ev->free.branch}, (size_t[]){1, 1}, 2,
@@ -320,9 +325,32 @@ static bool ends_unit(const struct kvt_msg *m)
     return k == KVT_EV_PREFILL_LAYER || k == KVT_EV_BUDGET || k == KVT_EV_STEP || k == KVT_EV_PHASE;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The writer's own time; what takes less than 20 us would only fill the timeline. */
+static bool note_write(struct kvt_trace_store *st, const struct kvt_msg *m, int64_t start)
+{
+    struct kvt_time t = {.start_ns = start, .dur_ns = now_ns() - start, .layer = -1, .branch = -1, .part = KVT_PART_WRITE};
+    if (!st->timeline || t.dur_ns < 20000)
+        return true;
+    if (m->kind == KVT_MSG_EVENT && m->ev.kind == KVT_EV_PREFILL_LAYER)
+        t.layer = m->ev.prefill_layer.layer;
+    else if (m->kind == KVT_MSG_EVENT && m->ev.kind == KVT_EV_STEP)
+        t.step = m->ev.step.step;
+    else if (m->kind == KVT_MSG_EVENT && m->ev.kind == KVT_EV_DECISION)
+        t.layer = m->ev.decision.layer, t.branch = m->ev.decision.branch;
+    return kvt_timeline_add(st->timeline, &st->f, &t, 1, 0);
+}
+
 int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, size_t *wrote, struct kvt_err *err)
 {
     bool ok = true;
+    int64_t start = now_ns();
     switch (m->kind) {
     case KVT_MSG_EVENT: ok = put_event(st, &m->ev); break;
     case KVT_MSG_TILES: ok = put_tiles(st, m); break;
@@ -354,6 +382,7 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, siz
     }
     if (ok && ends_unit(m)) /* how many rows there are is told once they can be seen */
         ok = H5Fflush(st->f.file, H5F_SCOPE_LOCAL) >= 0 && (!st->tiles || kvt_tiles_count(st->tiles));
+    ok = ok && note_write(st, m, start);
     *wrote = st->tiles ? kvt_tiles_written(st->tiles) : 0;
     return ok ? KVT_OK : io_fail(st, err);
 }
@@ -406,6 +435,7 @@ static void store_free(struct kvt_trace_store *st)
     free(st->shared);
     free(st->shared_threshold);
     free(st->path);
+    kvt_timeline_close(st->timeline);
     free(st);
 }
 
@@ -443,6 +473,9 @@ int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const c
         st->tiles = kvt_tiles_open(s, ds_of(st, KVT_DS_FULL, 0), ds_of(st, KVT_DS_FULL_ROWS, 0), plan->compress);
         rc = st->tiles ? KVT_OK : kvt_fail(err, KVT_ENOMEM, "no memory for full maps of %d tokens", st->n_prompt);
     }
+    bool timed = false;
+    if (!rc && !(st->timeline = kvt_timeline_open(s, &st->f, &timed)) && timed)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for the trace's times");
     if (rc) {
         kvt_trace_append_close(&st->f);
         store_free(st);
@@ -462,7 +495,8 @@ int kvt_trace_store_close(struct kvt_trace_store **stp, bool ok, const char *sta
     strncpy(word, status, sizeof word - 1);
     bool wrote = put(st, KVT_DS_DROPPED, 0, NULL, NULL, 0, &dropped) && put(st, KVT_DS_STATUS, 0, NULL, NULL, 0, word);
     if (ok)
-        wrote = wrote && history_write_all(st) && (!st->tiles || kvt_tiles_end(st->tiles)) && put(st, KVT_DS_LOGITS_HASH, 0, NULL, NULL, 0, &logits_hash);
+        wrote = wrote && history_write_all(st) && (!st->tiles || kvt_tiles_end(st->tiles)) &&
+                (!st->timeline || kvt_timeline_end(st->timeline, &st->f)) && put(st, KVT_DS_LOGITS_HASH, 0, NULL, NULL, 0, &logits_hash);
     if (!wrote && ok)
         rc = io_fail(st, err);
     char *path = st->path;

@@ -53,6 +53,7 @@ enum kvt_event_kind {
     KVT_EV_FIDELITY,        /* how far the step's branches are from the full one; before its KVT_EV_STEP */
     KVT_EV_FREE,            /* a free-running branch's next token */
     KVT_EV_PHASE,           /* a phase ended: its time */
+    KVT_EV_TIMES,           /* times of the parts of what was just done */
 };
 
 enum kvt_phase { KVT_PHASE_PREFILL, KVT_PHASE_EVICT, KVT_PHASE_QUESTION, KVT_PHASE_DECODE,
@@ -150,6 +151,27 @@ struct kvt_ev_phase {
     int n_tok;
 };
 
+/* Parts of the work that are timed one by one, in every run. */
+enum kvt_part { KVT_PART_QKV,     /* a layer's norm, q, k, v, rotation, appending to the cache */
+                KVT_PART_ATTENTION,
+                KVT_PART_LOOK,    /* what is done with a layer's attention: events told, per-step eviction */
+                KVT_PART_OUTPUT,  /* the output projection */
+                KVT_PART_FFN,
+                KVT_PART_HEAD,    /* logits */
+                KVT_PART_SCORE, KVT_PART_SELECT, KVT_PART_COMPACT, /* of a branch: at prefill's end, or of a layer in a step */
+                KVT_PART_STEP,    /* a whole lockstep step */
+                KVT_PART_WRITE,   /* a message going into the file, on the writer's thread */
+                KVT_PART_EVICT,   /* of a branch and layer in a step: scored, selected and compacted in one */
+                KVT_N_PART };
+
+struct kvt_time { int64_t start_ns, dur_ns; int32_t layer, branch, step, part; }; /* CLOCK_MONOTONIC; -1: of no layer, branch */
+
+struct kvt_ev_times {
+    int n;
+    const struct kvt_time *time; /* (n) */
+    int64_t lost;           /* in all so far: records that found no room */
+};
+
 struct kvt_event {
     enum kvt_event_kind kind;
     union {
@@ -162,6 +184,7 @@ struct kvt_event {
         struct kvt_ev_fidelity fidelity;
         struct kvt_ev_free free;
         struct kvt_ev_phase phase;
+        struct kvt_ev_times times;
     };
 };
 

@@ -199,6 +199,16 @@ static int tell(struct run *r, const struct kvt_event *ev)
     return rc;
 }
 
+/* Times of n parts, each `ns` long, one after the other from r->clock_ns + after on. Said without a byte: no unit of work ends here. */
+static int tell_times(struct run *r, int64_t after, int64_t ns, int layer, int branch, int step, const int *part, int n)
+{
+    struct kvt_time t[8];
+    for (int i = 0; i < n; i++)
+        t[i] = (struct kvt_time){r->clock_ns + after + i * ns, ns, layer, branch, step, part[i]};
+    struct kvt_event ev = {.kind = KVT_EV_TIMES, .times = {n, t, 0}};
+    return r->probe->see(r->probe->self, &ev);
+}
+
 static int tell_phase(struct run *r, enum kvt_phase phase, int64_t ns, int n_tok)
 {
     struct kvt_event ev = {.kind = KVT_EV_PHASE, .phase = {phase, r->clock_ns, ns, n_tok}};
@@ -262,6 +272,9 @@ static int prefill(struct run *r)
             .layer = l, .n = r->n, .mass = r->mass, .n_windows = 1, .window = {32}, .wmass = {r->wmass}, .last = r->last,
             .entropy = r->entropy, .sink = r->sink, .R = r->bins, .C = r->bins, .pool_mean = r->mean, .pool_max = r->max}};
         rc = rc ? rc : tell(r, &ev);
+        static const int part[5] = {KVT_PART_QKV, KVT_PART_ATTENTION, KVT_PART_LOOK, KVT_PART_OUTPUT, KVT_PART_FFN};
+        int64_t each = 180000000 / r->L;
+        rc = rc ? rc : tell_times(r, l * each, each / 5, l, -1, 0, part, 5);
         if (rc)
             return rc;
     }
@@ -389,7 +402,9 @@ static int evict(struct run *r, int b)
     int kind = b % N_KIND;
     struct kvt_event ev = {.kind = KVT_EV_BUDGET, .budget = {b, kinds[kind].keep, (double)kept / (double)slots, kept, slots, r->budget,
                                                              r->kept, kind == B_SHOTKV, kind == B_SHOTKV ? "one shot would not fit" : "", 0}};
-    int rc = tell(r, &ev);
+    static const int part[3] = {KVT_PART_SCORE, KVT_PART_SELECT, KVT_PART_COMPACT};
+    int rc = tell_times(r, b * (12000000 / r->B), 12000000 / r->B / 3, -1, b, 0, part, 3);
+    rc = rc ? rc : tell(r, &ev);
     return rc ? rc : kvt_trace_bytes_after(r->w, b, (uint64_t)kept * 64);
 }
 
@@ -450,6 +465,9 @@ static int step(struct run *r, int step)
     }
     struct kvt_event ev = {.kind = KVT_EV_STEP, .step = {step, B, ids, ids + B, f, f + B, f + 2 * B, bytes, bytes + B,
                                                          5000000 + (uint64_t)step * 6400, 20000000 + step * 1000, 0}};
+    static const int part[2] = {KVT_PART_HEAD, KVT_PART_STEP};
+    rc = rc ? rc : tell_times(r, (step - 1) * 20000000LL, 500000, -1, -1, step, part, 1);
+    rc = rc ? rc : tell_times(r, (step - 1) * 20000000LL, 20000000, -1, -1, step, part + 1, 1);
     for (int b = 0; !rc && b < B; b++)
         rc = kvt_trace_token(r->w, b, step, false, ids[b], words[ids[b] % 8]);
     rc = rc ? rc : tell(r, &ev);

@@ -390,7 +390,7 @@ static int write_until_full(long bytes, char *text, size_t cap)
 
 Test(trace, full_disk, .timeout = 60)
 {
-    static const long limit[] = {2000, 200000, 420000, 460000, 500000, 540000, 600000};
+    static const long limit[] = {2000, 200000, 450000, 500000, 540000, 580000, 640000};
     int opened = 0;
     for (size_t i = 0; i < sizeof limit / sizeof *limit; i++) {
         pid_t child = fork();
