@@ -1,4 +1,8 @@
 /* Checked sizes and zeroed memory. */
+#if defined(__linux__)
+#define _DEFAULT_SOURCE /* madvise, which POSIX lacks */
+#include <sys/mman.h>
+#endif
 #include "base/mem.h"
 
 #include <stdint.h>
@@ -32,5 +36,19 @@ void *kvt_calloc(size_t count, size_t size)
     void *p = aligned_alloc(64, padded);
     if (p)
         memset(p, 0, padded);
+    return p;
+}
+
+void *kvt_calloc_huge(size_t bytes)
+{
+    if (!bytes || bytes % KVT_HUGE_BYTES)
+        return kvt_calloc(bytes, 1);
+    void *p = aligned_alloc(KVT_HUGE_BYTES, bytes);
+#if defined(MADV_HUGEPAGE)
+    if (p)
+        madvise(p, bytes, MADV_HUGEPAGE); /* a hint: refused, the pages are small */
+#endif
+    if (p)
+        memset(p, 0, bytes);
     return p;
 }

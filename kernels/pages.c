@@ -8,7 +8,7 @@
 #include "base/half.h"
 #include "base/mem.h"
 
-enum { SLOTS = KVT_PAGE_SLOTS, SLAB_BYTES = 1 << 20 };
+enum { SLOTS = KVT_PAGE_SLOTS, SLAB_BYTES = KVT_HUGE_BYTES };
 
 /* ---- the pool ---- */
 
@@ -41,7 +41,7 @@ static bool grow(struct kvt_cache *c)
     if (!list)
         return false;
     c->free_page = list;
-    struct kvt_slab s = {.kv = kvt_calloc((size_t)more, c->page_bytes),
+    struct kvt_slab s = {.kv = kvt_calloc_huge((size_t)more * c->page_bytes),
                          .pos = kvt_calloc((size_t)more * SLOTS, sizeof *s.pos)};
     if (!s.kv || !s.pos) {
         free(s.kv);

@@ -32,7 +32,8 @@ struct kvt_attn_part {
     float *max, *sum;        /* (heads) out: -inf and 0 where nothing is seen */
     float *acc;              /* (heads, Dp) out: sum of exp(score - max) v */
     float *work;             /* (heads, D) of a renumbered row */
-    const void *next;        /* where the thread reads next: the K of its next part */
+    const struct kvt_cell *next; /* what the thread reads next: the cell of its next part, and its first slot there; or NULL */
+    int next_slot;
 };
 
 /* Up to KVT_TILE_ROWS rows of one query head. Row r sees slots [from[r], seen[r]). */

@@ -87,10 +87,14 @@ INLINE void part_dots(enum kvt_dtype type, int heads, int vecs, int D, const flo
     for (int d = 0; d < D; d++) {
         vf k[4];
         UNROLL
-        for (int v = 0; v < vecs; v++) {
+        for (int v = 0; v < vecs; v++)
             k[v] = v_decode(type, key[v], (size_t)d * SLOTS);
-            v_prefetch(ahead[v] + (size_t)d * step);
-            v_prefetch_l2(ahead[v] + v_bytes + (size_t)d * step);
+        if (type == KVT_F32 || d % 2 == 0) { /* a cache line; V is read when all of the part's K has been */
+            UNROLL
+            for (int v = 0; v < vecs; v++) {
+                v_prefetch(ahead[v] + (size_t)d * step);
+                v_prefetch_l2((const char *)key[v] + v_bytes + (size_t)d * step);
+            }
         }
         UNROLL
         for (int h = 0; h < heads; h++) {
@@ -112,7 +116,7 @@ INLINE void part_values(enum kvt_dtype type, int heads, int vecs, int some, cons
                         int d, float *out)
 {
     const struct kvt_cache *c = p->c;
-    size_t D = (size_t)c->o.D, Dp = (size_t)kvt_attn_dp(c->o.D), row = D * (type == KVT_F32 ? 4 : 2);
+    size_t D = (size_t)c->o.D, Dp = (size_t)kvt_attn_dp(c->o.D), vb = type == KVT_F32 ? 4 : 2, row = D * vb;
     vf acc[4][PV_VECS];
     UNROLL
     for (int h = 0; h < heads; h++)
@@ -121,7 +125,12 @@ INLINE void part_values(enum kvt_dtype type, int heads, int vecs, int some, cons
             acc[h][v] = v_set1(0);
     for (int s = p->slot0; s < p->slot1; s += SLOTS) {
         const unsigned char *page = kvt_page_v(c, p->cell->page[s / SLOTS]);
-        const unsigned char *next = s + SLOTS < p->slot1 ? kvt_page_v(c, p->cell->page[s / SLOTS + 1]) : p->next;
+        const char *next = (const char *)kvt_page_v(c, p->cell->page[s + SLOTS < p->slot1 ? s / SLOTS + 1 : s / SLOTS]) + (size_t)d * vb;
+        const char *later = next; /* the K of the next part, so that memory has work in this half too */
+        if (p->next) {
+            int at = p->next_slot + s - p->slot0;
+            later = (const char *)kvt_page_k(c, p->next->page[at < p->next->n ? at / SLOTS : p->next_slot / SLOTS]) + (size_t)d * vb;
+        }
         int live = p->slot1 - s < SLOTS ? p->slot1 - s : SLOTS;
         for (int i = 0; i < live; i++) {
             vf x[PV_VECS];
@@ -129,8 +138,11 @@ INLINE void part_values(enum kvt_dtype type, int heads, int vecs, int some, cons
             for (int v = 0; v < vecs; v++)
                 x[v] = some ? v_decode_some(type, page, (size_t)i * D + (size_t)d, some)
                             : v_decode(type, page, (size_t)i * D + (size_t)(d + v * NL));
-            v_prefetch((const char *)next + (size_t)i * row);
-            v_prefetch((const char *)next + (size_t)i * row + 64);
+            UNROLL
+            for (size_t line = 0; line < (size_t)(vecs * NL) * vb; line += 64) {
+                v_prefetch(next + (size_t)i * row + line);
+                v_prefetch_l2(later + (size_t)i * row + line);
+            }
             UNROLL
             for (int h = 0; h < heads; h++) {
                 vf w = v_set1(e[(size_t)h * KVT_PART_SLOTS + (size_t)(s - p->slot0 + i)]);

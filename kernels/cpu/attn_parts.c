@@ -65,16 +65,15 @@ static void run_parts(const struct plan *p, int from, int to, int thread)
             .cap = a->cap, .score = score, .max = p->max + at, .sum = p->sum + at,
             .acc = p->acc + at * (size_t)p->Dp, .work = work,
         };
-        const struct kvt_cell *after = cell;
-        int slot = slot1;
-        if (slot1 == cell->n && i + 1 < to) { /* the next part is of another cell: the first one after that isn't empty */
+        if (slot1 < cell->n) {
+            x.next = cell;
+            x.next_slot = slot1;
+        } else if (i + 1 < to) { /* the first cell after that isn't empty */
             int next = cell_index + 1;
             while (p->first[next + 1] == p->first[next])
                 next++;
-            after = kvt_cell_at(c, a->branch[next / G], a->layer, next % G);
-            slot = 0;
+            x.next = kvt_cell_at(c, a->branch[next / G], a->layer, next % G);
         }
-        x.next = kvt_page_k(c, after->page[slot < after->n ? slot / KVT_PAGE_SLOTS : 0]);
         if (a->renumber && a->renumber[t]) {
             if (turned != cell_index)
                 p->kernel->turns(c, cell, a->pos[t], p->words, bits, below, turn);

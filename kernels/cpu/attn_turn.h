@@ -105,7 +105,7 @@ INLINE void turned_keys(enum kvt_dtype type, int heads, const struct kvt_attn_pa
 {
     const struct kvt_rope *rope = p->rope;
     int D = p->c->o.D, half = rope->rot / 2, next = rope->halves ? 1 : 2, apart = rope->halves ? half : 1;
-    size_t step = (size_t)SLOTS * (type == KVT_F32 ? 4 : 2);
+    size_t step = (size_t)SLOTS * (type == KVT_F32 ? 4 : 2), v_bytes = (size_t)D * step; /* V lies behind K */
     const float *row[NL];
     for (int lane = 0; lane < NL; lane++)
         row[lane] = rope->table + (size_t)turn[lane] * (size_t)rope->rot;
@@ -120,8 +120,11 @@ INLINE void turned_keys(enum kvt_dtype type, int heads, const struct kvt_attn_pa
         for (int k = 0; k < pairs; k++) {
             int a = (i + k) * next, b = a + apart;
             vf x = v_decode(type, key, (size_t)a * SLOTS), y = v_decode(type, key, (size_t)b * SLOTS);
-            v_prefetch(ahead + (size_t)a * step);
-            v_prefetch(ahead + (size_t)b * step);
+            for (int d = a; d <= b; d += b - a)
+                if (type == KVT_F32 || d % 2 == 0) { /* a cache line */
+                    v_prefetch(ahead + (size_t)d * step);
+                    v_prefetch_l2((const char *)key + v_bytes + (size_t)d * step);
+                }
             vf on = v_sub(v_mul(x, cos[k]), v_mul(y, sin[k])), off = v_fma(y, cos[k], v_mul(x, sin[k]));
             UNROLL
             for (int h = 0; h < heads; h++) {
