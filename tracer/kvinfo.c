@@ -328,7 +328,10 @@ int main(int argc, char **argv)
     if (rc)
         return kvt_args_end(&cli, rc, &err);
     if (o.schema) {
-        kvt_schema_print(stdout);
+        if (o.format == KVT_FORMAT_TSV)
+            kvt_schema_table(stdout);
+        else
+            kvt_schema_print(stdout);
         return 0;
     }
     if (o.model && (args.n || o.repair || o.check || o.export.name || o.snippet || o.prompt || o.view != VIEW_ALL))

@@ -140,3 +140,19 @@ void kvt_schema_print(FILE *out)
     }
     fprintf(out, "\n`full/attention` also has `scale_factor` (CF): value = stored x scale_factor.\n");
 }
+
+void kvt_schema_table(FILE *out)
+{
+    static const char *const store[] = {"inplace", "packed", "history", "tiles"};
+    fprintf(out, "version\t%d\t%d\n", KVT_SCHEMA_VERSION, KVT_SCHEMA_MINOR);
+    for (int i = 0; i < KVT_N_DIM; i++)
+        fprintf(out, "d\t%s\t%s\t%s\n", kvt_dims[i].name, kvt_dims[i].unit, kvt_dims[i].meaning);
+    for (int id = 0; id < KVT_N_DATASET; id++) {
+        struct kvt_dataset_info d;
+        kvt_schema_get((enum kvt_dataset)id, &d);
+        fprintf(out, "v\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", d.path, kvt_h5_type_names[d.type], d.len, d.dims, d.unit, fill_of(&d),
+                store[d.store], d.when ? "asked" : "always", d.meaning);
+    }
+    for (int i = 0; i < kvt_n_attrs; i++)
+        fprintf(out, "a\t%s\t%s\t%s\n", kvt_attrs[i].where, kvt_attrs[i].name, kvt_attrs[i].type);
+}

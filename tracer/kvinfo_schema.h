@@ -6,4 +6,8 @@
 
 void kvt_schema_print(FILE *out);
 
+/* The same for programs: lines of d (dimension: name, unit, meaning), v (dataset: path, type, bytes of a text, dimensions, unit,
+ * fill, store, when, meaning) and a (attribute: of, name, type), fields apart by tabs. */
+void kvt_schema_table(FILE *out);
+
 #endif
