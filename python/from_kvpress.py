@@ -5,14 +5,16 @@ usage: from_kvpress.py MODEL prompt.txt out.h5        then: kvinfo --check out.h
 import sys
 
 import kvtrace
+import torch
 from kvpress import KnormPress, SnapKVPress
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 name, prompt, out = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(name)
-model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="eager").eval()
+model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="eager", dtype=torch.float32).eval()  # rows of bf16 don't sum to 1
 ids = tokenizer(open(prompt).read(), return_tensors="pt").input_ids
-raw = kvtrace.scores(model(ids, output_attentions=True, use_cache=False).attentions, windows=(8,))
+with torch.no_grad():
+    raw = kvtrace.scores(model(ids, output_attentions=True, use_cache=False).attentions, windows=(8,))
 branches = []
 for press in SnapKVPress(compression_ratio=0.75, window_size=8), KnormPress(compression_ratio=0.5):
     kept, score = kvtrace.kvpress_kept(press, model, ids)
