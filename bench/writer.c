@@ -76,7 +76,7 @@ static int write_trace(const struct run *r, double *seconds, off_t *bytes)
             if (!l) /* other layers take the pieces as they come: the same values, other rows */
                 fill(r, r0, n_rows);
             made += now() - before;
-            struct kvt_event ev = {.kind = KVT_EV_ROWS, .rows = {l, r->n, r0, n_rows, r->H, head, r->piece}};
+            struct kvt_event ev = {.kind = KVT_EV_ROWS, .rows = {l, r->n, r0, n_rows, r->H, head, r->piece, NULL}};
             const struct kvt_probe *p = kvt_trace_probe(w);
             rc = p->see(p->self, &ev);
         }

@@ -33,7 +33,8 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     o->see.max = o->raw.max ? (float *)o->raw.max + at : NULL;
     o->see.later = o->raw.later ? (float *)o->raw.later + at : NULL;
     bool rows = layer_wanted(o, layer);
-    o->see.rows = rows ? o->rows : NULL;
+    o->see.rows = rows && !o->wants.half ? o->rows : NULL;
+    o->see.half = rows && o->wants.half ? o->rows : NULL;
     o->see.row_heads = rows ? o->head_bits : 0;
     if (o->trace_square >= 0 && o->square)
         o->see.sqmass[o->trace_square] = o->square;
@@ -52,6 +53,13 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     return &o->see;
 }
 
+/* Room for rows of n values, in floats. */
+static size_t rows_floats(const struct kvt_wants *w, int heads, int rows, int n)
+{
+    size_t values = (size_t)heads * (size_t)rows * (size_t)n;
+    return w->half ? (values + 1) / 2 : values;
+}
+
 static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
 {
     struct kvt_observer *o = self;
@@ -60,9 +68,9 @@ static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
         return 0;
     if (layer_wanted(o, layer)) {
         size_t at = 0;
-        const float *rows = kvt_observer_stage(o, o->rows, (size_t)o->n_heads * (size_t)n * (size_t)o->n, &at, &rc);
+        const void *rows = kvt_observer_stage(o, o->rows, rows_floats(&o->wants, o->n_heads, n, o->n), &at, &rc);
         struct kvt_event ev = { .kind = KVT_EV_ROWS, .rows = { .layer = layer, .n = o->n, .row0 = row0, .n_rows = n,
-                                .n_heads = o->n_heads, .head = o->head, .rows = rows } };
+                                .n_heads = o->n_heads, .head = o->head, .rows = o->wants.half ? NULL : rows, .half = o->wants.half ? rows : NULL } };
         if (!rc)
             rc = o->probe->see(o->probe->self, &ev);
     }
@@ -71,10 +79,13 @@ static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
     return rc ? kvt_fail(err, rc, "the observer stopped the run at layer %d: %s", layer, kvt_status_text(rc)) : 0;
 }
 
-static int attn_rows(int n, int heads)
+/* A power of two: whole rows of the file's tiles, or whole parts of one. */
+static int attn_rows(const struct kvt_wants *w, int n, int heads)
 {
-    size_t row = (size_t)n * (size_t)heads * sizeof(float), rows = row ? ROWS_BYTES / row : 0;
-    return rows > 128 ? 128 : rows < 8 ? 8 : (int)rows;
+    int rows = 128;
+    while (rows > 8 && rows_floats(w, heads, rows, n) * sizeof(float) > ROWS_BYTES)
+        rows /= 2;
+    return rows;
 }
 
 static int heads_wanted(const struct kvt_wants *w, int H, int *head)
@@ -117,7 +128,7 @@ static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struc
 void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
 {
     size_t hn = (size_t)H * (size_t)n * sizeof(float), bins = (size_t)w->map_r * (size_t)w->map_c * sizeof(float);
-    size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? heads * (size_t)attn_rows(n, (int)heads) * (size_t)n * sizeof(float) : 0;
+    size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? rows_floats(w, (int)heads, attn_rows(w, n, (int)heads), n) * sizeof(float) : 0;
     size_t staged = staged_floats(w, H, n, needs) * sizeof(float);
     *scores = hn * (size_t)L * (size_t)n_scores(w, needs);
     *maps = 2 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (staged > rows ? staged : rows);
@@ -236,8 +247,8 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     o->n_heads = ok ? heads_wanted(w, H, o->head) : 0;
     size_t rows = 0;
     if (o->n_heads) {
-        o->look.attn_rows = attn_rows(n, o->n_heads);
-        rows = (size_t)o->n_heads * (size_t)o->look.attn_rows * (size_t)n;
+        o->look.attn_rows = attn_rows(w, n, o->n_heads);
+        rows = rows_floats(w, o->n_heads, o->look.attn_rows, n);
         GET(o->rows, rows);
         for (int i = 0; i < o->n_heads; i++)
             o->head_bits |= (uint64_t)1 << o->head[i];

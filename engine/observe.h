@@ -25,7 +25,7 @@ struct kvt_observer {
     int trace_square;                /* which of see.square is the trace's; -1: none */
     float *pool_mean, *pool_max;     /* (H, R, C) backend */
     int D;                           /* of queries, where their statistics are gathered */
-    float *rows;                     /* (heads, attn_rows, n) backend */
+    void *rows;                      /* (heads, attn_rows, n) backend, f32 or f16 */
     int *head;                       /* heads whose full rows are wanted */
     int n_heads;
     uint64_t head_bits;              /* the same heads, bit h for head h */

@@ -214,7 +214,7 @@ static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct
         run->wants.map_r = run->wants.map_c = o->map_size < n ? o->map_size : n;
     }
     if (o->maps == KVTRACE_MAPS_FULL) {
-        run->wants.full = true;
+        run->wants.full = run->wants.half = true;
         run->wants.layer = run->layer_mask, run->wants.head = run->head_mask;
     }
     return rc;

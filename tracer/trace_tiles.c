@@ -87,7 +87,15 @@ size_t kvt_tiles_bytes(const struct kvt_msg *m)
     return round16(sizeof *m) + round16(n) + n * tile_values(m) * sizeof(uint16_t);
 }
 
-void kvt_tiles_pack(struct kvt_msg *m, const float *rows, void *to)
+static uint32_t copy(uint16_t *restrict to, const uint16_t *restrict from, size_t n)
+{
+    uint32_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= to[i] = from[i];
+    return any;
+}
+
+void kvt_tiles_pack(struct kvt_msg *m, const float *rows, const uint16_t *half, void *to)
 {
     size_t edge = (size_t)m->tiles.edge, n = (size_t)m->tiles.n, n_rows = (size_t)m->tiles.n_rows, pad = (size_t)rows_of(m);
     uint8_t *used = (uint8_t *)to + round16(sizeof *m);
@@ -98,7 +106,7 @@ void kvt_tiles_pack(struct kvt_msg *m, const float *rows, void *to)
         size_t key = c * edge, wide = n - key < edge ? n - key : edge;
         uint32_t any = 0;
         for (size_t r = 0; r < n_rows; r++) {
-            any |= halves(value + r * edge, rows + r * n + key, wide);
+            any |= rows ? halves(value + r * edge, rows + r * n + key, wide) : copy(value + r * edge, half + r * n + key, wide);
             if (wide < edge)
                 memset(value + r * edge + wide, 0, (edge - wide) * sizeof *value);
         }

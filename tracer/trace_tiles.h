@@ -17,8 +17,8 @@ size_t kvt_tiles_file_bytes(const struct kvt_trace_shape *s);
 /* The rows of *e that go into one message: head number i of its list, from row r of it to the end of a strip or of the piece. */
 void kvt_tiles_cut(const struct kvt_ev_rows *e, size_t edge, int i, int r, struct kvt_msg *out);
 size_t kvt_tiles_bytes(const struct kvt_msg *m);
-/* Writes the message and its values, converted, into the ring. rows: (n_rows, n) of that head. */
-void kvt_tiles_pack(struct kvt_msg *m, const float *rows, void *to);
+/* Writes the message and its values into the ring: (n_rows, n) of that head, either f32, which is converted, or f16. */
+void kvt_tiles_pack(struct kvt_msg *m, const float *rows, const uint16_t *half, void *to);
 
 /* Consumer. */
 struct kvt_tiles;

@@ -116,7 +116,8 @@ static int send_rows(struct kvt_trace_writer *w, const struct kvt_ev_rows *e)
             if (rc)
                 return rc;
             if (to) {
-                kvt_tiles_pack(&m, e->rows + ((size_t)i * (size_t)e->n_rows + (size_t)r) * (size_t)e->n, to);
+                size_t at = ((size_t)i * (size_t)e->n_rows + (size_t)r) * (size_t)e->n;
+                kvt_tiles_pack(&m, e->rows ? e->rows + at : NULL, e->half ? e->half + at : NULL, to);
                 kvt_ring_commit(w->ring);
             }
             r += m.tiles.n_rows;

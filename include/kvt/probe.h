@@ -38,6 +38,7 @@ struct kvt_wants {
     int top_k;              /* the largest of each row; 0 = none */
     int map_r, map_c;       /* pooled maps of every layer and head; 0 = none */
     bool full;              /* full rows of the layers and heads below */
+    bool half;              /* as f16 of A times KVT_HALF_SCALE (kernels/ops.h) instead of f32 */
     const uint8_t *layer;   /* (L) 1 = wanted; NULL = all */
     const uint8_t *head;    /* (H) 1 = wanted; NULL = all */
     bool decisions;         /* final scores, thresholds, reasons */
@@ -87,7 +88,8 @@ struct kvt_ev_prefill_layer {
 struct kvt_ev_rows {
     int layer, n, row0, n_rows, n_heads;
     const int *head;        /* (n_heads) */
-    const float *rows;      /* (n_heads, n_rows, n) */
+    const float *rows;      /* (n_heads, n_rows, n), or NULL: */
+    const uint16_t *half;   /* the same, where the probe wants halves */
 };
 
 struct kvt_ev_budget {

@@ -265,7 +265,7 @@ static int prefill(struct run *r)
         memcpy(r->wmass_all + (size_t)l * (size_t)(r->H * r->n), r->wmass, (size_t)(r->H * r->n) * sizeof(float));
         int rc = KVT_OK;
         if (!r->o->no_full && l % 2) {
-            struct kvt_event ev = {.kind = KVT_EV_ROWS, .rows = {l, r->n, 0, r->n, r->H, head, r->rows}};
+            struct kvt_event ev = {.kind = KVT_EV_ROWS, .rows = {l, r->n, 0, r->n, r->H, head, r->rows, NULL}};
             rc = tell(r, &ev);
         }
         struct kvt_event ev = {.kind = KVT_EV_PREFILL_LAYER, .prefill_layer = {

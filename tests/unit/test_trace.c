@@ -108,7 +108,7 @@ static void tell_prefill(struct fixture *x, int layer)
         int n = r0 ? N - 6 : 6;
         for (int h = 0; h < H; h++)
             memcpy(piece + h * n * N, rows + (h * N + r0) * N, (size_t)(n * N) * sizeof *piece);
-        tell(x, (struct kvt_event){.kind = KVT_EV_ROWS, .rows = {layer, N, r0, n, H, head, piece}});
+        tell(x, (struct kvt_event){.kind = KVT_EV_ROWS, .rows = {layer, N, r0, n, H, head, piece, NULL}});
     }
     /* the windows in another order than the plan's: they are told by their length */
     tell(x, (struct kvt_event){.kind = KVT_EV_PREFILL_LAYER,
