@@ -72,8 +72,7 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     return rc;
 }
 
-/* The sums of a layer as they are ranked: copied, divided by the rows that saw a slot where the policy says so, and nothing
- * behind the live slots, which pooling would see. */
+/* The sums of a layer as they are ranked: copied, and divided by the rows that saw a slot where the policy says so. */
 static int copy_state(struct kvt_evictor *e, int layer, const int32_t *n, int pos, float *out)
 {
     const struct kvt_ops *ops = e->env->ops;
@@ -83,13 +82,9 @@ static int copy_state(struct kvt_evictor *e, int layer, const int32_t *n, int po
     for (int g = 0; !rc && g < G; g++) {
         const float *state = e->state + ((size_t)layer * (size_t)G + (size_t)g) * ld;
         float *row = out + (size_t)g * ld;
-        size_t live = (size_t)n[g];
-        rc = ops->copy(dev, row, state, live * sizeof *row);
-        if (!rc && live < ld)
-            rc = ops->zero(dev, row + live, (ld - live) * sizeof *row);
-        if (rc || !e->spec.policy.visible_mean)
-            continue;
-        rc = kvt_evict_visible_mean(e, row, e->host_pos + (size_t)g * ld, n[g], pos, row);
+        rc = ops->copy(dev, row, state, (size_t)n[g] * sizeof *row);
+        if (!rc && e->spec.policy.visible_mean)
+            rc = kvt_evict_visible_mean(e, row, e->host_pos + (size_t)g * ld, n[g], pos, row);
     }
     return rc;
 }
@@ -180,9 +175,9 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
     for (int l = 0; !rc && l < L; l++)
         rc = prepare(e, l, pos);
     const float *score = w->pooled ? w->pooled : w->score;
-    if (!rc && w->pooled)
-        rc = ops->pool(dev, &(struct kvt_pool_args){.in = w->score, .out = w->pooled, .R = cells, .ld = e->ld, .from = 0, .to = e->ld,
-                                                    .width = p->pool_width, .how = p->pool});
+    for (size_t c = 0, ld = (size_t)e->ld; !rc && w->pooled && c < (size_t)cells; c++) /* each to its own length: behind that nothing counts */
+        rc = ops->pool(dev, &(struct kvt_pool_args){.in = w->score + c * ld, .out = w->pooled + c * ld, .R = 1, .ld = e->ld, .from = 0,
+                                                    .to = e->held[c], .width = p->pool_width, .how = p->pool});
     if (!rc)
         rc = share(e, score);
     if (!rc)
