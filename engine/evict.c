@@ -27,10 +27,10 @@ int kvt_evict_device_fail(const struct kvt_evictor *e, int rc, const char *what,
 static void need_square(const struct kvt_policy *p, int window, struct kvt_needs *needs)
 {
     for (int i = 0; i < needs->n_squares; i++)
-        if (needs->square[i].window == window && needs->square[i].distance == p->distance)
+        if (kvt_evict_same_square(&needs->square[i], p))
             return;
     if (needs->n_squares < KVT_MAX_WINDOWS)
-        needs->square[needs->n_squares++] = (struct kvt_square){window, p->distance};
+        needs->square[needs->n_squares++] = (struct kvt_square){window, p->distance, p->score == KVT_SCORE_FINCH};
 }
 
 bool kvt_spec_looks(const struct kvt_spec *spec)
@@ -66,7 +66,8 @@ void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs)
             need_window(p, needs);
         break;
     case KVT_SCORE_SQMASS: need_square(p, 0, needs); break;
-    case KVT_SCORE_SQWMASS: need_square(p, p->window, needs); break;
+    case KVT_SCORE_SQWMASS:
+    case KVT_SCORE_FINCH: need_square(p, p->window, needs); break;
     case KVT_SCORE_MAX: needs->max = true; break;
     case KVT_SCORE_LATER: needs->later = true; break;
     case KVT_SCORE_KVZIP:
@@ -156,7 +157,7 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
     if (budget->kind == KVT_BUDGET_MATCH && p->prefill_share > 0)
         return kvt_fail(err, KVT_EUSAGE, "%s: prefill= is a share of its own, and this branch is to keep as many as another; leave it out, or "
                         "don't let it follow", name);
-    bool looks = kvt_spec_looks(spec) || p->score == KVT_SCORE_SQWMASS || p->keep_window;
+    bool looks = kvt_spec_looks(spec) || p->score == KVT_SCORE_SQWMASS || p->score == KVT_SCORE_FINCH || p->keep_window;
     if (looks && p->window >= n_prompt)
         return kvt_fail(err, KVT_EINPUT,
                         "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,

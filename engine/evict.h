@@ -78,6 +78,11 @@ struct kvt_needs {
     bool max, later, given, out_norms;
     int ahead;                 /* statistics of queries, and rope factors of so many positions behind the prompt; 0: neither */
 };
+/* Whether these are the sums that the policy ranks by: SQMASS, SQWMASS, FINCH. */
+static inline bool kvt_evict_same_square(const struct kvt_square *s, const struct kvt_policy *p)
+{
+    return s->window == (p->score == KVT_SCORE_SQMASS ? 0 : p->window) && s->distance == p->distance && s->by_pos == (p->score == KVT_SCORE_FINCH);
+}
 /* Whether it ranks by the mass of a window of its own. */
 bool kvt_spec_looks(const struct kvt_spec *spec);
 void kvt_spec_needs(const struct kvt_spec *spec, struct kvt_needs *needs);

@@ -19,9 +19,9 @@ const float *kvt_evict_raw(const struct kvt_policy *p, const struct kvt_prefill_
         break;
     case KVT_SCORE_SQMASS:
     case KVT_SCORE_SQWMASS:
+    case KVT_SCORE_FINCH:
         for (int i = 0; i < raw->n_squares; i++)
-            if (raw->square[i].window == (p->score == KVT_SCORE_SQMASS ? 0 : p->window) &&
-                raw->square[i].distance == p->distance)
+            if (kvt_evict_same_square(&raw->square[i], p))
                 head = raw->sqmass[i];
         break;
     case KVT_SCORE_KVZIP:

@@ -67,10 +67,10 @@ static int check_windows(const struct kvt_session_opts *o, struct kvt_err *err)
     for (int b = 0; b < o->n_branches; b++) {
         const struct kvt_spec *spec = &o->branch[b].spec;
         enum kvt_score score = spec->policy.score;
-        bool squares = !spec->policy.prefill_chunk && (score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS), found = !kvt_spec_looks(spec) && !squares;
+        bool squares = !spec->policy.prefill_chunk && (score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS || score == KVT_SCORE_FINCH), found = !kvt_spec_looks(spec) && !squares;
         kvt_spec_needs(spec, &needs);
         for (int i = 0; squares && i < needs.n_squares; i++)
-            found |= needs.square[i].window == (score == KVT_SCORE_SQMASS ? 0 : spec->policy.window) && needs.square[i].distance == spec->policy.distance;
+            found |= kvt_evict_same_square(&needs.square[i], &spec->policy);
         for (int i = 0; i < needs.n_windows; i++)
             found |= needs.window[i] == spec->policy.window;
         if (!found)
@@ -140,6 +140,9 @@ int kvt_opts_check(const struct kvt_session_opts *o, const struct kvt_shape *sha
     int none = check_layers(o, shape, err);
     if (none)
         return none;
+    for (int b = 0; b < o->n_branches; b++)
+        if (o->branch[b].spec.policy.window == KVT_WINDOW_QUESTION)
+            return kvt_fail(err, KVT_EUSAGE, "%s: its window is as long as the question; say how many rows that is: w=N", o->branch[b].spec.canonical);
     if (o->n_prompt < 2)
         return kvt_fail(err, KVT_EINPUT, "the prompt has %d token(s); at least 2 are needed", o->n_prompt);
     if (o->n_prompt + o->n_new > shape->context_tok)

@@ -306,9 +306,11 @@ struct kvt_expected_args {
 
 /* ---- attn ------------------------------------------------------------------------------------- */
 
-/* Rows whose squares are summed: of the last `window` rows (0: of all) those with position >= j + distance (KV-Compress). */
+/* Rows whose squares are summed: of the last `window` rows (0: of all) those with position >= j + distance (KV-Compress).
+ * by_pos: not A^2 but A times the row's position (FINCH); then distance is 0. */
 struct kvt_square {
     int window, distance;
+    bool by_pos;
 };
 
 /* f16 attention is the probability times this: f16 keeps 11 bits down to 2e-9. */
@@ -330,7 +332,7 @@ struct kvt_see {
     float *wmass[KVT_MAX_WINDOWS];    /* (H, ld) sum over those rows */
     int n_squares;
     struct kvt_square square[KVT_MAX_WINDOWS];
-    float *sqmass[KVT_MAX_WINDOWS];   /* (H, ld) sum of A^2 over those rows */
+    float *sqmass[KVT_MAX_WINDOWS];   /* (H, ld) sum of A^2, or of A times the position, over those rows */
     float *max;              /* (H, ld)          maximum of A over rows with position >= max_from */
     int max_from;
     float *later;            /* (H, ld)          sum of A over rows from the end of column j's unit on; 0 where j is in none */

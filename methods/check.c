@@ -51,10 +51,11 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "a share in each stretch (within=) is kept of single tokens, in each head alike, at prefill's end; leave it out, or use unit=token, "
          "alloc=uniform, critical=0 and schedule=prefill"},
         {p->skip && units && p->alloc == KVT_ALLOC_GLOBAL, "units of all layers compete; with skip= use unit=token or page"},
-        {p->keep_window && p->window < 1, "there is no window to keep; set w=, or don't protect it"},
+        {p->keep_window && p->window < 1 && p->window != KVT_WINDOW_QUESTION, "there is no window to keep; set w=, or don't protect it"},
         {step && !goes_on(p->score, p->schedule),
          "in each step slots are ranked by what goes on while tokens come: random, recency, mass, sqmass, last or knorm; use one of them, or "
          "schedule=prefill"},
+        {p->score == KVT_SCORE_FINCH && p->distance, "rows of a window all count; use v=0"},
         {p->leaver == KVT_LEAVES_CONTEST && (of_heads || p->alloc == KVT_ALLOC_GLOBAL || p->critical_ppm),
          "in a contest neighbours of one cell compare; use alloc=uniform and critical=0, or leaves=worst"},
         {step && p->unit != KVT_UNIT_TOKEN && !(p->unit == KVT_UNIT_CHUNK && p->leaver == KVT_LEAVES_CONTEST), "in each step single tokens leave; use unit=token, or schedule=prefill"},
@@ -144,7 +145,7 @@ const char *kvt_policy_idle(const struct kvt_policy *p, const char *option)
         bool used;
         const char *with;
     } means[] = {
-        {"w", p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->keep_window || (line && p->rule == KVT_RULE_KVPRESS) || host,
+        {"w", p->score == KVT_SCORE_WMASS || p->score == KVT_SCORE_SQWMASS || p->score == KVT_SCORE_FINCH || p->keep_window || (line && p->rule == KVT_RULE_KVPRESS) || host,
          "score=wmass or sqwmass (rows=window), or protect=window"},
         {"group", by_head, "a score of attention, which query heads have by themselves"},
         {"order", by_head && p->pool != KVT_POOL_NONE && p->pool_width > 1 && !p->prefill_chunk, "pool=, a score of attention and prefill_chunk=0"},

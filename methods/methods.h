@@ -13,7 +13,7 @@ extern const struct kvt_method kvt_method_oracle, kvt_method_kvzip, kvt_method_f
 int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_err *err);
 /* What an option needs beside it to mean anything, where the other choices have none of it: "unit=chunk"; NULL: it means something. */
 const char *kvt_policy_idle(const struct kvt_policy *p, const char *option);
-extern const struct kvt_method kvt_method_duoattention;
+extern const struct kvt_method kvt_method_duoattention, kvt_method_finch;
 extern const struct kvt_method kvt_method_knorm, kvt_method_keydiff, kvt_method_lagkv, kvt_method_expected;
 
 /* PyramidKV's layer_budget, for every row that may say alloc=pyramid. */

@@ -4,9 +4,9 @@
 
 #include "kvt/method.h"
 
-enum { KVT_MOST_TOK = 1 << 24, KVT_OPTION_TEXT = 320, KVT_MOST_CHOICES = 18 };
+enum { KVT_MOST_TOK = 1 << 24, KVT_OPTION_TEXT = 320, KVT_MOST_CHOICES = 20 };
 
-enum kvt_option_kind { KIND_INT, KIND_BOOL, KIND_SEED, KIND_CHOICE, KIND_POOL, KIND_HALF, KIND_SHARE, KIND_PPM,
+enum kvt_option_kind { KIND_INT, KIND_BOOL, KIND_SEED, KIND_CHOICE, KIND_POOL, KIND_HALF, KIND_WINDOW, KIND_SHARE, KIND_PPM,
                        KIND_PATH, KIND_PROTECT };
 
 struct kvt_choice {
@@ -19,7 +19,7 @@ struct kvt_option {
     const char *name;
     enum kvt_option_kind kind;
     size_t at;                 /* offset in struct kvt_policy */
-    int min, max;              /* KIND_INT, KIND_HALF */
+    int min, max;              /* KIND_INT, KIND_HALF, KIND_WINDOW */
     struct kvt_choice choice[KVT_MOST_CHOICES];  /* KIND_CHOICE */
     const char *values;        /* for people */
     bool unbuilt;              /* anything but its default is refused */

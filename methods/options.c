@@ -27,15 +27,16 @@ enum { MOST_TOK = KVT_MOST_TOK, TEXT = KVT_OPTION_TEXT, MOST_CHOICES = KVT_MOST_
 /* In the order in which a composition by hand is printed. */
 static const struct kvt_option options[] = {
     CHOICE("score", score,
-           "random, recency, mass, wmass, last, sqmass, sqwmass, max, later, knorm, keydiff, lagkv, expected, kvzip, "
+           "random, recency, mass, wmass, last, sqmass, sqwmass, finch, max, later, knorm, keydiff, lagkv, expected, kvzip, "
            "file or oracle",
            {"none", KVT_SCORE_NONE, false}, {"random", KVT_SCORE_RANDOM, false}, {"recency", KVT_SCORE_RECENCY, false},
            {"mass", KVT_SCORE_MASS, false}, {"wmass", KVT_SCORE_WMASS, false}, {"last", KVT_SCORE_LAST, false},
-           {"sqmass", KVT_SCORE_SQMASS, false}, {"sqwmass", KVT_SCORE_SQWMASS, false}, {"max", KVT_SCORE_MAX, false},
+           {"sqmass", KVT_SCORE_SQMASS, false}, {"sqwmass", KVT_SCORE_SQWMASS, false},
+           {"finch", KVT_SCORE_FINCH, false}, {"max", KVT_SCORE_MAX, false},
            {"later", KVT_SCORE_LATER, false}, {"knorm", KVT_SCORE_KNORM, false}, {"keydiff", KVT_SCORE_KEYDIFF, false},
            {"lagkv", KVT_SCORE_LAGKV, false}, {"expected", KVT_SCORE_EXPECTED, false}, {"kvzip", KVT_SCORE_KVZIP, false},
            {"file", KVT_SCORE_FILE, false}, {"oracle", KVT_SCORE_ORACLE, false}),
-    INT("w", window, 1, MOST_TOK, "rows of the observation window, 1 or more"),
+    {"w", KIND_WINDOW, AT(window), 1, MOST_TOK, {{0}}, "rows of the observation window, 1 or more, or question (as many as it has tokens)", false, false},
     ALIAS("keep_window", KIND_BOOL, keep_window, "0 or 1"),
     {"rows", KIND_CHOICE, AT(score), 0, 0,
      {{"all", KVT_SCORE_MASS, false}, {"window", KVT_SCORE_WMASS, false}, {"last", KVT_SCORE_LAST, false},

@@ -41,6 +41,8 @@ static const struct kvt_preset presets[] = {
      "of KnormPress; of others score=: keydiff, or last with recent=1 as SnapKVPress of one row"},
     {"kvpress/PrefillDecodingPress", "my[score=knorm,schedule=every,every=512]", "target_size=C, and as much of the prompt: --tokens C", "--tokens", "2048",
      "score every recent group", "of KnormPress and DecodingPress(KnormPress)"},
+    {"kvpress/FinchPress", "finch", KVPRESS, NULL, NULL, "within w score",
+     "chunk_length=c: within=c, normalize_scores=False: score=wmass; a window that doesn't fit its stretch's share stays whole here; theirs takes one delimiter for the question's begin"},
     {"kvpress/RandomPress", "random", KVPRESS, NULL, NULL, NULL, "other random numbers: the kept sets can't be equal; " FLOATS},
 
     /* Zefan-Cai/KVCache-Factory c97f9d7, what run_longbench.py sets */

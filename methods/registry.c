@@ -11,7 +11,7 @@ static const struct kvt_method *const all[] = {
     &kvt_method_oracle,
     &kvt_method_knorm,  &kvt_method_keydiff,   &kvt_method_lagkv,    &kvt_method_expected,
     &kvt_method_kvzip,  &kvt_method_file,
-    &kvt_method_duoattention,
+    &kvt_method_duoattention, &kvt_method_finch,
     &kvt_method_my, /* last: rows first, then what makes one */
 };
 

@@ -133,6 +133,11 @@ bool kvt_option_set(struct kvt_policy *p, const struct kvt_option *o, const char
             memcpy(at, &(int){-1}, sizeof(int));
             return true;
         } /* fall through */
+    case KIND_WINDOW:
+        if (o->kind == KIND_WINDOW && !strcmp(v, "question")) {
+            memcpy(at, &(int){KVT_WINDOW_QUESTION}, sizeof(int));
+            return true;
+        } /* fall through */
     case KIND_INT:
         if (!whole(v, (uint64_t)o->max, &u) || u < (uint64_t)o->min)
             return false;
@@ -212,7 +217,7 @@ void kvt_option_print(const struct kvt_policy *p, const struct kvt_option *o, ch
     if (o->kind == KIND_BOOL || o->at == AT(visible_mean) || o->at == AT(group_first)) {
         memcpy(&b, at, sizeof b);
         i = b;
-    } else if (o->kind == KIND_INT || o->kind == KIND_HALF || o->kind == KIND_CHOICE || o->kind == KIND_PPM) {
+    } else if (o->kind == KIND_INT || o->kind == KIND_HALF || o->kind == KIND_WINDOW || o->kind == KIND_CHOICE || o->kind == KIND_PPM) {
         memcpy(&i, at, sizeof i);
     }
     switch (o->kind) {
@@ -221,8 +226,9 @@ void kvt_option_print(const struct kvt_policy *p, const struct kvt_option *o, ch
         snprintf(out, len, "%d", i);
         break;
     case KIND_HALF:
+    case KIND_WINDOW:
         if (i < 0)
-            snprintf(out, len, "half");
+            snprintf(out, len, o->kind == KIND_HALF ? "half" : "question");
         else
             snprintf(out, len, "%d", i);
         break;

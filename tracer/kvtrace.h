@@ -53,6 +53,7 @@ struct kvtrace_run {
     int n_budgets;
     struct kvt_budget *own;          /* (n_specs) presets' own budgets, where none was given; else NULL */
     struct kvt_branch_opts *branch;  /* (n_branches) methods x budgets, without full */
+    uint8_t *by_question;            /* (n_branches) 1: its window is as long as each prompt's question */
     char (*name)[48];                /* (n_branches) */
     char (*asked)[56];               /* (n_branches) the budget in words */
     int n_branches;

@@ -250,6 +250,25 @@ static int make_shots(struct kvtrace_run *run, struct kvt_err *err)
     return 0;
 }
 
+/* Windows as long as the question, of this prompt. */
+static int question_windows(struct kvtrace_run *run, struct kvt_err *err)
+{
+    int n = run->prompt.tokens.n, start = run->prompt.question_start, rows = start >= 0 ? n - start : run->o.window < n ? run->o.window : n - 1;
+    bool first = !run->by_question;
+    if (first && !(run->by_question = kvt_calloc((size_t)run->n_branches + 1, 1)))
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", run->n_branches);
+    for (int b = 0; b < run->n_branches; b++) {
+        struct kvt_spec *spec = &run->branch[b].spec;
+        if (first)
+            run->by_question[b] = spec->policy.window == KVT_WINDOW_QUESTION;
+        if (run->by_question[b]) {
+            spec->policy.window = rows;
+            kvt_spec_canonical(spec);
+        }
+    }
+    return 0;
+}
+
 /* Scores of the method `file` and gates of classes, once for each file. */
 static int read_scores(struct kvtrace_run *run, struct kvt_err *err)
 {
@@ -340,7 +359,9 @@ int kvtrace_begin(struct kvtrace_run *run, int i, struct kvt_err *err)
     end_prompt(run);
     run->now = &run->item[i];
     run->prompt = run->now->prompt;
-    int rc = read_scores(run, err);
+    int rc = question_windows(run, err);
+    if (!rc)
+        rc = read_scores(run, err);
     if (!rc)
         rc = make_wants(run, kvt_model_shape(run->model), err);
     if (!rc)
@@ -356,6 +377,7 @@ int kvtrace_begin(struct kvtrace_run *run, int i, struct kvt_err *err)
 void kvtrace_teardown(struct kvtrace_run *run)
 {
     kvt_hasher_end(&run->hasher, NULL, NULL);
+    free(run->by_question);
     end_prompt(run);
     kvtrace_close_prompts(run);
     kvt_table_free(&run->table);

@@ -18,6 +18,7 @@ enum kvt_score {
     KVT_SCORE_LAST,      /* ... in the last row */
     KVT_SCORE_SQMASS,    /* squared attention over all rows at least `distance` after the slot (KV-Compress) */
     KVT_SCORE_SQWMASS,   /* ... over the last `window` rows */
+    KVT_SCORE_FINCH,     /* attention of the last `window` rows, each as often as it has tokens before it */
     KVT_SCORE_MAX,       /* the largest attention any row gave */
     KVT_SCORE_LATER,     /* mass from the rows after the end of the slot's unit */
     KVT_SCORE_KNORM,     /* minus the norm of the key */
@@ -45,11 +46,13 @@ enum kvt_leaver { KVT_LEAVES_WORST, KVT_LEAVES_CONTEST };  /* in a step: the low
 enum kvt_count { KVT_COUNT_PAPER, KVT_COUNT_KVPRESS };     /* ChunkKV: floor(budget / c), or max(1, int(chunks x keep)) */
 enum kvt_rule { KVT_RULE_EXACT, KVT_RULE_OFFICIAL, KVT_RULE_KVPRESS }; /* PyramidKV: whose rounding and fallback */
 
+enum { KVT_WINDOW_QUESTION = -1 }; /* as many rows as the question has tokens */
+
 /* The choices. Every field has a named option (methods/options.c) and is recorded in canonical form. */
 struct kvt_policy {
     /* score */
     enum kvt_score score;
-    int window;                /* W: rows observed; those of them in the context are protected where keep_window */
+    int window;                /* KVT_WINDOW_QUESTION until the prompt is known; W: rows observed; those of them in the context are protected where keep_window */
     bool visible_mean;         /* divide a column by the rows that could see it */
     enum kvt_pool pool;
     int pool_width;

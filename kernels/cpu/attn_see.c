@@ -223,6 +223,18 @@ static void spread_squares(const struct block *b, int v, float *to)
     }
 }
 
+/* The rows from r0 on, each as often as it has tokens before it. */
+static void spread_by_pos(const struct block *b, int r0, float *to)
+{
+    const struct kvt_attn_tile *t = b->t;
+    for (int r = r0; r < t->rows; r++) {
+        const float *e = t->s + (size_t)r * t->s_ld;
+        float by = t->inv[r] * (float)(t->pos + r);
+        for (int j = b->j0; j < b->j1 && j < t->seen[r]; j++)
+            to[j] += e[j] * by;
+    }
+}
+
 /* Units that ended before the tile take its sum, those that end among its rows the rows from there on. */
 static void spread_later(const struct block *b, float *to)
 {
@@ -272,9 +284,13 @@ void kvt_see_block(const struct kvt_tiles *p, const struct kvt_attn_tile *t, con
         add_to(s->mass + j0, b.sum, j1 - j0);
     if (s->later)
         spread_later(&b, s->later);
-    for (int i = 0; i < see->n_squares; i++)
-        if (s->sqmass[i] && rows_from(&b, see->square[i].window ? window_row(t, see->n_rows - see->square[i].window) : 0))
+    for (int i = 0; i < see->n_squares; i++) {
+        int r0 = see->square[i].window ? window_row(t, see->n_rows - see->square[i].window) : 0;
+        if (s->sqmass[i] && see->square[i].by_pos)
+            spread_by_pos(&b, r0, s->sqmass[i]);
+        else if (s->sqmass[i] && rows_from(&b, r0))
             spread_squares(&b, see->square[i].distance, s->sqmass[i]);
+    }
     for (int i = 0; i < see->n_windows; i++)
         if (s->wmass[i] && rows_from(&b, window_row(t, see->n_rows - see->window[i])))
             add_to(s->wmass[i] + j0, b.sum, j1 - j0);

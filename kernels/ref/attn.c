@@ -150,7 +150,7 @@ static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t
                 see->wmass[i][at + (size_t)j] += (float)p;
         for (int i = 0; i < see->n_squares; i++)
             if ((!see->square[i].window || pos >= N - see->square[i].window) && pos >= j + see->square[i].distance)
-                see->sqmass[i][at + (size_t)j] += (float)(p * p);
+                see->sqmass[i][at + (size_t)j] += (float)(p * (see->square[i].by_pos ? pos : p));
         if (see->max && pos >= see->max_from && (float)p > see->max[at + (size_t)j])
             see->max[at + (size_t)j] = (float)p;
         for (int u = 0; see->later && u < see->n_units; u++)

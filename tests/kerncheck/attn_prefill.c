@@ -7,10 +7,10 @@
 #include "base/half.h"
 #include "tests/kerncheck/attn.h"
 
-enum { SEE_MASS, SEE_W0, SEE_W1, SEE_LAST, SEE_ENTROPY, SEE_KEYS, SEE_SINK, SEE_LOCAL, SEE_WS0, SEE_WS1, SEE_D0, SEE_D1, SEE_TOP, SEE_LATER,
+enum { SEE_MASS, SEE_W0, SEE_W1, SEE_LAST, SEE_ENTROPY, SEE_KEYS, SEE_SINK, SEE_LOCAL, SEE_WS0, SEE_WS1, SEE_D0, SEE_D1, SEE_POS, SEE_TOP, SEE_LATER,
        SEE_MEAN, SEE_MAX, SEE_DISTANCE, SEE_OFFSET, SEE_SPANS, SEE_BEST, SEE_BEST_AT, SEE_ROWS, SEE_OUT, N_SEE };
 static const char *const see_name[] = {"mass", "window 32", "window 5", "last", "entropy", "keys", "sink", "local", "squares of window 32",
-                                       "squares of window 7", "squares", "squares at a distance", "maximum", "later", "pool mean", "pool max",
+                                       "squares of window 7", "squares", "squares at a distance", "window 23 times positions", "maximum", "later", "pool mean", "pool max",
                                        "distance", "offsets", "spans", "top", "columns of top", "rows", "out"};
 enum { N_OFFSETS = 5 };
 
@@ -34,9 +34,9 @@ static void ask(const struct prefill *p, float *const *dev, float *rows, uint16_
     if (p->alone)
         return;
     struct kvt_see all = *see;
-    all.n_squares = 4;
-    struct kvt_square square[] = {{32, 0}, {7, p->distance / 2}, {0, 0}, {0, p->distance}};
-    for (int i = 0; i < 4; i++) {
+    all.n_squares = 5;
+    struct kvt_square square[] = {{32, 0, false}, {7, p->distance / 2, false}, {0, 0, false}, {0, p->distance, false}, {23, 0, true}};
+    for (int i = 0; i < 5; i++) {
         all.square[i] = square[i];
         all.sqmass[i] = dev[SEE_WS0 + i];
     }
@@ -128,6 +128,7 @@ static double allowance(const struct prefill *p, int i, double want, double r)
     double entropy = 2 * r * (1 + log(T + 1.0)) + 2 * r;
     switch (i) {
     case SEE_WS0: case SEE_WS1: case SEE_D0: case SEE_D1: return want * (2 * r + (2 * T + 4) * KC_EPS) + KC_TINY; /* a square is off by twice as much */
+    case SEE_POS:     return want * (r + (2 * T + 2) * KC_EPS) + KC_TINY;
     case SEE_ENTROPY: return entropy;
     case SEE_KEYS:    return want * (expm1(entropy) + 4 * KC_EPS);
     case SEE_MEAN: case SEE_DISTANCE: case SEE_OFFSET: case SEE_SPANS: return want * (r + 2.0 * T * T * KC_EPS) + KC_TINY; /* T x T pairs and less */

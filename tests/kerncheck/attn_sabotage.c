@@ -42,6 +42,17 @@ static int wrong_distance(struct kvt_dev *dev, const struct kvt_attn_args *a)
     b.see = &see;
     return kvt_ops_cpu.attn(dev, &b);
 }
+/* Each row as often as it has tokens before it, its own among them: one more than FINCH counts. */
+static int wrong_by_pos(struct kvt_dev *dev, const struct kvt_attn_args *a)
+{
+    int rc = kvt_ops_cpu.attn(dev, a);
+    if (rc || !a->see || a->see->n_squares < 5)
+        return rc;
+    struct kvt_see see = {.ld = a->see->ld, .n_rows = a->see->n_rows, .n_windows = 1, .window = {a->see->square[4].window}, .wmass = {a->see->sqmass[4]}};
+    struct kvt_attn_args again = *a;
+    again.see = &see;
+    return kvt_ops_cpu.attn(dev, &again);
+}
 static int wrong_max(struct kvt_dev *dev, const struct kvt_attn_args *a)
 {
     struct kvt_attn_args b = *a;
@@ -145,6 +156,7 @@ const char *kc_attn_sabotage(struct kvt_ops *ops, int i)
     case 15: ops->attn = wrong_top; return "attn: a column among the largest twice";
     case 16: ops->attn = wrong_half; return "attn: an f16 value rounded the wrong way";
     case 17: ops->attn = wrong_keys; return "attn: one effective number of keys";
+    case 18: ops->attn = wrong_by_pos; return "attn: rows weighed by one token more";
     default: return NULL;
     }
 }

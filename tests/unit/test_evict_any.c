@@ -9,6 +9,8 @@ static const char *const specs[] = {
     "file[x.h5]",
     "random[seed=3]",
     "random[heads=shared,sinks=2]",
+    "finch[w=8,within=20]",
+    "finch[w=8,score=wmass,within=7,sinks=2]",
     "duoattention[sinks=2,recent=9]",
     "duoattention[sinks=0,recent=20,class=0.3,schedule=prefill]",
     "streaming",

@@ -47,6 +47,7 @@ Test(methods, canonical_defaults)
         "file@1[path=,unit=token,reduce=mean,chunk=10,count=paper,overflow=stop,force=0,heads=each,scope=per_layer,"
         "alloc=uniform,beta=20,rule=exact,head_rule=blend,alpha=0.2,skip=0,reuse=1,sinks=0,recent=0,renumber=0]",
         "duoattention@1[path=,class=0.5,sinks=64,recent=256,schedule=step,renumber=0]",
+        "finch@1[score=finch,w=question,group=mean,within=0,keep_window=1,sinks=0,renumber=1]",
         NULL, /* my: has no form without a score, see below */
     };
     int count;

@@ -27,6 +27,7 @@ static const struct {
     {"kvpress/DuoAttentionPress", NULL, NULL}, /* test_class.c, tests/vectors/check_duo.py */
     {"kvpress/DecodingPress", "kvpress", "kvpress DecodingPress, prompt whole"},
     {"kvpress/PrefillDecodingPress", "kvpress", "kvpress DecodingPress"},
+    {"kvpress/FinchPress", "kvpress", "kvpress FinchPress, weighed"},
     {"kvpress/RandomPress", NULL, NULL},
     {"kvcache-factory/snapkv", "official", "KVCache-Factory snapkv"},
     {"kvcache-factory/pyramidkv", "official", "KVCache-Factory pyramidkv"},

@@ -231,8 +231,8 @@ def lagkv(w):
 
 
 def finch(w):
-    """Without its weighting by visible counts, which is no score of ours, and without its re-rotation. The last stretch holds
-    the window: of a window that doesn't fit, kvpress drops tokens and ours none."""
+    """With its weighting by visible counts, and four without. Re-rotation changes keys, not which stay. The last stretch holds the
+    window: of a window that doesn't fit, kvpress drops tokens and ours none."""
     seed = 1200
     for H, G, n, win, chunk, r in ((4, 4, 131, 8, 44, 0.5), (6, 2, 97, 4, 32, 0.75), (8, 1, 203, 6, 51, 0.75), (9, 3, 61, 8, 61, 0.5)):
         seed += 1
@@ -240,6 +240,14 @@ def finch(w):
         press.window_size = win
         put(w, f"FinchPress: w {win} chunk {chunk} r {r}", press, Tensors(seed, 2, H, G, 8, n),
             f"my[score=wmass,w={win},pool=none,within={chunk},protect=window]", ppm(r))
+    for H, G, n, chunks in ((4, 4, 131, (None, 44)), (6, 2, 97, (33, 49)), (8, 1, 203, (None, 68)), (9, 3, 61, (61, 31)), (1, 1, 149, (50, None)), (3, 1, 400, (100, 27))):
+        for chunk, win in zip(chunks, (5, 3)):
+            for r in (0.25, 0.5, 0.75):
+                seed += 1
+                press = FinchPress(r, chunk, rerotate_keys=False)
+                press.window_size = win
+                put(w, f"FinchPress, weighed: w {win} chunk {chunk} r {r}", press, Tensors(seed, 2, H, G, 8, n),
+                    f"finch[w={win}{f',within={chunk}' if chunk else ''}]", ppm(r))
 
 
 def decoding(w, whole=False):
