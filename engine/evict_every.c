@@ -12,6 +12,7 @@ void kvt_evict_every_layout(struct kvt_evictor *e, struct kvt_carve *dev, struct
     bool pools = e->spec.policy.pool != KVT_POOL_NONE && e->spec.policy.pool_width > 1;
     w->score = kvt_carve(dev, all, sizeof(float));
     w->pooled = pools ? kvt_carve(dev, all, sizeof(float)) : NULL;
+    w->sum = e->spec.policy.heads == KVT_HEADS_SHARED ? kvt_carve(dev, (size_t)e->ld, sizeof(float)) : NULL;
     w->pos = kvt_carve(dev, all, sizeof(int32_t));
     w->kept = kvt_carve(dev, all, sizeof(int32_t));
     w->protect = kvt_carve(dev, all, 1);
@@ -66,7 +67,7 @@ static int score_layer(struct kvt_evictor *e, int layer, const int32_t *n, float
     for (int g = 0; !rc && g < G; g++) {
         const int32_t *pos = e->host_pos + (size_t)g * (size_t)e->ld;
         for (int i = 0; i < n[g]; i++)
-            e->host_rank[i] = kvt_evict_by_place(p, at.layer, g, pos[i]);
+            e->host_rank[i] = kvt_evict_by_place(p, at.layer, p->heads == KVT_HEADS_SHARED ? 0 : g, pos[i]);
         rc = ops->write(dev, out + (size_t)g * (size_t)e->ld, e->host_rank, (size_t)n[g] * sizeof(float));
     }
     return rc;
@@ -114,6 +115,23 @@ static int prepare(struct kvt_evictor *e, int layer, int pos)
     if (rc)
         return rc;
     return e->state ? copy_state(e, layer, n, pos, w->score + cell * ld) : score_layer(e, layer, n, w->score + cell * ld);
+}
+
+/* Heads that share one set rank by one score, their sum: all of a layer hold the same slots, and so choose the same again. */
+static int share_heads(struct kvt_evictor *e, float *score)
+{
+    const struct kvt_ops *ops = e->env->ops;
+    struct kvt_dev *dev = e->env->dev;
+    struct kvt_evict_round *w = &e->round;
+    int G = e->env->G, rc = 0;
+    for (int l = 0; !rc && l < e->env->L; l++) {
+        float *rows = score + (size_t)l * (size_t)G * (size_t)e->ld;
+        rc = ops->combine(dev, &(struct kvt_combine_args){.in = rows, .out = w->sum, .R = G, .ld = e->ld, .n = e->held[(size_t)l * (size_t)G], .scale = 1,
+                                                          .sum_rows = true});
+        for (int g = 0; !rc && g < G; g++)
+            rc = ops->copy(dev, rows + (size_t)g * (size_t)e->ld, w->sum, (size_t)e->held[(size_t)l * (size_t)G] * sizeof *rows);
+    }
+    return rc;
 }
 
 /* Budgets of all cells, w->budget: alike, or shared by the scores. */
@@ -174,10 +192,12 @@ int kvt_evict_every(struct kvt_evictor *e, int pos, int step, struct kvt_err *er
     int L = e->env->L, G = e->env->G, cells = L * G, rc = 0;
     for (int l = 0; !rc && l < L; l++)
         rc = prepare(e, l, pos);
-    const float *score = w->pooled ? w->pooled : w->score;
+    float *score = w->pooled ? w->pooled : w->score;
     for (size_t c = 0, ld = (size_t)e->ld; !rc && w->pooled && c < (size_t)cells; c++) /* each to its own length: behind that nothing counts */
         rc = ops->pool(dev, &(struct kvt_pool_args){.in = w->score + c * ld, .out = w->pooled + c * ld, .R = 1, .ld = e->ld, .from = 0,
                                                     .to = e->held[c], .width = p->pool_width, .how = p->pool});
+    if (!rc && w->sum)
+        rc = share_heads(e, score);
     if (!rc)
         rc = share(e, score);
     if (!rc)

@@ -14,6 +14,7 @@ void *kvt_carve(struct kvt_carve *c, size_t count, size_t size);
 /* Work memory of an eviction over all layers in a step, (L, G) outermost. */
 struct kvt_evict_round {
     float *score, *pooled;     /* (L, G, ld); pooled is NULL where nothing is pooled */
+    float *sum;                /* (ld) heads' scores added up, where they share one set; else NULL */
     int32_t *pos, *kept;       /* (L, G, ld) */
     uint8_t *protect;          /* (L, G, ld) */
     int32_t *n, *n_kept, *budget, *total; /* (L, G) */

@@ -83,8 +83,10 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {every && !goes_on(p->score, p->schedule),
          "every N tokens slots are ranked by what goes on while tokens come: random, recency, mass, wmass, sqmass, sqwmass, last, knorm or keydiff; "
          "use one of them, or schedule=prefill"},
-        {every && (units || p->heads == KVT_HEADS_SHARED || p->leaver != KVT_LEAVES_WORST),
-         "every N tokens each kv head chooses single tokens or pages; use unit=token or page, heads=each and leaves=worst, or schedule=prefill"},
+        {every && (units || p->leaver != KVT_LEAVES_WORST),
+         "every N tokens kv heads choose single tokens or pages; use unit=token or page and leaves=worst, or schedule=prefill"},
+        {(every || chunks) && p->heads == KVT_HEADS_SHARED && p->alloc == KVT_ALLOC_GLOBAL,
+         "while tokens come, heads that share one set have the same budget in all layers; use heads=each, or alloc=uniform"},
         {every && (p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_CLASS || p->skip || p->reuse > 1 ||
                    p->scope == KVT_SCOPE_ALL_LAYERS),
          "every N tokens cells have the same budget, share a layer's or share all; use alloc=uniform, head or global, skip=0, reuse=1 and "
@@ -94,8 +96,8 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
         {chunks && p->score != KVT_SCORE_NONE && (!goes_on(p->score, KVT_SCHEDULE_EVERY) || p->score == KVT_SCORE_ORACLE),
          "after each chunk of a prefill slots are ranked by what is known by then: random, recency, mass, wmass, sqmass, sqwmass, last, knorm or "
          "keydiff; use one of them, or prefill_chunk=0"},
-        {chunks && (units || p->heads == KVT_HEADS_SHARED || p->leaver != KVT_LEAVES_WORST),
-         "after each chunk of a prefill each kv head chooses single tokens or pages; use unit=token or page, heads=each and leaves=worst, or "
+        {chunks && (units || p->leaver != KVT_LEAVES_WORST),
+         "after each chunk of a prefill kv heads choose single tokens or pages; use unit=token or page and leaves=worst, or "
          "prefill_chunk=0"},
         {chunks && (p->alloc == KVT_ALLOC_PYRAMID || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_CLASS || p->skip || p->reuse > 1 ||
                     p->scope == KVT_SCOPE_ALL_LAYERS),
@@ -130,7 +132,7 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
 static bool of_heads_rows(enum kvt_score score) /* attention: one score for each query head */
 {
     return score == KVT_SCORE_MASS || score == KVT_SCORE_WMASS || score == KVT_SCORE_LAST || score == KVT_SCORE_SQMASS || score == KVT_SCORE_SQWMASS ||
-           score == KVT_SCORE_MAX || score == KVT_SCORE_LATER;
+           score == KVT_SCORE_FINCH || score == KVT_SCORE_MAX || score == KVT_SCORE_LATER;
 }
 
 const char *kvt_policy_idle(const struct kvt_policy *p, const char *option)

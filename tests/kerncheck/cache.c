@@ -424,6 +424,20 @@ static int wrong_bytes(struct kvt_dev *dev, struct kvt_cache *cache, int branch,
     return rc;
 }
 
+static int wrong_peak(struct kvt_dev *dev, struct kvt_cache *cache, int branch, struct kvt_cache_bytes *out)
+{
+    int rc = kvt_ops_cpu.cache_bytes(dev, cache, branch, out);
+    out->peak = out->held;
+    return rc;
+}
+
+static int wrong_held(struct kvt_dev *dev, struct kvt_cache *cache, int branch, struct kvt_cache_bytes *out)
+{
+    int rc = kvt_ops_cpu.cache_bytes(dev, cache, branch, out);
+    out->held += out->alone - out->own; /* pages that others hold too count once more */
+    return rc;
+}
+
 static int wrong_ties(struct kvt_dev *dev, const struct kvt_topk_args *a)
 {
     struct kvt_topk_args b = *a;
@@ -479,7 +493,9 @@ static const char *sabotage(struct kvt_ops *ops, int i)
     case 6: ops->group = wrong_group; return "group: misses the last column";
     case 7: ops->combine = wrong_combine; return "combine: no visible mean";
     case 8: ops->segment_mean = wrong_segments; return "segment_mean: an empty segment is 0";
-    default: return kc_sabotage_pick(ops, i - 9);
+    case 9: ops->cache_bytes = wrong_peak; return "cache_bytes: the peak is what is held now";
+    case 10: ops->cache_bytes = wrong_held; return "cache_bytes: shared pages held twice";
+    default: return kc_sabotage_pick(ops, i - 11);
     }
 }
 

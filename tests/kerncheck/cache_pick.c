@@ -1,5 +1,6 @@
 /* The judge of `cache`, second half: budgets of rows that share a total, units that compete across rows, the knapsack. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -292,6 +293,40 @@ static int wrong_weigh(struct kvt_dev *dev, const struct kvt_weigh_args *a)
     return kvt_ops_cpu.weigh(dev, &b);
 }
 
+/* Pages priced by the worst of the slots that must go, not by the best: each slot gets the worst score of its sixteen. */
+static int wrong_price(struct kvt_dev *dev, const struct kvt_divide_args *a)
+{
+    struct kvt_divide_args b = *a;
+    size_t ld = (size_t)a->ld, values = (size_t)a->R * ld;
+    bool pages = a->how == KVT_DIVIDE_PAGES;
+    float *score = pages ? malloc(values * sizeof *score) : NULL;
+    int *place = pages ? malloc(ld * sizeof *place) : NULL; /* of each slot among those that may go; protected: -1 */
+    if (score && place) {
+        memcpy(score, a->score, values * sizeof *score);
+        b.score = score;
+    }
+    for (int r = 0; b.score == score && r < a->R; r++) {
+        const float *from = a->score + (size_t)r * ld;
+        const uint8_t *safe = a->protect ? a->protect + (size_t)r * ld : NULL;
+        int n = a->n[r], hang = n ? (n - 1) % KVT_PAGE_SLOTS + 1 : 0;
+        for (int j = 0; j < n; j++) {
+            place[j] = safe && safe[j] ? -1 : 0;
+            for (int i = 0; i < n && place[j] >= 0; i++)
+                place[j] += !(safe && safe[i]) && (from[i] < from[j] || (from[i] == from[j] && i > j));
+        }
+        for (int j = 0; j < n; j++) {
+            int first = place[j] < hang ? 0 : hang + (place[j] - hang) / KVT_PAGE_SLOTS * KVT_PAGE_SLOTS;
+            for (int i = 0; i < n && place[j] >= 0; i++)
+                if (place[i] == first)
+                    score[(size_t)r * ld + (size_t)j] = from[i];
+        }
+    }
+    int rc = kvt_ops_cpu.divide(dev, &b);
+    free(score);
+    free(place);
+    return rc;
+}
+
 const char *kc_sabotage_pick(struct kvt_ops *ops, int i)
 {
     switch (i) {
@@ -300,6 +335,7 @@ const char *kc_sabotage_pick(struct kvt_ops *ops, int i)
     case 2: ops->pick_units = wrong_sets; return "pick_units: each row by itself";
     case 3: ops->pick_units = wrong_knapsack; return "pick_units: greedy for the knapsack";
     case 4: ops->weigh = wrong_weigh; return "weigh: no eps";
+    case 5: ops->divide = wrong_price; return "divide: a page's price is its worst slot's";
     default: return NULL;
     }
 }

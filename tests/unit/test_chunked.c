@@ -124,7 +124,7 @@ static const char *const every_score[] = {
     "my[score=sqmass,alloc=head,prefill_chunk=64]", "my[score=sqwmass,w=5,unit=page,alloc=global,prefill_chunk=64]",
     "my[score=last,prefill_chunk=64,schedule=every,every=3]", "my[score=mass,norm=visible,prefill_chunk=64,schedule=step,protect=recenthalf]",
     "my[score=random,seed=3,prefill_chunk=64]", "my[score=recency,prefill_chunk=64]", "my[score=knorm,prefill_chunk=64]",
-    "my[score=keydiff,prefill_chunk=64]" };
+    "my[score=keydiff,prefill_chunk=64]", "my[score=last,heads=shared,prefill_chunk=64,protect=recent2]" };
 enum { N_SCORES = sizeof every_score / sizeof *every_score };
 
 /* One chunk that keeps everything is the shared prefill, bit for bit: the same rows come together. */

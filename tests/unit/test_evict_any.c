@@ -30,6 +30,8 @@ static const char *const specs[] = {
     "my[score=mass,norm=visible,schedule=every,every=1,protect=sink1+recenthalf]",
     "my[score=wmass,w=8,pool=max3,schedule=every,every=4,protect=recent2]",
     "my[score=last,alloc=head,schedule=every,every=2]",
+    "my[score=knorm,heads=shared,schedule=every,every=3,protect=sink2]",
+    "my[score=wmass,w=8,pool=max3,heads=shared,schedule=every,every=4]",
     "my[score=mass,alloc=global,unit=page,schedule=every,every=5,protect=recent3]",
     "my[score=mass,alloc=head,head_rule=official,schedule=every,every=3]",
     "snapkv[w=8]",
@@ -410,6 +412,9 @@ Test(evict_any, every_token_is_each_step)
         {"my[score=mass,schedule=step,protect=sink2+recent3]", "my[score=mass,schedule=every,every=1,protect=sink2+recent3]"},
         {"my[score=mass,norm=visible,schedule=step,protect=recenthalf]", "my[score=mass,norm=visible,schedule=every,every=1,protect=recenthalf]"},
         {"my[score=last,schedule=step]", "my[score=last,schedule=every,every=1]"},
+        {"my[score=mass,heads=shared,schedule=step,protect=sink1]", "my[score=mass,heads=shared,schedule=every,every=1,protect=sink1]"},
+        {"my[score=last,heads=shared,schedule=step]", "my[score=last,heads=shared,schedule=every,every=1]"},
+        {"my[score=random,heads=shared,seed=6,schedule=step]", "my[score=random,heads=shared,seed=6,schedule=every,every=1]"},
         {"my[score=random,seed=5,schedule=step]", "my[score=random,seed=5,schedule=every,every=1]"},
         {"my[score=recency,schedule=step,protect=sink4]", "my[score=recency,schedule=every,every=1,protect=sink4]"},
     };

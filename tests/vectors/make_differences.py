@@ -72,6 +72,11 @@ def main():
          ("paper, each head its own", paper),
          ("kvpress ChunkKVPress(SnapKVPress), one set", run(kp.ChunkKVPress(GivenAttention(0.5, 4, 1), chunk_length=4), t, False)[0]))
 
+    t = Tensors(4, 1, 2, 2, 8, 105)
+    kept = run(kp.ChunkKVPress(GivenAttention(0.5, 4, 1), chunk_length=20), t, False)[0]
+    show("chunkkv, tokens kept of 105 in chunks of 20, w 4, half (52) asked",
+         ("paper: floor((52 - 4) / 20) chunks, and the window", [str(2 * 20 + 4)]), ("kvpress: int(6 x 0.5) chunks, the window's among them", [str([*map(len, kept)])]))
+
     t = Tensors(5, 1, 4, 4, 8, 40)
     blend, _, _ = official.adaptive(t, lambda l: ada.AdaptiveSnapKVCluster(4, 5, "avgpool", 14, 0.5, 0, False, layer_idx=0, num_hidden_layers=1), 10, 0.5, 4)
     safe = run(kp.AdaKVPress(kp.SnapKVPress(1 - 14 / 40 - 1e-9, 4, 5), 0.5), t)[0]
@@ -95,6 +100,32 @@ def main():
     off = official.cells(c.key_cache[0], c.value_cache[0], t, 0)
     show("lagkv, n 22, 4 sinks, lag 10, half: fewer than a sink and two partitions",
          ("LagKV (official)", off), ("kvpress LagKVPress", run(kp.LagKVPress(0.5, 4, 10), t)[0]))
+
+    t = Tensors(11, 4, 1, 1, 8, 60)
+    off = official.prefill(t, lambda l: fac.L2NormCluster(max_capacity_prompt=20, layer_idx=l, skip_layers=[0, 1]))[0]
+    show("knorm, tokens of each of 4 layers, n 60, 20 asked", ("KVCache-Factory l2norm", [str([*map(len, off)])]),
+         ("kvpress KnormPress", [str([*map(len, run(kp.KnormPress(2 / 3 - 1e-9), t)[0])])]))
+
+    t = Tensors(4, 1, 2, 1, 8, 30)
+    press = [kp.FinchPress(0.6, None, normalize_scores=x, rerotate_keys=False) for x in (True, False)]
+    for x in press:
+        x.window_size = 6
+    show("finch, n 30, w 6, 12 kept", ("rows weighed by what they see", run(press[0], t)[0]), ("normalize_scores=False", run(press[1], t)[0]))
+
+    t = Tensors(1, 3, 4, 2, 8, 60)
+    shots = [(0, 12), (12, 25), (25, 34), (34, 50), (50, 60)]
+    score = [[sum(sum(h[a:b]) for h in mass(t, l)) / (b - a) for a, b in shots] for l in range(3)]
+    both = [sum(c) for c in zip(*score)]
+
+    def greedy(score, room=30):
+        stay = []
+        for i in sorted(range(len(shots)), key=lambda i: -score[i]):
+            if sum(shots[j][1] - shots[j][0] for j in stay + [i]) > room:
+                break
+            stay.append(i)
+        return str([i + 1 for i in sorted(stay)])
+    show("shotkv, shots kept in each of 3 layers, five shots of 9 to 16 tokens, 30 of 60 asked",
+         ("algorithm 1: each layer its own", [" ".join(greedy(s) for s in score)]), ("appendix E.1: once, layers added up", [" ".join([greedy(both)] * 3)]))
 
     for c in (4,):
         a, b = [], []
