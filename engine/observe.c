@@ -175,7 +175,7 @@ static int open_more(struct kvt_observer *o, const struct kvt_needs *needs, bool
             if (needs->n_squares == KVT_MAX_WINDOWS)
                 return kvt_fail(err, KVT_EUNSUP, "the methods need squares of %d windows, which leaves no room for the trace's own; leave out `square`", KVT_MAX_WINDOWS);
             o->trace_square = o->see.n_squares++;
-            o->see.square[o->trace_square] = (struct kvt_square){ 0, 0 };
+            o->see.square[o->trace_square] = (struct kvt_square){ .window = 0 };
             GET(o->square, hn);
         }
     }

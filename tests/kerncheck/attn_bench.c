@@ -64,7 +64,7 @@ static void bench_shape(struct kc *k, struct kc_cand *c, int T, int B, int n_lo,
     for (int i = 0; i < 64; i++)
         unit[i] = (i + 1) / 2 * n_hi / 33; /* 32 shots, one behind the other */
     struct kvt_see needs = {.ld = n_hi, .n_rows = n_hi, .mass = col[0], .n_windows = 2, .window = {32, 8}, .wmass = {col[1], col[2]},
-                            .n_squares = 3, .square = {{8, 0}, {0, 0}, {0, 10}}, .sqmass = {col[5], col[6], col[7]}, .max = col[8],
+                            .n_squares = 3, .square = {{.window = 8}, {.window = 0}, {.distance = 10}}, .sqmass = {col[5], col[6], col[7]}, .max = col[8],
                             .later = col[9], .unit = unit, .n_units = 32, .last = col[3]};
     struct kvt_see row = {.row_at = (const int32_t[]){0}, .row = kc_put(k, c, NULL, (size_t)(H * n_hi) * sizeof(float)), .row_ld = n_hi};
     float *table = kc_host(k, (size_t)(2 * n_hi + 1) * D * sizeof *table);
