@@ -22,6 +22,8 @@ struct composer {
     struct kvt_textbuf text;
     struct kvt_spans spans;
     int n_shots;
+    cJSON **shot;              /* (n_read) objects of the file of shots, until they are written; (n_read) their lines */
+    int *line, n_read;
     cJSON *question;           /* the fields of the question that is asked, or NULL */
     const char *question_where;
     size_t prompt_start;       /* byte where the PROMPT span begins; SIZE_MAX: there is none */
@@ -49,6 +51,8 @@ static int check_opts(const struct kvt_prompt_opts *o, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "nothing to read: give a prompt (-f FILE), shots (--shots FILE) or a question");
     if (o->n_shots < 0 || (o->n_shots > 0 && !o->shots_file))
         return kvt_fail(err, KVT_EUSAGE, "a number of shots needs a file of shots");
+    if (o->shot_order && strcmp(o->shot_order, "file") && !o->shots_file)
+        return kvt_fail(err, KVT_EUSAGE, "an order of shots needs a file of shots");
     if (o->thinking != KVT_THINKING_MODEL && !o->chat)
         return kvt_fail(err, KVT_EUSAGE, "thinking is part of the model's chat form; give --chat too");
     if (o->shot_sep && !*o->shot_sep)
@@ -74,10 +78,12 @@ static size_t label_start(const struct composer *c, int field)
     return i;
 }
 
-static void add_shot_span(struct composer *c, size_t start, size_t end)
+/* number: its place in the file, from 1, whatever the order */
+static void add_shot_span(struct composer *c, int number, size_t start, size_t end)
 {
     char name[24];
-    snprintf(name, sizeof name, "shot %d", ++c->n_shots);
+    c->n_shots++;
+    snprintf(name, sizeof name, "shot %d", number);
     kvt_spans_add(&c->spans, KVT_SPAN_SHOT, name, start, end);
 }
 
@@ -88,13 +94,11 @@ static void trim_end(struct kvt_textbuf *b, size_t from, const char *chars)
         b->p[--b->n] = 0;
 }
 
-static int add_shot(void *arg, const cJSON *object, int line, struct kvt_err *err)
+static int add_shot(struct composer *c, int i, struct kvt_err *err)
 {
-    struct composer *c = arg;
+    const cJSON *object = c->shot[i];
     char where[300];
-    if (c->o->n_shots && c->n_shots == c->o->n_shots)
-        return 0;
-    snprintf(where, sizeof where, "%.280s:%d", c->o->shots_file, line);
+    snprintf(where, sizeof where, "%.280s:%d", c->o->shots_file, c->line[i]);
     if (c->n_shots)
         kvt_textbuf_str(&c->text, c->sep);
     size_t from = c->text.n;
@@ -105,10 +109,74 @@ static int add_shot(void *arg, const cJSON *object, int line, struct kvt_err *er
     if (c->text.n == from)
         return kvt_fail(err, KVT_EINPUT, "%s: an empty shot", where);
     size_t end = c->text.n;
-    add_shot_span(c, from, end);
+    add_shot_span(c, i + 1, from, end);
     if (c->form.cut >= 0)
         kvt_spans_shot(&c->spans, c->text.p, from, end, label_start(c, c->form.cut),
                        c->form.last >= 0 ? label_start(c, c->form.last) : 0);
+    return 0;
+}
+
+static int read_shot(void *arg, const cJSON *object, int line, struct kvt_err *err)
+{
+    struct composer *c = arg;
+    if (c->o->n_shots && c->n_read == c->o->n_shots)
+        return 0;
+    if (!(c->n_read & (c->n_read - 1))) { /* room doubles */
+        size_t room = c->n_read ? 2 * (size_t)c->n_read : 1;
+        cJSON **shot = realloc(c->shot, room * sizeof *shot);
+        c->shot = shot ? shot : c->shot;
+        int *lines = shot ? realloc(c->line, room * sizeof *lines) : NULL;
+        if (!lines)
+            return no_memory(err);
+        c->line = lines;
+    }
+    c->line[c->n_read] = line;
+    c->shot[c->n_read] = cJSON_Duplicate(object, true);
+    return c->shot[c->n_read] ? (c->n_read++, 0) : no_memory(err);
+}
+
+/* splitmix64: the next number of a seed's row. */
+static uint64_t drawn(uint64_t *x)
+{
+    uint64_t z = *x += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* order (n): which of the file's shots comes first, second ... from 0. */
+static int shot_order(const char *how, int *order, int n, struct kvt_err *err)
+{
+    char *end;
+    for (int i = 0; i < n; i++)
+        order[i] = i;
+    if (!how || !strcmp(how, "file"))
+        return 0;
+    if (!strcmp(how, "reverse")) {
+        for (int i = 0; i < n; i++)
+            order[i] = n - 1 - i;
+        return 0;
+    }
+    if (!strncmp(how, "seed:", 5)) {
+        uint64_t x = strtoull(how + 5, &end, 10);
+        if (how[5] < '0' || how[5] > '9' || *end)
+            return kvt_fail(err, KVT_EUSAGE, "order of shots '%.40s': a seed is a whole number; write seed:7", how);
+        for (int i = n - 1; i > 0; i--) { /* Fisher and Yates; 2^64 is far above n: no order is favoured that could be seen */
+            int j = (int)(drawn(&x) % (uint64_t)(i + 1)), t = order[i];
+            order[i] = order[j], order[j] = t;
+        }
+        return 0;
+    }
+    const char *p = how;
+    for (int i = 0; i < n; i++, p = end + (*end == ',')) {
+        long place = *p >= '0' && *p <= '9' ? strtol(p, &end, 10) : 0;
+        bool twice = false;
+        for (int k = 0; k < i; k++)
+            twice |= order[k] == place - 1;
+        if (place < 1 || place > n || twice || *end != (i + 1 < n ? ',' : 0))
+            return kvt_fail(err, KVT_EUSAGE, "order of shots '%.60s' isn't file, reverse, seed:N or each of the places 1 to %d once, as %s", how, n, n > 2 ? "3,1,2" : "2,1");
+        order[i] = (int)place - 1;
+    }
     return 0;
 }
 
@@ -118,15 +186,24 @@ static int add_shots(struct composer *c, struct kvt_err *err)
     size_t bytes;
     int rc = kvt_read_text(&text, &bytes, c->o->shots_file, "file of shots", MAX_TEXT_BYTES, err);
     if (!rc)
-        rc = kvt_json_lines(c->o->shots_file, text, bytes, add_shot, c, err);
+        rc = kvt_json_lines(c->o->shots_file, text, bytes, read_shot, c, err);
     free(text);
-    if (rc)
-        return rc;
-    if (!c->n_shots)
-        return kvt_fail(err, KVT_EINPUT, "%s: no shots in it", c->o->shots_file);
-    if (c->n_shots < c->o->n_shots)
-        return kvt_fail(err, KVT_EINPUT, "%s: it has %d shots, %d were asked for", c->o->shots_file, c->n_shots, c->o->n_shots);
-    return 0;
+    if (!rc && !c->n_read)
+        rc = kvt_fail(err, KVT_EINPUT, "%s: no shots in it", c->o->shots_file);
+    if (!rc && c->n_read < c->o->n_shots)
+        rc = kvt_fail(err, KVT_EINPUT, "%s: it has %d shots, %d were asked for", c->o->shots_file, c->n_read, c->o->n_shots);
+    int *order = rc ? NULL : calloc((size_t)c->n_read, sizeof *order);
+    if (!rc)
+        rc = order ? shot_order(c->o->shot_order, order, c->n_read, err) : no_memory(err);
+    for (int i = 0; i < c->n_read && !rc; i++)
+        rc = add_shot(c, order[i], err);
+    free(order);
+    for (int i = 0; i < c->n_read; i++)
+        cJSON_Delete(c->shot[i]);
+    free(c->shot);
+    free(c->line);
+    c->shot = NULL, c->line = NULL, c->n_read = 0;
+    return rc;
 }
 
 /* ---- the question ---- */
@@ -211,7 +288,7 @@ static void split_shots(struct composer *c, size_t from)
             stop = end;
         if (!blank(at, (size_t)(stop - at))) {
             if (last_start != SIZE_MAX) {
-                add_shot_span(c, last_start, last_end);
+                add_shot_span(c, c->n_shots + 1, last_start, last_end);
                 kvt_spans_shot(&c->spans, text, last_start, last_end, kvt_spans_find_answer(text, last_start, last_end), 0);
             }
             last_start = (size_t)(at - text);
@@ -222,7 +299,7 @@ static void split_shots(struct composer *c, size_t from)
     if (last_start == SIZE_MAX)
         return;
     if (c->question) {
-        add_shot_span(c, last_start, last_end);
+        add_shot_span(c, c->n_shots + 1, last_start, last_end);
         kvt_spans_shot(&c->spans, text, last_start, last_end, kvt_spans_find_answer(text, last_start, last_end), 0);
     } else {
         c->prompt_start = last_start;

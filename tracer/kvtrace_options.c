@@ -22,6 +22,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "prompt", .letter = 'p', .type = KVT_OPT_STRING, .to = &p->text, .value = "TEXT", .help = "prompt as given here" },
         { .name = "shots", .type = KVT_OPT_STRING, .to = &p->shots_file, .value = "FILE", .help = "worked examples, one JSON object a line" },
         { .name = "n-shots", .type = KVT_OPT_INT, .to = &p->n_shots, .value = "N", .help = "use the first N of them; 0 = all", .def = "0", .min = 0, .max = 100000 },
+        { .name = "shot-order", .type = KVT_OPT_STRING, .to = &p->shot_order, .value = "ORDER", .def = "file", .help = "order of those shots: file, reverse, seed:N, or places as 3,1,2" },
         { .name = "template", .type = KVT_OPT_STRING, .to = &p->template_text, .value = "TEXT", .help = "how a shot is written; default 'Question: {question}\\nAnswer: {answer}'" },
         { .name = "shot-sep", .type = KVT_OPT_STRING, .to = &p->shot_sep, .value = "TEXT", .help = "what separates shots; with -f, marks them in a plain text" },
         { .name = "question", .type = KVT_OPT_STRING, .to = &p->question, .value = "TEXT", .help = "the question that is asked" },

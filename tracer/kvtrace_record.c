@@ -80,6 +80,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->token_text = (const char *const *)p->text;
     plan->span = p->span, plan->n_spans = prompt->n_spans;
     plan->branch = p->branch, plan->n_branches = run->n_branches + 1, plan->n_new = run->o.n_new;
+    plan->shot_order = run->o.prompt.shot_order;
     plan->no_full = run->session.no_full;
     plan->wants = &run->wants;
     plan->lost_mass = run->session.lost_mass, plan->output_error = run->session.output_error;

@@ -287,6 +287,7 @@ enum kvt_dataset {
     X(PROMPT, compute, STR, "arithmetic of the products")                                                                \
     X(PROMPT, rope, STR, "rotary factors of the run: plain, or their scaling, for prompt + generated tokens")            \
     X(PROMPT, full_branch, STR, "ran, or none: with --no-full branch 00 is empty and nothing was compared with it")        \
+    X(PROMPT, shot_order, STR, "order of the shots as asked: file, reverse, seed:N or places; a shot's name has its place in the file")  \
     X(PROMPT, windows, STR, "layers with a sliding window, how long it is, and what methods did there: left alone, "     \
       "compressed, or longer than the run; none where there are none")                                                   \
     X(PROMPT, kv_type, STR, "type of cached keys and values")                                                            \

@@ -173,7 +173,7 @@ static bool prompt_attrs(hid_t at, const struct kvt_trace_plan *p, const char *n
            kvt_h5_put_i64(at, "model_bytes", (int64_t)p->model_bytes) &&
            kvt_h5_put_str(at, "tokenizer", p->tokenizer_kind) && kvt_h5_put_i64(at, "head_dim", p->D) &&
            kvt_h5_put_i64(at, "vocabulary", p->V) && kvt_h5_put_str(at, "protocol", p->protocol) &&
-           kvt_h5_put_str(at, "decode", p->decode) && kvt_h5_put_str(at, "full_branch", p->no_full ? "none" : "ran") && kvt_h5_put_str(at, "compute", p->compute) &&
+           kvt_h5_put_str(at, "decode", p->decode) && kvt_h5_put_str(at, "shot_order", p->shot_order ? p->shot_order : "file") && kvt_h5_put_str(at, "full_branch", p->no_full ? "none" : "ran") && kvt_h5_put_str(at, "compute", p->compute) &&
            kvt_h5_put_str(at, "rope", p->rope ? p->rope : "") && kvt_h5_put_str(at, "windows", p->windows ? p->windows : "") &&
            kvt_h5_put_str(at, "kv_type", p->kv_type) && kvt_h5_put_str(at, "backend", p->backend) &&
            kvt_h5_put_str(at, "device", p->device) && kvt_h5_put_i64(at, "threads", p->threads) &&

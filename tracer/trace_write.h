@@ -48,6 +48,7 @@ struct kvt_trace_plan {
     bool lost_mass, output_error; /* fidelity that will be measured */
     int n_windows;
     int window[KVT_MAX_WINDOWS];
+    const char *shot_order;    /* as asked: "file", "reverse", "seed:7"; NULL: "file" */
     const char *protocol;      /* "visible" ... */
     const char *decode;        /* "both", "forced", "free" */
     const char *rope, *windows; /* "llama3 x8"; "none", "17 tokens in layers 0-4,6; left alone"; NULL: not known */

@@ -87,6 +87,7 @@ struct kvt_prompt_opts {
     const char *text;          /* plain text given; or */
     const char *shots_file;    /* JSONL, one object a line */
     int n_shots;               /* first n of the file; 0 = all */
+    const char *shot_order;    /* of those: NULL or "file"; "reverse"; "seed:N", drawn from it; or places in the file, "3,1,2" */
     const char *template_text; /* "Question: {question}\nAnswer: {answer}"; NULL: that one. \n is a line end. {name} is a field */
     const char *shot_sep;      /* between shots; NULL: one blank line. In plain text: what separates shots */
     const char *question;      /* the question's text, or NULL */

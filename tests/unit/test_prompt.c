@@ -307,3 +307,47 @@ Test(prompt, kind_names)
     cr_assert_str_eq(kvt_span_kind_name(KVT_SPAN_PROMPT), "prompt");
     cr_assert_str_eq(kvt_span_kind_name(KVT_SPAN_DELIMITER), "delimiter");
 }
+
+/* Would catch: an order that loses or repeats a shot, a separator in the wrong place, a name that follows the place in the text. */
+Test(prompt, shots_in_another_order)
+{
+    struct rig r = rig(false);
+    char path[] = "/tmp/kvt-shots-XXXXXX";
+    int fd = mkstemp(path), moved = 0;
+    const char *lines = "{\"question\":\"a\",\"answer\":\"1\"}\n{\"question\":\"b\",\"answer\":\"2\"}\n\n{\"question\":\"c\",\"answer\":\"3\"}\n";
+    cr_assert(fd >= 0 && write(fd, lines, strlen(lines)) == (ssize_t)strlen(lines));
+    close(fd);
+    struct kvt_prompt_opts o = {.shots_file = path, .template_text = "{question}{answer}", .shot_sep = "|", .question = "?"};
+    static const struct { const char *order, *text, *first; } want[] = {
+        {NULL, "a1|b2|c3|?", "shot 1"}, {"file", "a1|b2|c3|?", "shot 1"}, {"reverse", "c3|b2|a1|?", "shot 3"}, {"2,3,1", "b2|c3|a1|?", "shot 2"}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        o.shot_order = want[i].order;
+        build(&r, o);
+        cr_assert_str_eq(r.p.text, want[i].text);
+        cr_assert_str_eq(r.p.span[0].name, want[i].first);
+    }
+    for (int seed = 0; seed < 20; seed++) {
+        char how[16], first[16];
+        snprintf(how, sizeof how, "seed:%d", seed);
+        o.shot_order = how;
+        build(&r, o);
+        snprintf(first, sizeof first, "%s", r.p.text);
+        cr_assert(strlen(first) == 10 && strstr(first, "a1|") && strstr(first, "b2|") && strstr(first, "c3|"), "%s", first);
+        moved += strcmp(first, "a1|b2|c3|?") != 0;
+        build(&r, o);
+        cr_assert_str_eq(r.p.text, first, "a seed gives one order");
+    }
+    cr_assert(moved > 8 && moved < 20, "%d of 20 seeds move a shot", moved);
+    o.n_shots = 2, o.shot_order = "reverse";
+    build(&r, o);
+    cr_assert_str_eq(r.p.text, "b2|a1|?");
+    o.n_shots = 0;
+    static const char *const bad[] = {"seed:", "seed:x", "1,2", "1,2,2", "1,2,4", "0,1,2", "3,2,1,", "3;2;1", "backwards", ""};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        o.shot_order = bad[i];
+        refuses(&r, o, KVT_EUSAGE, "order of shots", __LINE__);
+    }
+    refuses(&r, (struct kvt_prompt_opts){.text = "x", .shot_order = "reverse"}, KVT_EUSAGE, "needs a file of shots", __LINE__);
+    unlink(path);
+    done(&r);
+}
