@@ -141,6 +141,8 @@ static int add(struct kvt_branch_opts *branch, int *n, char (*name)[96], const c
     b->budget = (struct kvt_budget){ .kind = KVT_BUDGET_KEEP, .keep_ppm = keep_percent * 10000 };
     ++*n;
     int rc = kvt_spec_parse(&b->spec, spec, strlen(spec), &err);
+    if (!rc && b->spec.policy.window == KVT_WINDOW_QUESTION) /* kvtrace knows the question */
+        b->spec.policy.window = 16;
     if (!rc && b->spec.policy.alloc == KVT_ALLOC_CLASS)
         b->given = gates, b->n_given = 1;
     if (rc)

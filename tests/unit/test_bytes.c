@@ -80,9 +80,9 @@ Test(bytes, every_method)
             const char *name = all[m]->name;
             if (!strcmp(name, "full"))
                 continue;
-            check(!strcmp(name, "my") ? "my[score=mass]" : !strcmp(name, "file") ? "file[x.h5]" : name, percents[i], &kvt_ops_cpu);
+            check(!strcmp(name, "my") ? "my[score=mass]" : !strcmp(name, "file") ? "file[x.h5]" : !strcmp(name, "finch") ? "finch[w=8]" : name, percents[i], &kvt_ops_cpu);
             if (i == 1)
-                check(!strcmp(name, "my") ? "my[score=mass]" : !strcmp(name, "file") ? "file[x.h5]" : name, percents[i], &kvt_ops_ref);
+                check(!strcmp(name, "my") ? "my[score=mass]" : !strcmp(name, "file") ? "file[x.h5]" : !strcmp(name, "finch") ? "finch[w=8]" : name, percents[i], &kvt_ops_ref);
         }
 }
 
