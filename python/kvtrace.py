@@ -269,7 +269,7 @@ def write(path, token_text, shape, branches=(), token_id=None, text=None, byte_r
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     known = dict(Conventions=f"kvtrace-{MAJOR}", schema_version=MAJOR, schema_minor=minor, creator="kvtrace.py", creator_version="1",
                  commit="", file_time=now, created=now, head_dim=D, vocabulary=vocabulary, protocol="literature", decode="forced",
-                 full_branch="ran", kv_type=kv_type, n_sink=4)
+                 full_branch="ran", shot_order="file", kv_type=kv_type, n_sink=4)
     known.update(windows="none", **more)
     with h5py.File(path, "w") as f:
         p = f.create_group(f"prompt/{prompt}")
@@ -476,6 +476,7 @@ a	PROMPT	decode	STR
 a	PROMPT	compute	STR
 a	PROMPT	rope	STR
 a	PROMPT	full_branch	STR
+a	PROMPT	shot_order	STR
 a	PROMPT	windows	STR
 a	PROMPT	kv_type	STR
 a	PROMPT	backend	STR
