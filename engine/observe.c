@@ -22,7 +22,7 @@ static void zero(struct kvt_observer *o, float *p, size_t count)
 static const struct kvt_see *before(void *self, int layer, int row0, int n)
 {
     struct kvt_observer *o = self;
-    size_t at = (size_t)layer * (size_t)o->H * (size_t)o->n, map = (size_t)o->H * (size_t)o->see.R * (size_t)o->see.C;
+    size_t at = (size_t)layer * (size_t)o->H * (size_t)o->n;
     (void)n;
     o->see.mass = o->raw.mass ? (float *)o->raw.mass + at : NULL;
     for (int w = 0; w < o->raw.n_windows; w++)
@@ -42,8 +42,6 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
         o->see.max = o->max;
     if (row0 == 0) { /* what is added to, and of one layer */
         size_t hn = (size_t)o->H * (size_t)o->n, H = (size_t)o->H, S = (size_t)o->see.n_segments;
-        zero(o, o->pool_mean, map);
-        zero(o, o->pool_max, map);
         zero(o, o->square, hn);
         zero(o, o->max, hn);
         zero(o, o->distance, H * (size_t)kvt_distance_bins(o->n));
@@ -122,7 +120,7 @@ static size_t layer_floats(const struct kvt_wants *w, int H, int n, const struct
 static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struct kvt_needs *needs)
 {
     size_t hn = (size_t)H * (size_t)n, bins = (size_t)w->map_r * (size_t)w->map_c, S = (size_t)w->n_spans;
-    return layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows) + 2 * (size_t)H * bins + (size_t)H * S * S;
+    return layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows) + (size_t)H * bins + (size_t)H * S * S;
 }
 
 void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
@@ -131,7 +129,7 @@ void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const st
     size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? rows_floats(w, (int)heads, attn_rows(w, n, (int)heads), n) * sizeof(float) : 0;
     size_t staged = staged_floats(w, H, n, needs) * sizeof(float);
     *scores = hn * (size_t)L * (size_t)n_scores(w, needs);
-    *maps = 2 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (staged > rows ? staged : rows);
+    *maps = 3 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (staged > rows ? staged : rows);
 }
 
 static int ascending(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }
@@ -241,7 +239,9 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     if (bins) {
         GET(o->pool_mean, (size_t)H * bins);
         GET(o->pool_max, (size_t)H * bins);
-        ok = (o->pairs = kvt_calloc(bins, sizeof *o->pairs)) != NULL && ok;
+        GET(o->weight, bins);
+        ok = (o->map_mean = ops->alloc(dev, (size_t)H * bins * sizeof *o->map_mean)) != NULL && ok;
+        ok = (o->map_max = ops->alloc(dev, (size_t)H * bins * sizeof *o->map_max)) != NULL && ok;
     }
     ok = (o->head = kvt_calloc((size_t)H, sizeof *o->head)) != NULL && ok;
     o->n_heads = ok ? heads_wanted(w, H, o->head) : 0;
@@ -269,14 +269,17 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         return kvt_fail(err, KVT_ENOMEM, "no memory for scores (%zu MB) and maps (%zu MB) of a %d-token prompt; ask for fewer maps",
                         scores >> 20, maps >> 20, n);
     }
-    if (bins)
-        kvt_observer_pairs(o->pairs, n, w->map_r, w->map_c);
+    if (bins) { /* the staging area holds as many floats */
+        kvt_observer_weight(o->host, n, w->map_r, w->map_c);
+        rc = ops->write(dev, o->weight, o->host, bins * sizeof *o->host);
+    }
     o->see.ld = o->see.n_rows = n;
     o->see.n_windows = needs->n_windows;
     o->see.entropy = o->entropy, o->see.sink = o->sink, o->see.n_sink = w->n_sink;
     o->see.R = w->map_r, o->see.C = w->map_c, o->see.pool_mean = o->pool_mean, o->see.pool_max = o->pool_max;
+    o->see.weight = o->weight, o->see.map_mean = o->map_mean, o->see.map_max = o->map_max;
     o->look.self = o, o->look.before = before, o->look.after = after;
-    return 0;
+    return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(dev)) : 0;
 }
 
 static int queries(void *self, int layer, int row0, int n, const float *q)
@@ -311,7 +314,7 @@ void kvt_observer_close(struct kvt_observer *o)
         return;
     void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, (void *)o->raw.query_mean,
                     (void *)o->raw.query_scatter, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows, o->keys, o->local, o->square, o->max,
-                    o->distance, o->offset, o->spans, o->top, o->top_at };
+                    o->distance, o->offset, o->spans, o->top, o->top_at, o->weight, o->map_mean, o->map_max };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         o->ops->free(o->dev, own[i]);
     for (int w = 0; w < o->raw.n_windows; w++)
@@ -320,7 +323,6 @@ void kvt_observer_close(struct kvt_observer *o)
         o->ops->free(o->dev, (void *)o->raw.sqmass[i]);
     free(o->head);
     free(o->host);
-    free(o->pairs);
     free(o->segment);
     memset(o, 0, sizeof *o);
 }

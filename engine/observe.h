@@ -24,13 +24,14 @@ struct kvt_observer {
     const struct kvt_shape *shape;   /* for sliding windows; set by who opens it; NULL: there are none */
     int trace_square;                /* which of see.square is the trace's; -1: none */
     float *pool_mean, *pool_max;     /* (H, R, C) backend */
+    float *weight;                   /* (R, C) backend */
+    uint16_t *map_mean, *map_max;    /* (H, R, C) backend */
     int D;                           /* of queries, where their statistics are gathered */
     void *rows;                      /* (heads, attn_rows, n) backend, f32 or f16 */
     int *head;                       /* heads whose full rows are wanted */
     int n_heads;
     uint64_t head_bits;              /* the same heads, bit h for head h */
     float *host;                     /* staging for events */
-    float *pairs;                    /* (R, C) causal pairs of a bin */
 };
 
 /* needs: what all methods need. probe may be NULL. ENOMEM with the size that was asked for. */
@@ -44,7 +45,8 @@ void kvt_observer_close(struct kvt_observer *o);
 /* observe_event.c: tells the probe of a layer, after its last row. */
 int kvt_observer_layer(struct kvt_observer *o, int layer);
 float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc);
-void kvt_observer_pairs(float *pairs, int n, int R, int C);
+/* weight (R, C), host: 1 / causal pairs (i, j <= i) of each bin of a map of n rows; NaN where there are none. */
+void kvt_observer_weight(float *weight, int n, int R, int C);
 /* Something of a layer is wanted beside raw scores and maps. */
 bool kvt_observer_more(const struct kvt_wants *w);
 

@@ -15,21 +15,34 @@ float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count
     return dst;
 }
 
-/* Causal pairs (i, j <= i) in each bin of an R x C map of n rows. */
-void kvt_observer_pairs(float *pairs, int n, int R, int C)
+void kvt_observer_weight(float *weight, int n, int R, int C)
 {
-    memset(pairs, 0, (size_t)R * (size_t)C * sizeof *pairs);
+    memset(weight, 0, (size_t)R * (size_t)C * sizeof *weight);
     for (int i = 0; i < n; i++) {
         int r = (int)((int64_t)i * R / n);
         for (int c = 0; c < C; c++) {
             /* columns j with j * C / n == c, j <= i */
             int64_t lo = ((int64_t)c * n + C - 1) / C, hi = ((int64_t)(c + 1) * n + C - 1) / C;
+            if (lo > i)
+                break;
             if (hi > (int64_t)i + 1)
                 hi = (int64_t)i + 1;
             if (hi > lo)
-                pairs[(size_t)r * C + c] += (float)(hi - lo);
+                weight[(size_t)r * C + c] += (float)(hi - lo);
         }
     }
+    for (int i = 0; i < R * C; i++)
+        weight[i] = weight[i] > 0 ? 1 / weight[i] : NAN;
+}
+
+static const uint16_t *stage_half(struct kvt_observer *o, const uint16_t *src, size_t count, size_t *at, int *rc)
+{
+    if (*rc)
+        return NULL;
+    uint16_t *dst = (uint16_t *)(void *)(o->host + *at);
+    *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
+    *at += (count + 1) / 2;
+    return dst;
 }
 
 /* Rows of the prefill that can see key j: all from j on, or those whose sliding window reaches it. */
@@ -128,15 +141,8 @@ int kvt_observer_layer(struct kvt_observer *o, int layer)
         p->top_k = w->top_k;
     }
     if (bins) {
-        float *mean = kvt_observer_stage(o, o->pool_mean, (size_t)o->H * bins, &at, &rc);
-        float *max = kvt_observer_stage(o, o->pool_max, (size_t)o->H * bins, &at, &rc);
-        for (size_t i = 0; !rc && i < (size_t)o->H * bins; i++) {
-            float pairs = o->pairs[i % bins];
-            mean[i] = pairs > 0 ? mean[i] / pairs : NAN;
-            if (!(pairs > 0))
-                max[i] = NAN;
-        }
-        p->pool_mean = mean, p->pool_max = max;
+        p->map_mean = stage_half(o, o->map_mean, (size_t)o->H * bins, &at, &rc);
+        p->map_max = stage_half(o, o->map_max, (size_t)o->H * bins, &at, &rc);
     }
     return rc ? rc : o->probe->see(o->probe->self, &ev);
 }

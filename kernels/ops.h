@@ -313,9 +313,6 @@ struct kvt_square {
     bool by_pos;
 };
 
-/* f16 attention is the probability times this: f16 keeps 11 bits down to 2e-9. */
-#define KVT_HALF_SCALE 32768.0f
-
 /* What an attention call returns beside its output. All arrays are ADDED TO or, for `last`, `rows`, `half`, `row`,
  * entropy, keys, sink, local and top, written (a maximum is the larger of the two); zero them before the first call of a pass. The prefill set (mass .. half)
  * is for calls whose rows all belong to one branch whose slots are in order of position, slot j holding
@@ -363,6 +360,10 @@ struct kvt_see {
     int R, C;
     float *pool_mean;        /* (H, R, C) sums */
     float *pool_max;         /* (H, R, C) */
+    /* Finished maps, by the call that holds row n_rows - 1: f16 of a bin's mean and maximum times KVT_HALF_SCALE, NaN where no causal
+     * pair lies in it. pool_mean and pool_max are zero again afterwards. */
+    const float *weight;     /* (R, C) 1 / causal pairs of a bin, NaN where it has none; NULL: no finished maps */
+    uint16_t *map_mean, *map_max; /* (H, R, C) */
     /* full rows of chosen heads: rows[i][t][j], i-th set bit of row_heads */
     uint64_t row_heads;      /* bit h: head h wanted (H <= 64 asserted where asked) */
     float *rows;             /* (popcount, T, ld); columns that the row can't see are 0; or NULL */

@@ -108,7 +108,8 @@ class Trace:
 
     def map(self, layer, head=slice(None), what="mean"):
         """Pooled attention [head,] query bin, key bin; NaN where no causal pair lies."""
-        return self.h5[f"map/{what}"][layer, head]
+        d = self.h5[f"map/{what}"]
+        return d[layer, head].astype("f4") * np.float32(d.attrs.get("scale_factor", 1))
 
     def full(self, layer):
         """Every attention row of a layer that was recorded whole: float32 [head, query, key]."""
@@ -292,7 +293,7 @@ def write(path, token_text, shape, branches=(), token_id=None, text=None, byte_r
                         _put(p, d, f"branches/{i:02d}/{own}", extents, text_len, v, scales)
             elif all(need) and (d["when"] == "always" or d["path"] in given):
                 ds = _put(p, d, d["path"], extents, text_len, values.get(d["path"]), scales)
-                if d["path"] == "full/attention":
+                if d["type"] == "f16":
                     ds.attrs.create("scale_factor", 1 / 32768, dtype="<f8")
         for where, name, kind in attributes:
             if where == "BRANCH":
@@ -396,8 +397,8 @@ v	score/offset	f32	0	layer,head,offset	1	NaN	inplace	always	attention at one dis
 v	score/spans	f32	0	layer,head,query_span,key_span	1	NaN	inplace	always	share of a row on the keys of a span, mean over the rows of another; NaN: none of them was prefilled
 v	score/top	f32	0	layer,head,query,rank	1	NaN	packed	always	largest attention of each row, descending; 0 where the row sees fewer keys
 v	score/top_at	i32	0	layer,head,query,rank	token	-1	packed	always	their keys; of equal ones the earlier first; -1 where the row sees fewer
-v	map/mean	f32	0	layer,head,query_bin,key_bin	1	NaN	packed	always	attention, mean over the causal pairs of a bin; NaN where it has none
-v	map/max	f32	0	layer,head,query_bin,key_bin	1	NaN	packed	always	attention, largest of a bin; NaN where it has no causal pair
+v	map/mean	f16	0	layer,head,query_bin,key_bin	1	NaN	whole	always	attention, mean over the causal pairs of a bin; value = stored * scale_factor; NaN where it has none
+v	map/max	f16	0	layer,head,query_bin,key_bin	1	NaN	whole	always	attention, largest of a bin; value = stored * scale_factor; NaN where it has no causal pair
 v	full/attention	f16	0	full_layer,full_head,query,key	1		tiles	always	attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5); a row sums to 1, one of zeros was not recorded
 v	full/rows	i32	0	full_layer,full_head	1		inplace	always	rows of the map that were recorded
 v	steps/token	i32	0	step,branch	1	-1	inplace	always	token appended to the branch: the uncompressed branch's own, where teacher-forced

@@ -105,7 +105,7 @@ void kvt_schema_print(FILE *out)
 {
     static const char *const when[] = {"", "with scores", "with decisions", "with --fidelity lost", "with --fidelity output", "with --see visible", "with --see square", "with --see max",
                                        "with --see keys", "with --see local"};
-    static const char *const store[] = {"in place", "packed", "history", "tiles"};
+    static const char *const store[] = {"in place", "packed", "history", "tiles", "whole"};
     fprintf(out, intro, KVT_SCHEMA_VERSION, KVT_SCHEMA_MINOR);
     fprintf(out, "\n## Dimensions\n\nDatasets `/prompt/<id>/<name>`, i32. A dimension of length 0 doesn't exist, and neither do the "
                  "datasets that have it.\n\n| name | unit | value |\n|---|---|---|\n");
@@ -125,7 +125,7 @@ void kvt_schema_print(FILE *out)
     }
     fprintf(out, "\nStored: *in place*: contiguous, allocated at the start. *packed*: chunked, shuffle + deflate + fletcher32 (a checksum for "
                  "each chunk). *history*: the same, but chunks that a step may still change lie without filters and are rewritten in place. "
-                 "*tiles*: chunked without filters (with `--compress`: packed); chunks of zeros, such as those above the diagonal, are left out. *with scores*, *with decisions*: only "
+                 "*tiles*: chunked without filters (with `--compress`: packed); chunks of zeros, such as those above the diagonal, are left out. *whole*: chunked without filters (with `--compress`: packed). *with scores*, *with decisions*: only "
                  "where the run asked for them.\n");
     fprintf(out, "\n## Ranges\n\nWhat numbers can be beside their fill value, for floats with a slack of 1e-3. Those without a line can be anything.\n\n"
                  "| range | of |\n|---|---|\n");
@@ -138,12 +138,12 @@ void kvt_schema_print(FILE *out)
         const char *type = !strcmp(a->type, "STR") ? "text" : !strcmp(a->type, "F64") ? "f64" : !strcmp(a->type, "U64") ? "u64" : "i64";
         fprintf(out, "| %s | `%s` | %s | %s |\n", of, a->name, type, a->meaning);
     }
-    fprintf(out, "\n`full/attention` also has `scale_factor` (CF): value = stored x scale_factor.\n");
+    fprintf(out, "\n`full/attention`, `map/mean` and `map/max` also have `scale_factor` (CF): value = stored x scale_factor.\n");
 }
 
 void kvt_schema_table(FILE *out)
 {
-    static const char *const store[] = {"inplace", "packed", "history", "tiles"};
+    static const char *const store[] = {"inplace", "packed", "history", "tiles", "whole"};
     fprintf(out, "version\t%d\t%d\n", KVT_SCHEMA_VERSION, KVT_SCHEMA_MINOR);
     for (int i = 0; i < KVT_N_DIM; i++)
         fprintf(out, "d\t%s\t%s\t%s\n", kvt_dims[i].name, kvt_dims[i].unit, kvt_dims[i].meaning);

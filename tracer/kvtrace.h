@@ -100,7 +100,7 @@ int kvtrace_of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err
 
 /* kvtrace_record.c: the trace's plan from a run; sizes. */
 int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
-int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+int kvtrace_record_prefill(struct kvt_trace_writer *w, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 /* The words of the step's tokens: the token axis of a branch holds what was fed to it. */
 int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, const struct kvt_ev_step *step);
 int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err);

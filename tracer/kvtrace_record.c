@@ -105,24 +105,30 @@ void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *siz
     free_parts(&p);
 }
 
-/* A folder's small files now, the weights in a thread of their own: those take seconds for each GB. */
-static int hash_model(struct kvtrace_run *run, char config[65], struct kvt_err *err)
+/* A folder's small files now; the weights in a thread of their own, as they take seconds for each GB, and after the prefill, which
+ * has work for every core. */
+static int hash_config(const struct kvtrace_run *run, char config[65], struct kvt_err *err)
 {
     enum { MOST = 8 };
     const char *small[MOST];
-    int n = kvt_model_files(run->model), n_small = 0, rc = 0;
+    int n_small = 0;
     *config = 0;
     while (n_small < MOST && (small[n_small] = kvt_model_config_file(run->model, n_small)))
         n_small++;
-    if (n_small)
-        rc = kvt_sha256_files(small, n_small, config, err);
-    const char **weights = rc ? NULL : kvt_calloc((size_t)n, sizeof *weights);
-    if (!rc && !weights)
-        rc = kvt_fail(err, KVT_ENOMEM, "no memory for a list of %d files", n);
-    for (int i = 0; weights && i < n; i++)
+    return n_small ? kvt_sha256_files(small, n_small, config, err) : 0;
+}
+
+static int start_hasher(struct kvtrace_run *run, struct kvt_err *err)
+{
+    int n = kvt_model_files(run->model), rc = 0;
+    if (*run->model_sha || run->hasher) /* once for all prompts */
+        return 0;
+    const char **weights = kvt_calloc((size_t)n, sizeof *weights);
+    if (!weights)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for a list of %d files", n);
+    for (int i = 0; i < n; i++)
         weights[i] = kvt_model_file(run->model, i);
-    if (!rc && !*run->model_sha) /* once for all prompts */
-        rc = kvt_hasher_start(&run->hasher, weights, n, err);
+    rc = kvt_hasher_start(&run->hasher, weights, n, err);
     free(weights);
     return rc;
 }
@@ -132,7 +138,7 @@ int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, s
     struct plan_parts p;
     int rc = make_plan(&p, run, kvt_session_n_context(s), err);
     if (!rc)
-        rc = hash_model(run, p.sha, err);
+        rc = hash_config(run, p.sha, err);
     p.plan.config_sha256 = p.sha;
     p.plan.device = kvt_session_device(s);
     if (!rc)
@@ -141,7 +147,7 @@ int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, s
     return rc;
 }
 
-int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
+int kvtrace_record_prefill(struct kvt_trace_writer *w, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)
 {
     int rc = 0;
     for (int b = run->session.no_full; w && b <= run->n_branches && !rc; b++) {
@@ -150,10 +156,12 @@ int kvtrace_record_prefill(struct kvt_trace_writer *w, const struct kvtrace_run 
         if (!rc)
             rc = kvt_trace_bytes_after(w, b, r.bytes_after);
     }
-    return rc ? kvt_fail(err, rc, "the trace's writer has stopped: %s", kvt_status_text(rc)) : 0;
+    if (rc)
+        return kvt_fail(err, rc, "the trace's writer has stopped: %s", kvt_status_text(rc));
+    return w ? start_hasher(run, err) : 0;
 }
 
-/* Tells the trace the model's hash as soon as it is known, so that a kill loses it only in the first seconds. */
+/* Tells the trace the model's hash as soon as it is known, so that a kill after the prefill seldom loses it. */
 static int tell_hash(struct kvt_trace_writer *w, struct kvtrace_run *run)
 {
     const char *hex = run->hasher ? kvt_hasher_ready(run->hasher) : NULL;

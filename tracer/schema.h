@@ -62,8 +62,9 @@ enum kvt_fill { KVT_FILL_ZERO, KVT_FILL_NAN, KVT_FILL_MINUS1, KVT_FILL_NOT_YET, 
  * INPLACE  contiguous, allocated when made: grows a step at a time, and no write ever moves anything
  * PACKED   chunked, shuffle + deflate + a checksum (fletcher32): each chunk is written once
  * HISTORY  the same, but chunks that every step may change lie without filters and are rewritten in place
+ * WHOLE    chunked, without filters (PACKED with --compress): each chunk is written once
  * TILES    chunked, without filters (PACKED with --compress); a chunk of zeros is left out */
-enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STORE_TILES };
+enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STORE_TILES, KVT_STORE_WHOLE };
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
@@ -125,10 +126,10 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "largest attention of each row, descending; 0 where the row sees fewer keys")                                      \
     X(TOP_AT, "score/top_at", I32, 0, "layer,head,query,rank", "1,1,*,*", PACKED, ALWAYS, MINUS1, "token",               \
       "their keys; of equal ones the earlier first; -1 where the row sees fewer")                                        \
-    X(MAP_MEAN, "map/mean", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                 \
-      "attention, mean over the causal pairs of a bin; NaN where it has none")                                           \
-    X(MAP_MAX, "map/max", F32, 0, "layer,head,query_bin,key_bin", "1,*,*,*", PACKED, ALWAYS, NAN, "1",                   \
-      "attention, largest of a bin; NaN where it has no causal pair")                                                    \
+    X(MAP_MEAN, "map/mean", F16, 0, "layer,head,query_bin,key_bin", "1,*,*,*", WHOLE, ALWAYS, NAN, "1",                    \
+      "attention, mean over the causal pairs of a bin; value = stored * scale_factor; NaN where it has none")                                           \
+    X(MAP_MAX, "map/max", F16, 0, "layer,head,query_bin,key_bin", "1,*,*,*", WHOLE, ALWAYS, NAN, "1",                      \
+      "attention, largest of a bin; value = stored * scale_factor; NaN where it has no causal pair")                                                    \
     X(FULL, "full/attention", F16, 0, "full_layer,full_head,query,key", "1,1,128,128", TILES, ALWAYS, ZERO, "1",          \
       "attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5); a row sums to 1, one of zeros was not recorded") \
     X(FULL_ROWS, "full/rows", I32, 0, "full_layer,full_head", "", INPLACE, ALWAYS, ZERO, "1", "rows of the map that were recorded") \
@@ -247,7 +248,7 @@ enum kvt_dataset {
     X(MASS, 0, KVT_RANGE_ANY) X(WMASS, 0, KVT_RANGE_ANY) X(LAST, 0, 1) X(ENTROPY, 0, KVT_RANGE_ANY) X(SINK, 0, 1)  \
     X(VISIBLE, 0, 1) X(SQUARE, 0, KVT_RANGE_ANY) X(MAX, 0, 1) X(KEYS, 1, KVT_RANGE_ANY) X(LOCAL_MASS, 0, 1) X(DISTANCE, 0, 1) X(OFFSET, 0, 1)  \
     X(SPANS, 0, 1) X(TOP, 0, 1) X(TOP_AT, 0, KVT_RANGE_ANY)          \
-    X(MAP_MEAN, 0, 1) X(MAP_MAX, 0, 1) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
+    X(MAP_MEAN, 0, 32768) X(MAP_MAX, 0, 32768) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
     X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
     X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \
     X(LOST_MASS, 0, 1) X(LOST_REST, 0, 1) X(LOCAL, 0, KVT_RANGE_ANY) X(PROPAGATED, 0, KVT_RANGE_ANY)                      \
@@ -307,7 +308,7 @@ enum kvt_dataset {
     X(BRANCH, renumbered, I64, "1: positions are counted inside the cache")                                              \
     X(BRANCH, asked, STR, "the budget as asked: \"25%\", \"256 tok\", \"768 tok/layer\", \"4000000 B\" or \"as \" and a branch")
 
-/* Every dataset and dimension also carries `units` and `long_name`; full/attention also `scale_factor`. */
+/* Every dataset and dimension also carries `units` and `long_name`; full/attention, map/mean and map/max also `scale_factor`. */
 
 struct kvt_dim_info { const char *name, *unit, *meaning; };
 struct kvt_dataset_info {

@@ -309,6 +309,20 @@ static int check_head(struct kvt_trace *t, int layer, int head, struct kvt_err *
     return KVT_OK;
 }
 
+/* Scaled f16 as what it stands for. The f16 values fit in the second half of the floats they become. */
+static int get_half(struct kvt_trace *t, enum kvt_dataset id, const size_t *start, const size_t *count, size_t values, float *out, struct kvt_err *err)
+{
+    uint16_t *half = (uint16_t *)(void *)out + values;
+    int rc = kvt_trace_get(t, id, 0, start, count, half, err);
+    for (size_t i = 0; !rc && i < values; i++) {
+        uint16_t v;
+        memcpy(&v, (char *)out + 2 * values + 2 * i, sizeof v);
+        float f = kvt_f32_from_f16(v) * (1.0f / KVT_FULL_SCALE);
+        memcpy((char *)out + 4 * i, &f, sizeof f);
+    }
+    return rc;
+}
+
 int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err)
 {
     int rc = check_head(t, layer, head, err);
@@ -317,8 +331,9 @@ int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, fl
         rc = kvt_fail(err, KVT_EINPUT, "no map '%s'; there are mean and max", what);
     if (!rc && !t->info.map_r)
         rc = absent(t, err, "pooled maps", "trace with --maps pooled");
-    return rc ? rc : kvt_trace_get(t, mean ? KVT_DS_MAP_MEAN : KVT_DS_MAP_MAX, 0, (size_t[]){(size_t)layer, (size_t)head, 0, 0},
-                                   (size_t[]){1, 1, (size_t)t->info.map_r, (size_t)t->info.map_c}, out, err);
+    size_t n = (size_t)t->info.map_r * (size_t)t->info.map_c;
+    return rc ? rc : get_half(t, mean ? KVT_DS_MAP_MEAN : KVT_DS_MAP_MAX, (size_t[]){(size_t)layer, (size_t)head, 0, 0},
+                              (size_t[]){1, 1, (size_t)t->info.map_r, (size_t)t->info.map_c}, n, out, err);
 }
 
 static int index_of(const int32_t *v, size_t n, int what)
@@ -342,16 +357,7 @@ int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct 
     size_t n = (size_t)t->info.n_prompt, values;
     if (!kvt_mul_size(n, n, &values))
         return kvt_fail(err, KVT_ENOMEM, "a map of %zu x %zu is too large", n, n);
-    /* the f16 values fit in the second half of the floats they become */
-    uint16_t *half = (uint16_t *)(void *)out + values;
-    rc = kvt_trace_get(t, KVT_DS_FULL, 0, (size_t[]){(size_t)l, (size_t)h, 0, 0}, (size_t[]){1, 1, n, n}, half, err);
-    for (size_t i = 0; !rc && i < values; i++) {
-        uint16_t v;
-        memcpy(&v, (char *)out + 2 * values + 2 * i, sizeof v);
-        float f = kvt_f32_from_f16(v) * (1.0f / KVT_FULL_SCALE);
-        memcpy((char *)out + 4 * i, &f, sizeof f);
-    }
-    return rc;
+    return get_half(t, KVT_DS_FULL, (size_t[]){(size_t)l, (size_t)h, 0, 0}, (size_t[]){1, 1, n, n}, values, out, err);
 }
 
 /* One column of a [step, branch] dataset, the steps done. */

@@ -252,13 +252,13 @@ static bool make_one(hid_t prompt, enum kvt_dataset id, int branch, const struct
     kvt_schema_get(id, &d);
     if (!kvt_trace_has(s, &d, shape, &len))
         return true;
-    if (d.store == KVT_STORE_TILES && p->compress)
+    if ((d.store == KVT_STORE_TILES || d.store == KVT_STORE_WHOLE) && p->compress)
         d.store = KVT_STORE_PACKED;
     hid_t ds = kvt_h5_make(prompt, kvt_schema_path(&d, branch, path, sizeof path), &d, shape, len);
     if (ds < 0)
         return false;
     bool ok = kvt_h5_links_add(links, ds, &d) && fill_known(ds, id, p, len) &&
-              (id != KVT_DS_FULL || kvt_h5_put_f64(ds, "scale_factor", 1.0 / (double)KVT_FULL_SCALE));
+              (d.type != KVT_H5_F16 || kvt_h5_put_f64(ds, "scale_factor", 1.0 / (double)KVT_FULL_SCALE));
     return H5Dclose(ds) >= 0 && ok;
 }
 

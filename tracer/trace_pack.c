@@ -25,7 +25,7 @@ static void add_text(struct parts *p, void *pointer)
 
 static void list_prefill(struct kvt_ev_prefill_layer *e, size_t H, struct parts *p)
 {
-    size_t row = H * (size_t)e->n * sizeof(float), map = H * (size_t)e->R * (size_t)e->C * sizeof(float);
+    size_t row = H * (size_t)e->n * sizeof(float), map = H * (size_t)e->R * (size_t)e->C * sizeof(uint16_t);
     add(p, &e->mass, row);
     for (int i = 0; i < e->n_windows; i++)
         add(p, &e->wmass[i], row);
@@ -42,8 +42,8 @@ static void list_prefill(struct kvt_ev_prefill_layer *e, size_t H, struct parts 
     add(p, &e->spans, H * (size_t)e->n_spans * (size_t)e->n_spans * sizeof(float));
     add(p, &e->top, row * (size_t)e->top_k);
     add(p, &e->top_at, row * (size_t)e->top_k);
-    add(p, &e->pool_mean, map);
-    add(p, &e->pool_max, map);
+    add(p, &e->map_mean, map);
+    add(p, &e->map_max, map);
 }
 
 static void list_step(struct kvt_ev_step *e, struct parts *p)

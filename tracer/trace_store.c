@@ -167,11 +167,11 @@ static bool put_prefill(struct kvt_trace_store *st, const struct kvt_ev_prefill_
          put(st, KVT_DS_SPANS, 0, at4, spans, 4, e->spans) && put(st, KVT_DS_TOP, 0, at4, top, 4, e->top) &&
          put(st, KVT_DS_TOP_AT, 0, at4, top, 4, e->top_at);
     size_t R = st->s.extent[KVT_DIM_query_bin], C = st->s.extent[KVT_DIM_key_bin];
-    if (!ok || !R || !C || !e->pool_mean)
+    if (!ok || !R || !C || !e->map_mean)
         return ok;
     assert((size_t)e->R == R && (size_t)e->C == C);
     size_t map_at[4] = {l, 0, 0, 0}, map_n[4] = {1, H, R, C};
-    return put(st, KVT_DS_MAP_MEAN, 0, map_at, map_n, 4, e->pool_mean) && put(st, KVT_DS_MAP_MAX, 0, map_at, map_n, 4, e->pool_max);
+    return put(st, KVT_DS_MAP_MEAN, 0, map_at, map_n, 4, e->map_mean) && put(st, KVT_DS_MAP_MAX, 0, map_at, map_n, 4, e->map_max);
 }
 
 static bool put_tiles(struct kvt_trace_store *st, const struct kvt_msg *m)

@@ -132,12 +132,12 @@ static int see(void *self, const struct kvt_event *ev)
         return send_rows(w, &ev->rows);
     struct kvt_msg m = {.kind = KVT_MSG_EVENT, .ev = *ev};
     if (ev->kind == KVT_EV_PREFILL_LAYER) { /* scores always, the maps on their own: they may be dropped */
-        m.ev.prefill_layer.pool_mean = m.ev.prefill_layer.pool_max = NULL;
+        m.ev.prefill_layer.map_mean = m.ev.prefill_layer.map_max = NULL;
         m.ev.prefill_layer.R = m.ev.prefill_layer.C = 0;
-        if (ev->prefill_layer.pool_mean) {
+        if (ev->prefill_layer.map_mean) {
             struct kvt_msg maps = {.kind = KVT_MSG_EVENT, .ev = *ev};
             struct kvt_ev_prefill_layer *p = &maps.ev.prefill_layer;
-            *p = (struct kvt_ev_prefill_layer){.layer = p->layer, .n = p->n, .R = p->R, .C = p->C, .pool_mean = p->pool_mean, .pool_max = p->pool_max};
+            *p = (struct kvt_ev_prefill_layer){.layer = p->layer, .n = p->n, .R = p->R, .C = p->C, .map_mean = p->map_mean, .map_max = p->map_max};
             int rc = send(w, &maps, !w->drop);
             if (rc)
                 return rc;
@@ -193,7 +193,7 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
 {
     size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
     size_t spans = s->extent[KVT_DIM_query_span];
-    size_t scores = H * sizeof(float) * (n * (9 + (size_t)p->n_windows + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(float);
+    size_t scores = H * sizeof(float) * (n * (9 + (size_t)p->n_windows + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(uint16_t);
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
     longest = longest > tiles ? longest : tiles;

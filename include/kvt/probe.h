@@ -10,6 +10,9 @@
 
 #define KVT_MAX_WINDOWS 8 /* observation windows of different length in one pass */
 
+/* f16 attention is the probability times this: f16 keeps 11 bits down to 2e-9. */
+#define KVT_HALF_SCALE 32768.0f
+
 /* Distances i - j between a row and a key are counted one by one from 0 to 8, then 9 to 15, 16 to 31, 32 to 63 ... */
 static inline int kvt_distance_start(int bin) { return bin < 10 ? bin : 1 << (bin - 6); }
 #define KVT_FEW_KEYS 32 /* rows that see fewer keys are left out of averages over rows */
@@ -81,8 +84,8 @@ struct kvt_ev_prefill_layer {
     const float *top;       /* (H, n, top_k): the largest of each row, descending; 0 where it sees fewer keys */
     const int32_t *top_at;  /* (H, n, top_k): their keys; -1 where it sees fewer */
     int R, C;
-    const float *pool_mean; /* (H, R, C): mean over the causal pairs of the bin; NaN where it has none */
-    const float *pool_max;  /* (H, R, C); NaN where the bin has no causal pair */
+    const uint16_t *map_mean; /* (H, R, C) f16 times KVT_HALF_SCALE: mean over the causal pairs of the bin; NaN where it has none */
+    const uint16_t *map_max;  /* (H, R, C) the same of the maximum */
 };
 
 struct kvt_ev_rows {

@@ -88,6 +88,8 @@ struct kvt_attn_kernel {
      * sum and, if not NULL, sum of squares and max, and their bins of a map. The outputs begin at j0 and end at a multiple of 16. */
     void (*columns)(const struct kvt_attn_tile *t, const struct kvt_attn_pool *pool, int r0, int r1, int j0, int j1, float *sum,
                     float *square, float *max);
+    /* n bins of a map, finished as kvt_see says; sum and max are zero again. */
+    void (*finish)(float *sum, float *max, const float *weight, int n, uint16_t *map_mean, uint16_t *map_max);
     void (*half)(const struct kvt_attn_tile *t, int r, uint16_t *out); /* row r of the tile as kvt_see.half, as far as it sees */
 };
 extern const struct kvt_attn_kernel kvt_attn_plain;

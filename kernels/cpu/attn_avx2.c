@@ -58,7 +58,7 @@ VEC vf v_exp(vf x)
 #include "kernels/cpu/evict_one_body.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_avx2 = {turns, part, scores, softmax, values, columns, half};
+const struct kvt_attn_kernel kvt_attn_avx2 = {turns, part, scores, softmax, values, columns, finish, half};
 const struct kvt_score_kernel kvt_score_avx2 = SCORE_KERNEL;
 const struct kvt_step_kernel kvt_step_avx2 = {leaver};
 #else

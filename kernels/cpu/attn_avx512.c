@@ -93,7 +93,7 @@ VEC void v_pairs(const float *const *row, int i, int pairs, vf *cos, vf *sin)
 #include "kernels/cpu/evict_one_body.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_avx512 = {turns, part, scores, softmax, values, columns, half};
+const struct kvt_attn_kernel kvt_attn_avx512 = {turns, part, scores, softmax, values, columns, finish, half};
 const struct kvt_score_kernel kvt_score_avx512 = SCORE_KERNEL;
 const struct kvt_step_kernel kvt_step_avx512 = {leaver};
 #else

@@ -73,6 +73,6 @@ VEC vf v_exp(vf x)
 #include "kernels/cpu/evict_one_body.h"
 #include "kernels/cpu/score_body.h"
 
-const struct kvt_attn_kernel kvt_attn_plain = {turns, part, scores, softmax, values, columns, half};
+const struct kvt_attn_kernel kvt_attn_plain = {turns, part, scores, softmax, values, columns, finish, half};
 const struct kvt_score_kernel kvt_score_plain = SCORE_KERNEL;
 const struct kvt_step_kernel kvt_step_plain = {leaver};

@@ -1,6 +1,8 @@
 /* What a tile of a prefill says beside its values, at one vector level: of a row while softmax has it in L1, and of the
  * columns of a block of keys just before the values are made from it. Included behind attn_body.h. */
 
+#include "base/half.h"
+
 static const float lanes_of[3 * KVT_LANES] = {[KVT_LANES] = 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 INLINE vf v_from(int k) { return v_load(lanes_of + KVT_LANES - k); }      /* 1 in lanes >= k, else 0 */
 INLINE vf v_below(int k) { return v_load(lanes_of + 2 * KVT_LANES - k); } /* 1 in lanes < k, else 0 */
@@ -111,6 +113,24 @@ TARGET static void half(const struct kvt_attn_tile *t, int r, uint16_t *out)
         uint16_t last[NL];
         v_store_f16(last, v_mul(v_mul(v_load(x + j), inv), scale));
         memcpy(out + j, last, (size_t)(seen - j) * sizeof *out);
+    }
+}
+
+TARGET static void finish(float *sum, float *max, const float *weight, int n, uint16_t *map_mean, uint16_t *map_max)
+{
+    vf scale = v_set1(KVT_HALF_SCALE), zero = v_set1(0);
+    int c = 0;
+    for (; c + NL <= n; c += NL) {
+        vf w = v_load(weight + c);
+        v_store_f16(map_mean + c, v_mul(v_mul(v_load(sum + c), w), scale));
+        v_store_f16(map_max + c, v_add(v_mul(v_load(max + c), scale), v_sub(w, w)));
+        v_store(sum + c, zero);
+        v_store(max + c, zero);
+    }
+    for (; c < n; c++) {
+        map_mean[c] = kvt_f16_from_f32(sum[c] * weight[c] * KVT_HALF_SCALE);
+        map_max[c] = kvt_f16_from_f32(max[c] * KVT_HALF_SCALE + (weight[c] - weight[c]));
+        sum[c] = max[c] = 0;
     }
 }
 

@@ -331,6 +331,21 @@ static void join_far(const struct kvt_see *see, const struct kvt_sums *s)
     }
 }
 
+/* The head's maps, if their last row was there. Beyond a row of bins' last position there is nothing. */
+static void finish_maps(const struct kvt_tiles *p, int h)
+{
+    const struct kvt_see *see = p->see;
+    for (int r = 0; r < see->R; r++) {
+        int64_t last = ((int64_t)(r + 1) * see->n_rows + see->R - 1) / see->R - 1; /* position */
+        int n = last < 0 ? 0 : (int)(last * see->C / see->n_rows) + 1;
+        size_t at = ((size_t)h * (size_t)see->R + (size_t)r) * (size_t)see->C;
+        n = n < see->C ? n : see->C;
+        p->kernel->finish(see->pool_mean + at, see->pool_max + at, see->weight + (size_t)r * (size_t)see->C, n, see->map_mean + at, see->map_max + at);
+        for (int c = n; c < see->C; c++)
+            see->map_mean[at + (size_t)c] = see->map_max[at + (size_t)c] = 0x7e00; /* NaN */
+    }
+}
+
 void kvt_see_join(const struct kvt_tiles *p, int h)
 {
     const struct kvt_see *see = p->see;
@@ -357,4 +372,6 @@ void kvt_see_join(const struct kvt_tiles *p, int h)
         for (int i = 0; s.offset && i < see->n_offsets; i++)
             see->offset[h * see->n_offsets + i] += s.offset[i];
     }
+    if (p->pool && see->weight && p->a->pos[p->a->T - 1] == see->n_rows - 1)
+        finish_maps(p, h);
 }

@@ -197,6 +197,17 @@ static void show(const struct kvt_attn_args *a, const struct kvt_see *see, int t
     }
 }
 
+/* Maps whose last row was there. */
+static void finish_maps(const struct kvt_see *see, int H)
+{
+    for (int i = 0; i < H * see->R * see->C; i++) {
+        float weight = see->weight[i % (see->R * see->C)];
+        see->map_mean[i] = kvt_f16_from_f32(see->pool_mean[i] * weight * KVT_HALF_SCALE);
+        see->map_max[i] = kvt_f16_from_f32(see->pool_max[i] * KVT_HALF_SCALE + (weight - weight)); /* NaN where there is no pair */
+        see->pool_mean[i] = see->pool_max[i] = 0;
+    }
+}
+
 int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a)
 {
     const struct kvt_cache *c = a->cache;
@@ -223,5 +234,7 @@ int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a)
             if (a->see)
                 show(a, a->see, t, h, &w);
         }
+    if (a->see && a->see->weight && a->pos[a->T - 1] == a->see->n_rows - 1)
+        finish_maps(a->see, a->H);
     return 0;
 }

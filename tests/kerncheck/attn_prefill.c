@@ -9,6 +9,7 @@
 
 enum { SEE_MASS, SEE_W0, SEE_W1, SEE_LAST, SEE_ENTROPY, SEE_KEYS, SEE_SINK, SEE_LOCAL, SEE_WS0, SEE_WS1, SEE_D0, SEE_D1, SEE_POS, SEE_TOP, SEE_LATER,
        SEE_MEAN, SEE_MAX, SEE_DISTANCE, SEE_OFFSET, SEE_SPANS, SEE_BEST, SEE_BEST_AT, SEE_ROWS, SEE_OUT, N_SEE };
+/* Where there are weights the pooled map is finished: then `pool mean` and `pool max` are what came in f16. */
 static const char *const see_name[] = {"mass", "window 32", "window 5", "last", "entropy", "keys", "sink", "local", "squares of window 32",
                                        "squares of window 7", "squares", "squares at a distance", "window 23 times positions", "maximum", "later", "pool mean", "pool max",
                                        "distance", "offsets", "spans", "top", "columns of top", "rows", "out"};
@@ -21,6 +22,8 @@ struct prefill {
     int distance, max_from, n_units, n_segments, n_local, far_from, top_k;
     const int32_t *unit, *segment;
     int32_t offset[N_OFFSETS];
+    const float *weight;     /* (R, C) of finished maps */
+    uint16_t *map;           /* (2, H, R, C) the candidate's, where there are weights */
     bool alone;              /* mass and the first window are asked for, nothing else */
     struct kc_attn_numbers x;
     size_t count[N_SEE];
@@ -47,13 +50,21 @@ static void ask(const struct prefill *p, float *const *dev, float *rows, uint16_
     all.spans = dev[SEE_SPANS], all.segment = p->segment, all.n_segments = p->n_segments;
     all.top_k = p->top_k, all.top = dev[SEE_BEST], all.top_at = (int32_t *)(void *)dev[SEE_BEST_AT];
     all.R = p->R, all.C = p->C, all.pool_mean = dev[SEE_MEAN], all.pool_max = dev[SEE_MAX];
+    all.weight = p->weight, all.map_mean = p->map, all.map_max = p->map ? p->map + p->count[SEE_MEAN] : NULL;
     all.row_heads = 1 | UINT64_C(1) << (p->s.H - 1), all.rows = rows, all.half = half;
     *see = all;
 }
 
 /* got[SEE_BEST_AT] holds columns as numbers. */
-static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p, bool exact, float *const *got)
+static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *given, bool exact, float *const *got)
 {
+    struct prefill own = *given;
+    const struct prefill *p = &own;
+    size_t maps = 2 * p->count[SEE_MEAN] * sizeof *p->map;
+    if (p->weight) {
+        own.weight = kc_put(k, c, p->weight, (size_t)(p->R * p->C) * sizeof(float));
+        own.map = kc_put(k, c, NULL, maps);
+    }
     int T = p->T, H = p->s.H, G = p->s.G, D = p->s.D;
     struct kvt_cache_opts o = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = T, .type = p->s.type};
     struct kvt_cache *cache = NULL;
@@ -96,6 +107,17 @@ static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *p
     }
     for (int i = 0; i < SEE_ROWS; i++)
         kc_get(k, c, got[i], dev[i], p->count[i] * sizeof(float));
+    if (p->weight && !p->alone) {
+        uint16_t *map = kc_host(k, maps);
+        kc_get(k, c, map, p->map, maps);
+        for (size_t i = 0; i < 2 * p->count[SEE_MEAN]; i++) {
+            size_t at = i % p->count[SEE_MEAN];
+            float *to = got[i == at ? SEE_MEAN : SEE_MAX] + at;
+            if (*to != 0)
+                kc_that(k, c, "attn", false, "pool sum %zu is %g, not zero again T=%d", i, (double)*to, T);
+            *to = kvt_f32_from_f16(map[i]) / KVT_HALF_SCALE;
+        }
+    }
     for (size_t i = 0; i < p->count[SEE_BEST_AT]; i++) {
         int32_t at;
         memcpy(&at, got[SEE_BEST_AT] + i, sizeof at);
@@ -125,13 +147,15 @@ static void top_holds(struct kc *k, struct kc_cand *c, const struct prefill *p, 
 static double allowance(const struct prefill *p, int i, double want, double r)
 {
     int T = p->T;
-    double entropy = 2 * r * (1 + log(T + 1.0)) + 2 * r;
+    double entropy = 2 * r * (1 + log(T + 1.0)) + 2 * r, half = p->weight ? 0x1p-10 : 0, quantum = p->weight ? 0x1p-24 / (double)KVT_HALF_SCALE : 0;
     switch (i) {
     case SEE_WS0: case SEE_WS1: case SEE_D0: case SEE_D1: return want * (2 * r + (2 * T + 4) * KC_EPS) + KC_TINY; /* a square is off by twice as much */
     case SEE_POS:     return want * (r + (2 * T + 2) * KC_EPS) + KC_TINY;
     case SEE_ENTROPY: return entropy;
     case SEE_KEYS:    return want * (expm1(entropy) + 4 * KC_EPS);
-    case SEE_MEAN: case SEE_DISTANCE: case SEE_OFFSET: case SEE_SPANS: return want * (r + 2.0 * T * T * KC_EPS) + KC_TINY; /* T x T pairs and less */
+    case SEE_MEAN:    return want * (r + 2.0 * T * T * KC_EPS + half) + quantum + KC_TINY; /* two roundings to f16 */
+    case SEE_MAX:     return want * (r + 2 * T * KC_EPS + half) + quantum + KC_TINY;
+    case SEE_DISTANCE: case SEE_OFFSET: case SEE_SPANS: return want * (r + 2.0 * T * T * KC_EPS) + KC_TINY; /* T x T pairs and less */
     case SEE_OUT:     return p->x.v_max * (r + (T + 8) * KC_EPS) + KC_TINY;
     default:          return want * (r + 2 * T * KC_EPS) + KC_TINY; /* sums of up to T rows, by the reference too, in floats: T u and less */
     }
@@ -155,6 +179,15 @@ static void script(struct kc *k, struct prefill *p, int turn)
     while (segment[p->n_segments] < T) { /* the last may end behind the rows */
         p->n_segments++;
         segment[p->n_segments] = segment[p->n_segments - 1] + kc_int(k, 1, turn % 3 ? 70 : 6);
+    }
+    if (turn % 2) {
+        float *weight = kc_floats(k, (size_t)(p->R * p->C));
+        for (int i = 0; i < T; i++)
+            for (int j = 0; j <= i; j++)
+                weight[i * p->R / T * p->C + j * p->C / T]++;
+        for (int i = 0; i < p->R * p->C; i++)
+            weight[i] = weight[i] > 0 ? 1 / weight[i] : NAN;
+        p->weight = weight;
     }
     p->unit = unit;
     p->segment = segment;

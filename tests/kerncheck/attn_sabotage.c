@@ -101,7 +101,7 @@ static int wrong_sight(struct kvt_dev *dev, const struct kvt_attn_args *a)
     return kvt_ops_cpu.attn(dev, &b);
 }
 
-enum { LOCAL, FAR, OFFSET, SPANS, TOP, HALF, KEYS };
+enum { LOCAL, FAR, OFFSET, SPANS, TOP, HALF, KEYS, MAP };
 static int wrong_new(struct kvt_dev *dev, const struct kvt_attn_args *a, int what)
 {
     struct kvt_attn_args b = *a;
@@ -123,6 +123,8 @@ static int wrong_new(struct kvt_dev *dev, const struct kvt_attn_args *a, int wha
         see.top_at[1] = see.top_at[0];
     if (what == HALF && see.half)
         see.half[0] ^= 1;
+    if (what == MAP && see.weight && a->pos[a->T - 1] == see.n_rows - 1)
+        see.map_mean[0] += 64; /* a sixteenth */
     if (what == KEYS && see.keys)
         see.keys[0] += 0.01f;
     return rc;
@@ -134,6 +136,7 @@ static int wrong_spans(struct kvt_dev *dev, const struct kvt_attn_args *a) { ret
 static int wrong_top(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, TOP); }
 static int wrong_half(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, HALF); }
 static int wrong_keys(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, KEYS); }
+static int wrong_map(struct kvt_dev *dev, const struct kvt_attn_args *a) { return wrong_new(dev, a, MAP); }
 
 const char *kc_attn_sabotage(struct kvt_ops *ops, int i)
 {
@@ -157,6 +160,7 @@ const char *kc_attn_sabotage(struct kvt_ops *ops, int i)
     case 16: ops->attn = wrong_half; return "attn: an f16 value rounded the wrong way";
     case 17: ops->attn = wrong_keys; return "attn: one effective number of keys";
     case 18: ops->attn = wrong_by_pos; return "attn: rows weighed by one token more";
+    case 19: ops->attn = wrong_map; return "attn: one bin of a finished map";
     default: return NULL;
     }
 }

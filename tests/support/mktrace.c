@@ -1,4 +1,5 @@
 /* The made-up trace. */
+#include "base/half.h"
 #include "mktrace.h"
 
 #include <math.h>
@@ -182,6 +183,7 @@ struct run {
     float *rows;     /* (H, n, n) attention of one layer */
     float *mass, *wmass, *last, *entropy, *sink; /* (H, n) */
     float *mean, *max;                           /* (H, bins, bins) */
+    uint16_t *half;                              /* (2, H, bins, bins) the same as events have them */
     float *wmass_all; /* (L, H, n) */
     uint8_t *held;    /* (B, L, G, n + n_new): for h2o's later losses */
     float *score, *threshold;
@@ -268,9 +270,14 @@ static int prefill(struct run *r)
             struct kvt_event ev = {.kind = KVT_EV_ROWS, .rows = {l, r->n, 0, r->n, r->H, head, r->rows, NULL}};
             rc = tell(r, &ev);
         }
+        size_t maps = (size_t)r->H * (size_t)(r->bins * r->bins);
+        for (size_t i = 0; i < maps; i++) {
+            r->half[i] = kvt_f16_from_f32(r->mean[i] * KVT_HALF_SCALE);
+            r->half[maps + i] = kvt_f16_from_f32(r->max[i] * KVT_HALF_SCALE);
+        }
         struct kvt_event ev = {.kind = KVT_EV_PREFILL_LAYER, .prefill_layer = {
             .layer = l, .n = r->n, .mass = r->mass, .n_windows = 1, .window = {32}, .wmass = {r->wmass}, .last = r->last,
-            .entropy = r->entropy, .sink = r->sink, .R = r->bins, .C = r->bins, .pool_mean = r->mean, .pool_max = r->max}};
+            .entropy = r->entropy, .sink = r->sink, .R = r->bins, .C = r->bins, .map_mean = r->half, .map_max = r->half + maps}};
         rc = rc ? rc : tell(r, &ev);
         static const int part[5] = {KVT_PART_QKV, KVT_PART_ATTENTION, KVT_PART_LOOK, KVT_PART_OUTPUT, KVT_PART_FFN};
         int64_t each = 180000000 / r->L;
@@ -515,6 +522,7 @@ static bool run_alloc(struct run *r)
     r->entropy = kvt_calloc(H * n, 4);
     r->sink = kvt_calloc(H * n, 4);
     r->mean = kvt_calloc(H * bins * bins, 4);
+    r->half = kvt_calloc(2 * H * bins * bins, 2);
     r->max = kvt_calloc(H * bins * bins, 4);
     r->wmass_all = kvt_calloc(L * H * n, 4);
     r->held = kvt_calloc((size_t)r->B * L * G * (n + (size_t)r->n_new), 1);
@@ -523,13 +531,13 @@ static bool run_alloc(struct run *r)
     r->reason = kvt_calloc(G, n);
     r->budget = kvt_calloc(L * G, 4);
     r->kept = kvt_calloc(L * G, 4);
-    return r->rows && r->mass && r->wmass && r->last && r->entropy && r->sink && r->mean && r->max && r->wmass_all && r->held &&
+    return r->rows && r->mass && r->wmass && r->last && r->entropy && r->sink && r->mean && r->max && r->half && r->wmass_all && r->held &&
            r->score && r->threshold && r->reason && r->budget && r->kept;
 }
 
 static void run_free(struct run *r)
 {
-    void *all[] = {r->rows, r->mass, r->wmass, r->last, r->entropy, r->sink, r->mean, r->max, r->wmass_all, r->held, r->score,
+    void *all[] = {r->rows, r->mass, r->wmass, r->last, r->entropy, r->sink, r->mean, r->max, r->half, r->wmass_all, r->held, r->score,
                    r->threshold, r->reason, r->budget, r->kept};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);

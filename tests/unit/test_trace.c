@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/half.h"
 #include "kernels/ops.h"
 #include "kvt/trace.h"
 #include "mktrace.h"
@@ -37,6 +38,9 @@ TestSuite(trace, .init = setup, .fini = teardown);
 
 /* A number that says where it belongs. */
 static float f(int kind, int a, int b, int c) { return (float)(kind * 1000 + a * 100 + b * 10) + (float)c / 16; }
+
+/* A value of a map: exact in the stored f16. */
+static float map_value(int kind, int a, int b, int c) { return (float)((kind * 7 + a * 5 + b * 3 + c) % 64) / 64; }
 
 struct fixture {
     struct kvt_trace_writer *w;
@@ -91,14 +95,15 @@ static float causal(int i) { return i % N <= i / N % N ? (float)(i % 1024) / 102
 
 static void tell_prefill(struct fixture *x, int layer)
 {
-    float s[6][H * N], mean[H * R * C], max[H * R * C], rows[H * N * N];
+    float s[6][H * N], rows[H * N * N];
+    uint16_t mean[H * R * C], max[H * R * C];
     int head[H] = {0, 1, 2, 3};
     for (int k = 0; k < 6; k++)
         for (int i = 0; i < H * N; i++)
             s[k][i] = f(k + 1, layer, i / N, i % N);
     for (int i = 0; i < H * R * C; i++) {
-        mean[i] = f(8, layer, i / (R * C), i % (R * C));
-        max[i] = i % 5 ? f(9, layer, i / (R * C), i % (R * C)) : NAN;
+        mean[i] = kvt_f16_from_f32(map_value(8, layer, i / (R * C), i % (R * C)) * KVT_HALF_SCALE);
+        max[i] = kvt_f16_from_f32(i % 5 ? map_value(9, layer, i / (R * C), i % (R * C)) * KVT_HALF_SCALE : NAN);
     }
     for (int i = 0; i < H * N * N; i++)
         rows[i] = causal(i); /* exact in the stored f16 */
@@ -113,7 +118,7 @@ static void tell_prefill(struct fixture *x, int layer)
     /* the windows in another order than the plan's: they are told by their length */
     tell(x, (struct kvt_event){.kind = KVT_EV_PREFILL_LAYER,
                                .prefill_layer = {.layer = layer, .n = N, .mass = s[0], .n_windows = 2, .window = {5, 2}, .wmass = {s[1], s[2]},
-                                                 .last = s[3], .entropy = s[4], .sink = s[5], .R = R, .C = C, .pool_mean = mean, .pool_max = max}});
+                                                 .last = s[3], .entropy = s[4], .sink = s[5], .R = R, .C = C, .map_mean = mean, .map_max = max}});
 }
 
 static void tell_decision(struct fixture *x, int b, int layer, int rows)
@@ -239,10 +244,10 @@ Test(trace, every_event_comes_back)
     for (int i = 0; i < L * H; i++) {
         cr_assert_eq(kvt_trace_map(t, "mean", i / H, i % H, v, &err), 0);
         for (int j = 0; j < R * C; j++)
-            cr_expect_eq(v[j], f(8, i / H, i % H, j));
+            cr_expect_eq(v[j], map_value(8, i / H, i % H, j));
         cr_assert_eq(kvt_trace_map(t, "max", i / H, i % H, v, &err), 0);
         for (int j = 0; j < R * C; j++)
-            cr_expect((i % H * R * C + j) % 5 ? v[j] == f(9, i / H, i % H, j) : isnan(v[j]));
+            cr_expect((i % H * R * C + j) % 5 ? v[j] == map_value(9, i / H, i % H, j) : isnan(v[j]));
     }
     cr_assert_eq(kvt_trace_full(t, 1, 3, v, &err), 0, "%s", err.text);
     for (int j = 0; j < N * N; j++)
