@@ -13,8 +13,8 @@
 #include "base/stats.h"
 #include "base/table.h"
 
-enum show { LAYERS, HEADS, LABELS, SINKS, DISTANCES, SPANS, SHOTS, N_SHOW };
-static const char *const shows[N_SHOW + 1] = {"layers", "heads", "labels", "sinks", "distances", "spans", "shots", NULL};
+enum show { LAYERS, HEADS, LABELS, GATES, SINKS, DISTANCES, SPANS, SHOTS, N_SHOW };
+static const char *const shows[N_SHOW + 1] = {"layers", "heads", "labels", "gates", "sinks", "distances", "spans", "shots", NULL};
 
 struct options {
     const char *layers, *prompt;
@@ -164,6 +164,32 @@ static int label_table(struct run *r, struct kvt_err *err)
         kvt_put_real(t, most);
     }
     return end_table(r, 0, &t, err);
+}
+
+/* A line for each layer, a number for each kv head: the share of attention that a head would lose if it saw the first n_sink and the newest
+ * n_local tokens alone, mean over its query group. What `kvtrace --method duoattention[path=...]` reads. */
+static int print_gates(const struct run *r, struct kvt_err *err)
+{
+    const struct kvt_trace_info *info = r->info;
+    int group = info->H / info->G;
+    if (!info->has_local)
+        return kvt_fail(err, KVT_EINPUT, "%s: gates need the mass on the newest tokens; trace with --see scores,local", r->path);
+    for (int l = 0; l < info->L; l++)
+        if (!r->layer[l])
+            return kvt_fail(err, KVT_EUSAGE, "--show gates is of all layers; leave --layers out");
+    printf("# %s, prompt of %d tokens: attention beyond the first %d and the newest %d, by layer and kv head\n", info->model_name, info->n_prompt, info->n_sink,
+           info->n_local);
+    for (int l = 0; l < info->L; l++)
+        for (int g = 0; g < info->G; g++) {
+            struct kvt_running beyond = {0};
+            for (int h = g * group; h < (g + 1) * group; h++) {
+                const struct kvt_head *one = &r->head[(size_t)l * (size_t)info->H + (size_t)h];
+                kvt_running_add(&beyond, fmax(0, 1 - one->sinks - one->local));
+            }
+            double gate = kvt_running_mean(&beyond);
+            printf("%.6f%c", isnan(gate) ? 0 : gate, g + 1 < info->G ? '\t' : '\n');
+        }
+    return fflush(stdout) || ferror(stdout) ? kvt_fail(err, KVT_EIO, "output: writing failed") : 0;
 }
 
 /* ---- tokens and distances ---- */
@@ -414,7 +440,7 @@ static int open_run(struct run *r, const char *path, struct kvt_err *err)
     if (!r->layer)
         return kvt_fail(err, KVT_ENOMEM, "no memory for %d layers", r->info->L);
     rc = kvt_parse_mask(r->o.layers ? r->o.layers : "all", r->info->L, r->layer, "--layers", err);
-    return rc || r->o.show > LABELS ? rc : load_heads(r, err);
+    return rc || r->o.show > GATES ? rc : load_heads(r, err);
 }
 
 static void close_run(struct run *r)
@@ -426,6 +452,8 @@ static void close_run(struct run *r)
 
 static int show(struct run *r, struct kvt_err *err)
 {
+    if (r->o.show == GATES)
+        return print_gates(r, err);
     if (for_people(r))
         say_what(r);
     switch (r->o.show) {
@@ -445,7 +473,7 @@ int main(int argc, char **argv)
     struct options *o = &r.o;
     const struct kvt_opt opt[] = {
         {.name = "show", .type = KVT_OPT_CHOICE, .to = &o->show, .value = "WHAT", .def = "layers", .choices = shows,
-         .help = "means of layers; every head; which labels hold where; tokens that act as sinks; mass by distance; from span to span; which shots the question looks at"},
+         .help = "means of layers; every head; which labels hold where; gates of kv heads, for duoattention; tokens that act as sinks; mass by distance; from span to span; which shots the question looks at"},
         {.name = "compare", .type = KVT_OPT_FLAG, .to = &o->compare, .help = "two traces: each measure, head against head, with its effect size"},
         {.name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "0,3,8-11", .help = "only these layers"},
         {.name = "sink", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_SINK], .value = "X", .def = "0.3", .max = 1, .help = "a head is a sink head from this mass on token 0 on"},

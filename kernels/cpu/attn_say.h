@@ -185,17 +185,19 @@ INLINE void column_block(const struct kvt_attn_tile *t, int vecs, bool squares, 
                     q[v] = v_fma(p, p, q[v]);
             }
         }
-        UNROLL
-        for (int v = 0; v < vecs; v++) {
-            if (maxima)
+        if (maxima) {
+            UNROLL
+            for (int v = 0; v < vecs; v++)
                 m[v] = v_max(m[v], top[v]);
-            if (pool) {
+        }
+        if (pool) {
+            UNROLL
+            for (int v = 0; v < vecs; v++) {
                 v_store(bin_of + v * NL, bin[v]);
                 v_store(top_of + v * NL, top[v]);
             }
-        }
-        if (pool)
             pool_bins(pool, j, vecs * NL, bin_of, top_of, pool->mean ? pool->mean[first] : NULL, pool->max ? pool->max[first] : NULL);
+        }
     }
     UNROLL
     for (int v = 0; v < vecs; v++) {

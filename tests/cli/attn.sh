@@ -17,10 +17,14 @@ kvattn see.h5 --show sinks --token-sink 1 --format tsv | wc -l
 kvattn see.h5 see.h5 --compare --format tsv | cut -f 1,4
 kvtrace -q -m "$model" --shots "$here/shots.jsonl" --question Why? -n 2 --ignore-end --see scores -o few.h5 >/dev/null
 kvattn few.h5 --format tsv | awk -F'\t' 'NR == 2 { print ($4 ~ /nan/ ? "no token 0" : "token 0"), ($5 > 0 ? "sinks" : "no sinks") }'
+# gates measured here are gates that a method takes
+kvattn see.h5 --show gates >gates.tsv
+kvtrace -q -m "$model" --shots "$here/shots.jsonl" --question Why? -n 2 --ignore-end --method 'duoattention[path=gates.tsv,sinks=4,recent=16]' --format tsv | awk -F'\t' 'NR > 1 { print $1 }'
 try "no distances" kvattn few.h5 --show distances
 try "no spans" kvattn few.h5 --show spans
 try "no visible" kvattn few.h5 --show sinks
 kvtrace -q -m "$model" --shots "$here/shots.jsonl" --question Why? -n 2 --ignore-end --see none -o none.h5 >/dev/null
+try "no gates" kvattn few.h5 --show gates
 try "nothing seen" kvattn none.h5
 try "two without --compare" kvattn see.h5 see.h5
 try "one with it" kvattn see.h5 --compare
