@@ -168,7 +168,7 @@ static int rank(struct kvt_evictor *e, int layer, const float *row, const int32_
     if (p->score == KVT_SCORE_ORACLE)
         return kvt_evict_future(e, layer, n, R, e->rank);
     if (!e->sliding || p->score == KVT_SCORE_LAST) /* the current row alone, reduced over groups or summed over heads */
-        return R > 1 ? ops->group(dev, &group) : ops->combine(dev, &sum);
+        return p->heads != KVT_HEADS_SHARED ? ops->group(dev, &group) : ops->combine(dev, &sum);
     if (p->score == KVT_SCORE_KNORM) {
         rc = kvt_evict_key_norms(e, kvt_evict_layer(e->env, layer), longest(n, G), e->rank, e->ld);
         sum.in = e->rank, sum.R = G;

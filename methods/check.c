@@ -77,6 +77,8 @@ int kvt_policy_check(const struct kvt_policy *p, const char *name, struct kvt_er
          "in each step all cells have the same budget; use alloc=uniform, skip=0, reuse=1 and scope=per_layer, or schedule=prefill"},
         {step && (pooled || p->spans || p->keep_window || p->critical_ppm),
          "in each step sinks and recent tokens are protected and nothing is pooled or staged; use protect=sinkN+recentN and pool=none, or schedule=prefill"},
+        {step && p->score == KVT_SCORE_LAST && p->heads == KVT_HEADS_SHARED && p->group == KVT_GROUP_MAX,
+         "in each step heads that share one set rank by the newest row's sum over all query heads; use group=mean, heads=each or schedule=prefill"},
         {p->score == KVT_SCORE_LAGKV && step && (p->recent || p->heads == KVT_HEADS_SHARED || p->within),
          "LagKV in steps keeps its last partition whole and cuts each by itself; use heads=each, and leave recent= and within= out"},
         {every && p->every < 1, "every how many tokens? this method has no every=; use my[score=...,schedule=every,every=N], or schedule=step"},

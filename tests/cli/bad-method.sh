@@ -17,5 +17,6 @@ run "a line over layers that a method doesn't have" --method 'kvcompress[alloc=p
 run "a share of its own beside another's" --method 'h2o,my[score=mass,prefill=30%]' --keep 50% --match h2o
 run "steps of LagKV by tokens" --method 'lagkv[schedule=step]' --tokens 20
 run "heads' gates that aren't there" --method duoattention --keep 50%
+run "the largest of a group where heads share a set, in steps" --method 'tova[group=max]' --keep 50%
 ls ./*.h5* 2>/dev/null
 exit 0
