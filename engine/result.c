@@ -23,10 +23,13 @@ static double mean_of(const struct kvt_fidelity *f, bool asked, int branch, int 
     return asked && f->steps ? f->sum[4 * branch + what] / f->steps : NAN;
 }
 
-/* Tokens that a branch holds now, mean over the kv heads that may be evicted from; NaN where the memory to ask is lacking. */
+/* Tokens that a branch holds now, mean over the kv heads that may be evicted from; NaN before it runs (an oracle, while the others do), or where
+ * the memory to ask is lacking. */
 static double held_now(const struct kvt_session *s, int cell)
 {
     int G = s->shape->G;
+    if (cell < 0)
+        return NAN;
     int32_t *count = kvt_calloc((size_t)s->shape->L * (size_t)G, sizeof *count);
     double sum = count && !s->ops->cache_lengths(s->dev, s->cache, cell, count) ? 0 : NAN;
     for (int i = 0; !isnan(sum) && i < s->env.L * G; i++)
