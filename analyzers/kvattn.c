@@ -327,7 +327,7 @@ static int shot_table(struct run *r, struct kvt_err *err)
         if (!r->layer[l])
             continue;
         rc = kvt_trace_spans(r->trace, l, v, err);
-        struct kvt_running selective = {0}, on = {0};
+        struct kvt_running selective = {0};
         double *all = kvt_calloc((size_t)shots, sizeof *all);
         if (!rc && !all)
             rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d shots", shots);
@@ -345,7 +345,6 @@ static int shot_table(struct run *r, struct kvt_err *err)
             }
             double one = h < H ? kvt_selectivity(weight, size, shots) : kvt_running_mean(&selective);
             kvt_running_add(&selective, one);
-            kvt_running_add(&on, sum);
             if (h < H && for_people(r))
                 continue;
             kvt_put_int(t, l);

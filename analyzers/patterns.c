@@ -7,8 +7,7 @@
 
 #include "base/mem.h"
 #include "base/stats.h"
-
-enum { FEW_KEYS = 32 }; /* rows that see fewer are left out, and keys that fewer rows see */
+#include "kvt/probe.h" /* KVT_FEW_KEYS */
 
 const char *const kvt_label_text[KVT_N_LABELS] = {
 #define X(name, text, score, threshold) text,
@@ -82,7 +81,7 @@ double kvt_effect(const double *a, const double *b, int count, double *mean, int
 static double mean_of(const float *row, int n, bool even)
 {
     struct kvt_running m = {0};
-    for (int i = FEW_KEYS - 1; i < n; i++)
+    for (int i = KVT_FEW_KEYS - 1; i < n; i++)
         kvt_running_add(&m, even ? row[i] / log(i + 1.0) : row[i]);
     return kvt_running_mean(&m);
 }
@@ -150,7 +149,7 @@ int kvt_sinks_of(struct kvt_trace *t, double least, struct kvt_sink **out, int *
     for (int l = 0; !rc && l < info->L; l++) {
         rc = raw(t, "visible", l, v, err);
         for (size_t h = 0; !rc && h < H; h++)
-            for (size_t j = 0; j + FEW_KEYS <= n; j++) {
+            for (size_t j = 0; j + KVT_FEW_KEYS <= n; j++) /* nor are keys that fewer rows see */ {
                 double w = v[h * n + j];
                 sink[j].heads += w > least;
                 if (w > sink[j].most)

@@ -278,8 +278,7 @@ static void write_number(FILE *out, const struct kvt_col *col, const struct cell
         fprintf(out, "%" PRId64, c->i);
 }
 
-/* A TSV field has no tab or line end: they are written as \t, \n, \r, and a backslash as \\. */
-static void write_tsv_text(FILE *out, const char *s)
+void kvt_tsv_text(FILE *out, const char *s)
 {
     for (; *s; s++)
         switch (*s) {
@@ -325,7 +324,7 @@ static void write_separated(const struct kvt_table *t, FILE *out, bool csv)
             else
                 write_number(out, &t->col[c], cell);
         } else if (!cell->none) {
-            (csv ? write_csv_text : write_tsv_text)(out, cell->text);
+            (csv ? write_csv_text : kvt_tsv_text)(out, cell->text);
         }
         if (c == t->n_cols - 1)
             fputc('\n', out);

@@ -59,6 +59,8 @@ int kvt_table_write(const struct kvt_table *t, FILE *out, enum kvt_format format
 
 /* "1.2 MB" (powers of ten) into buf. */
 const char *kvt_bytes_text(uint64_t bytes, char *buf, size_t cap);
+/* s as a TSV field, which has no tab or line end: they are written as \t, \n, \r, and a backslash as \\. */
+void kvt_tsv_text(FILE *out, const char *s);
 /* s as a JSON string with quotes; invalid UTF-8 comes out as U+FFFD. */
 void kvt_json_text(FILE *out, const char *s);
 /* Columns that s takes on a terminal (wide East Asian characters and emoji 2, combining marks 0). */

@@ -6,6 +6,23 @@
 
 enum { WIDTH = 620, HEIGHT = 380 };
 
+int kvt_chart_pick(const struct kvt_plot *p, int **branch, int *n, bool one_budget, struct kvt_err *err)
+{
+    int rc = kvt_pick_branches(p->info, p->branches, branch, n, err);
+    if (!rc && one_budget && (!p->branches || p->keep))
+        rc = kvt_pick_budget(p->info, p->keep, *branch, n, err);
+    if (!rc && *n < 1)
+        rc = kvt_fail(err, KVT_EINPUT, "no compressed branch; trace with --method");
+    if (!rc && one_budget && *n > KVT_CHART_SERIES)
+        rc = kvt_fail(err, KVT_EINPUT, "%d branches; a chart takes 1 to %d: see --keep and --branches", *n, KVT_CHART_SERIES);
+    return rc;
+}
+
+const char *kvt_chart_budget(const struct kvt_plot *p, const int *branch, char *buf, size_t cap)
+{
+    return p->branches && !p->keep ? "the budgets named" : kvt_budget_text(&p->info->branch[branch[0]], buf, cap);
+}
+
 int kvt_chart_begin(struct kvt_chart *c, const struct kvt_plot *p, enum kvt_series_kind kind, const struct kvt_chart_text *text, struct kvt_err *err)
 {
     char subject[256];
@@ -36,7 +53,8 @@ int kvt_chart_begin(struct kvt_chart *c, const struct kvt_plot *p, enum kvt_seri
 
 void kvt_chart_series(struct kvt_chart *c, const char *name)
 {
-    if (c->n == KVT_CHART_SERIES)
+    c->over = c->n == KVT_CHART_SERIES;
+    if (c->over)
         return;
     fprintf(c->data, "%s# ", c->n ? "\n\n" : "");
     kvt_gp_text(c->data, name);
@@ -47,6 +65,8 @@ void kvt_chart_series(struct kvt_chart *c, const char *name)
 
 void kvt_chart_point(struct kvt_chart *c, double x, double y, double low, double high, const char *name)
 {
+    if (c->over)
+        return;
     const double v[] = {x, y, low, high};
     for (int i = 0; i < 4; i++)
         fprintf(c->data, isnan(v[i]) ? "NaN\t" : "%.9g\t", v[i]);
@@ -95,6 +115,8 @@ static void put_series(struct kvt_chart *c, int i)
 int kvt_chart_end(struct kvt_chart *c, int rc, struct kvt_err *err)
 {
     bool any = false;
+    if (!rc && c->over)
+        rc = kvt_fail(err, KVT_EINPUT, "more than %d series; name fewer branches with --branches", KVT_CHART_SERIES);
     for (int i = 0; !rc && i < c->n; i++) {
         if (c->empty[i])
             continue;

@@ -20,14 +20,19 @@ struct kvt_chart {
     FILE *data;
     enum kvt_series_kind kind;
     int n;                          /* series begun */
-    int points;                     /* of the current one */
     char name[KVT_CHART_SERIES][64];
     bool empty[KVT_CHART_SERIES];
-    bool key;                       /* names of series beside the axes */
+    bool over;                      /* a series more than there is room for was begun */
 };
 
 /* What stands around the axes; NULL: nothing there. `extra` are gnuplot commands after the style ("set logscale y"). */
 struct kvt_chart_text { const char *title, *note, *x, *y, *extra; };
+
+/* The branches of a chart, malloc'ed: those named, of one budget unless more are named or one_budget is false. EINPUT for none, and for more than
+ * a chart has series. */
+int kvt_chart_pick(const struct kvt_plot *p, int **branch, int *n, bool one_budget, struct kvt_err *err);
+/* Their budget, for a title. */
+const char *kvt_chart_budget(const struct kvt_plot *p, const int *branch, char *buf, size_t cap);
 
 int kvt_chart_begin(struct kvt_chart *c, const struct kvt_plot *p, enum kvt_series_kind kind, const struct kvt_chart_text *text, struct kvt_err *err);
 void kvt_chart_series(struct kvt_chart *c, const char *name);

@@ -7,21 +7,12 @@
 #include "analyzers/overlap.h"
 #include "base/mem.h"
 #include "base/stats.h"
+#include "kvt/probe.h" /* KVT_FEW_KEYS */
 #include "plots/chart.h"
 
 enum { SHIFTS = 200, LORENZ_POINTS = 100, SINKS = 4 };
 
 const char *const kvt_plot_measures[KVT_MEASURES + 1] = {"kl", "coherence", "overlap", "lost", "top1", NULL};
-
-static int pick(const struct kvt_plot *p, int **branch, int *n, bool one_budget, struct kvt_err *err)
-{
-    int rc = kvt_pick_branches(p->info, p->branches, branch, n, err);
-    if (!rc && one_budget && (!p->branches || p->keep))
-        rc = kvt_pick_budget(p->info, p->keep, *branch, n, err);
-    if (!rc && *n < 1)
-        rc = kvt_fail(err, KVT_EINPUT, "no compressed branch; trace with --method");
-    return rc;
-}
 
 /* ---- coherence ---- */
 
@@ -48,9 +39,9 @@ int kvt_plot_coherence(const struct kvt_plot *p, struct kvt_err *err)
     int *branch = NULL, n = 0;
     char title[200], budget[32];
     struct kvt_chart c = {0};
-    int rc = pick(p, &branch, &n, true, err);
+    int rc = kvt_chart_pick(p, &branch, &n, true, err);
     if (!rc) {
-        snprintf(title, sizeof title, "Shot coherence C* at %s", p->branches && !p->keep ? "the budgets named" : kvt_budget_text(&p->info->branch[branch[0]], budget, sizeof budget));
+        snprintf(title, sizeof title, "Shot coherence C* at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
         rc = kvt_chart_begin(&c, p, KVT_SERIES_BARS, &(struct kvt_chart_text){title, "1 = every shot whole or gone, 0 = random keeping; grey: the same mask shifted along the shots, mean to 95 %",
                              NULL, "C*", "set key off\nset rmargin at screen 0.95\nset yrange [*:1]\nset xtics rotate by -25 left\nset bmargin at screen 96/height"}, err);
     }
@@ -136,7 +127,7 @@ static int against(const struct kvt_plot *p, const struct kvt_chart_text *text, 
     struct point { double x, y, low, high; int branch; } *point = kvt_calloc((size_t)p->info->n_branches, sizeof *point);
     int *branch = NULL, n = 0;
     struct kvt_chart c = {0};
-    int rc = point ? pick(p, &branch, &n, false, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", p->info->n_branches);
+    int rc = point ? kvt_chart_pick(p, &branch, &n, false, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", p->info->n_branches);
     if (!rc)
         rc = kvt_chart_begin(&c, p, bytes ? KVT_SERIES_POINTS : KVT_SERIES_BAND, text, err);
     for (int i = 0; !rc && i < n; i++) {
@@ -194,9 +185,9 @@ int kvt_plot_kl(const struct kvt_plot *p, struct kvt_err *err)
     char title[200], budget[32];
     struct kvt_chart c = {0};
     float *kl = kvt_calloc((size_t)steps + 1, sizeof *kl);
-    int rc = kl ? pick(p, &branch, &n, true, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d steps", steps);
+    int rc = kl ? kvt_chart_pick(p, &branch, &n, true, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d steps", steps);
     if (!rc) {
-        snprintf(title, sizeof title, "Divergence by generated token, at %s", p->branches && !p->keep ? "the budgets named" : kvt_budget_text(&p->info->branch[branch[0]], budget, sizeof budget));
+        snprintf(title, sizeof title, "Divergence by generated token, at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
         rc = kvt_chart_begin(&c, p, KVT_SERIES_LINE, &(struct kvt_chart_text){title, "KL(full || branch), both having read the same tokens", "generated token", "KL, nats", "set logscale y\nset format y '%g'"}, err);
     }
     for (int i = 0; !rc && i < n; i++) {
@@ -218,9 +209,9 @@ int kvt_plot_lost(const struct kvt_plot *p, struct kvt_err *err)
     char title[200], budget[32];
     struct kvt_chart c = {0};
     float *lost = kvt_calloc(steps * L * G + 1, sizeof *lost);
-    int rc = lost ? pick(p, &branch, &n, true, err) : kvt_fail(err, KVT_ENOMEM, "no memory for lost mass");
+    int rc = lost ? kvt_chart_pick(p, &branch, &n, true, err) : kvt_fail(err, KVT_ENOMEM, "no memory for lost mass");
     if (!rc) {
-        snprintf(title, sizeof title, "Lost mass by layer, at %s", p->branches && !p->keep ? "the budgets named" : kvt_budget_text(&p->info->branch[branch[0]], budget, sizeof budget));
+        snprintf(title, sizeof title, "Lost mass by layer, at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
         rc = kvt_chart_begin(&c, p, KVT_SERIES_LINE, &(struct kvt_chart_text){title, "the full branch's attention to what was evicted, mean over steps and kv heads", "layer", "lost mass, %", "set yrange [0:*]"}, err);
     }
     for (int i = 0; !rc && i < n; i++) {
@@ -258,7 +249,7 @@ int kvt_plot_layers(const struct kvt_plot *p, struct kvt_err *err)
             struct kvt_running m = {0};
             rc = kvt_trace_raw(p->trace, series[s].what, 0, l, raw, err);
             for (size_t h = 0; !rc && h < H; h++)
-                for (size_t i = 31; i < n; i++)
+                for (size_t i = KVT_FEW_KEYS - 1; i < n; i++)
                     kvt_running_add(&m, s ? raw[h * n + i] : raw[h * n + i] / log((double)i + 1));
             if (!rc)
                 kvt_chart_point(&c, l, kvt_running_mean(&m), NAN, NAN, NULL);

@@ -8,21 +8,6 @@
 
 enum { DEPTH_BINS = 50, SETS_SHOWN = 16 };
 
-static int pick(const struct kvt_plot *p, int **branch, int *n, struct kvt_err *err)
-{
-    int rc = kvt_pick_branches(p->info, p->branches, branch, n, err);
-    if (!rc && (!p->branches || p->keep))
-        rc = kvt_pick_budget(p->info, p->keep, *branch, n, err);
-    if (!rc && (*n < 1 || *n > KVT_CHART_SERIES))
-        rc = kvt_fail(err, KVT_EINPUT, "%d branches; a chart takes 1 to %d: see --keep and --branches", *n, KVT_CHART_SERIES);
-    return rc;
-}
-
-static const char *budget_of(const struct kvt_plot *p, const int *branch, char *buf, size_t cap)
-{
-    return p->branches && !p->keep ? "the budgets named" : kvt_budget_text(&p->info->branch[branch[0]], buf, cap);
-}
-
 /* ---- depth ---- */
 
 int kvt_plot_depth(const struct kvt_plot *p, struct kvt_err *err)
@@ -31,9 +16,9 @@ int kvt_plot_depth(const struct kvt_plot *p, struct kvt_err *err)
     char title[200], budget[32];
     struct kvt_chart c = {0};
     double *share = kvt_calloc((size_t)p->info->n_context, sizeof *share);
-    int rc = share ? pick(p, &branch, &n, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", p->info->n_context);
+    int rc = share ? kvt_chart_pick(p, &branch, &n, true, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", p->info->n_context);
     if (!rc) {
-        snprintf(title, sizeof title, "What is kept at %s, by depth", budget_of(p, branch, budget, sizeof budget));
+        snprintf(title, sizeof title, "What is kept at %s, by depth", kvt_chart_budget(p, branch, budget, sizeof budget));
         rc = kvt_chart_begin(&c, p, KVT_SERIES_LINE, &(struct kvt_chart_text){title, "mean over layers and kv heads", "place in the context, %", "tokens kept, %",
                              "set xrange [0:100]\nset yrange [0:100]"}, err);
     }
@@ -93,7 +78,7 @@ int kvt_plot_survival(const struct kvt_plot *p, struct kvt_err *err)
     char title[200], budget[32];
     uint8_t *in[KINDS] = {0};
     struct kvt_chart c = {0};
-    int rc = pick(p, &branch, &n, err), steps = p->info->n_steps, every = steps > 100 ? (steps + 99) / 100 : 1, points = steps / every + 1;
+    int rc = kvt_chart_pick(p, &branch, &n, true, err), steps = p->info->n_steps, every = steps > 100 ? (steps + 99) / 100 : 1, points = steps / every + 1;
     int series = n == 1 ? KINDS : n;
     double *y = kvt_calloc((size_t)series * (size_t)points + 1, sizeof *y);
     if (!rc && !y)
@@ -105,7 +90,7 @@ int kvt_plot_survival(const struct kvt_plot *p, struct kvt_err *err)
         if (n == 1)
             snprintf(title, sizeof title, "%s: prompt tokens still held, by kind of span", p->info->branch[branch[0]].name);
         else
-            snprintf(title, sizeof title, "Prompt tokens still held, at %s", budget_of(p, branch, budget, sizeof budget));
+            snprintf(title, sizeof title, "Prompt tokens still held, at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
         rc = kvt_chart_begin(&c, p, KVT_SERIES_LINE, &(struct kvt_chart_text){title, "of the context's tokens; step 0 is the prefill's end", "generated tokens",
                              "held, %", "set yrange [0:*]"}, err);
     }
@@ -158,7 +143,7 @@ int kvt_plot_sets(const struct kvt_plot *p, struct kvt_err *err)
     uint64_t *who = NULL;
     uint8_t *guarded = NULL;
     struct combination *set = NULL;
-    int rc = pick(p, &branch, &n, err);
+    int rc = kvt_chart_pick(p, &branch, &n, true, err);
     size_t all = (size_t)p->info->L * (size_t)p->info->G * (size_t)p->info->n_context, count = 0;
     if (!rc && (!(who = kvt_calloc(all, sizeof *who)) || !(guarded = kvt_calloc(all, 1)) || !(set = kvt_calloc(all, sizeof *set))))
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for %zu slots", all);
@@ -182,7 +167,7 @@ int kvt_plot_sets(const struct kvt_plot *p, struct kvt_err *err)
                 set[used++] = set[j];
         }
         qsort(set, (size_t)used, sizeof *set, larger);
-        snprintf(title, sizeof title, "Which methods keep a slot together, at %s", budget_of(p, branch, budget, sizeof budget));
+        snprintf(title, sizeof title, "Which methods keep a slot together, at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
         rc = kvt_chart_begin(&c, p, KVT_SERIES_BARS, &(struct kvt_chart_text){title, "slots that exactly these methods keep; protected tokens left out", NULL, "slots",
                              "set xtics rotate by -40 left font ',7'\nset bmargin at screen 170/height\nset key off\nset rmargin at screen 0.86\nset yrange [0:*]"}, err);
     }
@@ -220,7 +205,7 @@ int kvt_plot_asked(const struct kvt_plot *p, struct kvt_err *err)
         if (!first)
             continue;
         kvt_chart_series(&c, info->branch[b].method);
-        for (int a = b; a < info->n_branches && c.n <= KVT_CHART_SERIES; a++) {
+        for (int a = b; a < info->n_branches; a++) {
             const struct kvt_trace_branch *x = &info->branch[a];
             if (!strcmp(x->method, info->branch[b].method))
                 kvt_chart_point(&c, isnan(x->asked_keep) ? 100.0 * x->asked_tok / info->n_context : 100 * x->asked_keep, 100 * x->effective_keep, NAN, NAN, NULL);

@@ -26,19 +26,6 @@ struct export {
 
 /* ---- one value --------------------------------------------------------------------------------------------------- */
 
-/* Text without tabs and line ends in it, so that a line stays a line. */
-static void put_tsv_text(FILE *out, const char *s)
-{
-    for (; *s; s++)
-        switch (*s) {
-        case '\t': fputs("\\t", out); break;
-        case '\n': fputs("\\n", out); break;
-        case '\r': fputs("\\r", out); break;
-        case '\\': fputs("\\\\", out); break;
-        default:   fputc(*s, out);
-        }
-}
-
 /* Numbers with all their digits; in JSON what isn't finite is null, or a number that readers take for infinite. */
 static void put_real(const struct export *e, double v, int digits)
 {
@@ -73,7 +60,7 @@ static void put_value(struct export *e, const void *v, size_t i)
         if (e->as == KVT_EXPORT_JSON)
             kvt_json_text(e->out, text_of(e, (const char *)v + i * e->len));
         else
-            put_tsv_text(e->out, text_of(e, (const char *)v + i * e->len));
+            kvt_tsv_text(e->out, text_of(e, (const char *)v + i * e->len));
     }
 }
 
