@@ -1,22 +1,8 @@
-/* Data types and the list of backends in this process. */
+/* The list of backends, and their arithmetic. */
 #include "kernels/ops.h"
+#include "kernels/plugin.h"
 
-#include <assert.h>
 #include <string.h>
-
-const struct kvt_dtype_info kvt_dtypes[KVT_N_DTYPE] = {
-#define X(type, values, bytes) {#type, values, bytes},
-    KVT_DTYPE_MAP(X)
-#undef X
-};
-
-size_t kvt_row_bytes(enum kvt_dtype type, size_t cols)
-{
-    assert((unsigned)type < KVT_N_DTYPE);
-    const struct kvt_dtype_info *d = &kvt_dtypes[type];
-    assert(cols % (size_t)d->block_values == 0);
-    return cols / (size_t)d->block_values * (size_t)d->block_bytes;
-}
 
 const char *const kvt_compute_names[KVT_N_COMPUTE] = {"f32", "bf16", "f16"};
 
@@ -30,11 +16,19 @@ enum kvt_compute kvt_fastest_compute(const struct kvt_ops *ops, struct kvt_dev *
     return KVT_COMPUTE_F32;
 }
 
-const struct kvt_ops *kvt_ops_find(const char *name)
+int kvt_ops_load(const struct kvt_ops **out, const char *name, struct kvt_err *err)
 {
     static const struct kvt_ops *const all[] = {&kvt_ops_ref, &kvt_ops_cpu};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (!strcmp(all[i]->name, name))
-            return all[i];
-    return NULL;
+        if (!strcmp(all[i]->name, name)) {
+            *out = all[i];
+            return 0;
+        }
+    return kvt_plugin_ops(out, name, err);
+}
+
+const struct kvt_ops *kvt_ops_find(const char *name)
+{
+    const struct kvt_ops *ops;
+    return kvt_ops_load(&ops, name, NULL) ? NULL : ops;
 }

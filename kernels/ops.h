@@ -499,7 +499,9 @@ struct kvt_ops {
     int (*lost)(struct kvt_dev *dev, const struct kvt_lost_args *a);
 };
 
-/* "ref" or "cpu"; NULL if there is no such backend in this process. */
+/* "ref" and "cpu" are part of the program, "cuda" (and "simt", the same sources on a CPU, for tests) a library that is looked for:
+ * KVT_EDEVICE and err where it can't be had. kvt_ops_find: the same without the words, NULL then. */
+int kvt_ops_load(const struct kvt_ops **out, const char *name, struct kvt_err *err);
 const struct kvt_ops *kvt_ops_find(const char *name);
 
 /* The fastest arithmetic here of those that stay within 5e-4 nats of f32 (tests/parity). */

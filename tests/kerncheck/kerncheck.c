@@ -394,6 +394,7 @@ struct choice {
     int threads;            /* of the several */
     bool alone;             /* only with `threads`, not with 1 beside it */
     const char *level;      /* NULL = all; "avx2" */
+    const struct kvt_ops *other; /* judged instead of the cpu's levels; or NULL */
 };
 
 static int open_all(struct kc *k, const struct kvt_ops *cpu, const struct choice *choice)
@@ -402,7 +403,12 @@ static int open_all(struct kc *k, const struct kvt_ops *cpu, const struct choice
     k->ref = (struct kc_cand){.ops = &kvt_ops_ref, .label = "ref", .threads = 1};
     int rc = kvt_ops_ref.open(&k->ref.dev, NULL, &err);
     k->n_cand = 0;
-    for (int level = 0; !rc && level <= (int)kvt_simd_here(); level++) {
+    if (!rc && choice->other) {
+        k->cand[0] = (struct kc_cand){.ops = choice->other, .label = choice->other->name, .threads = 1};
+        rc = choice->other->open(&k->cand[0].dev, NULL, &err);
+        k->n_cand = !rc;
+    }
+    for (int level = 0; !choice->other && !rc && level <= (int)kvt_simd_here(); level++) {
         if (choice->level && strcmp(choice->level, level_name[level]))
             continue;
         for (int many = choice->alone; !rc && many < 2; many++) {
@@ -484,8 +490,9 @@ static int run_sabotage(struct kc *k, const struct kc_subject *subject)
 
 static void usage(FILE *f)
 {
-    fprintf(f, "kerncheck: judges every cpu kernel against ref\n"
+    fprintf(f, "kerncheck: judges every kernel against ref\n"
                "  kerncheck [--only SUBJECT] [--seed N] [--threads N]   with 1 thread and with N (2)\n"
+               "  kerncheck --backend cuda|simt [--only SUBJECT] [--seed N] [--bench]   the cuda backend, or its sources on the CPU\n"
                "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16|avx512fp16] [--match TEXT]\n"
                "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
                "  kerncheck --list               names the subjects\n"
@@ -527,6 +534,12 @@ static int program(struct kc *k, int argc, char **argv)
             choice.threads = atoi(argv[++i]);
         } else if (!strcmp(argv[i], "--level") && next) {
             choice.level = argv[++i];
+        } else if (!strcmp(argv[i], "--backend") && next) {
+            struct kvt_err err = {0};
+            if (kvt_ops_load(&choice.other, argv[++i], &err)) {
+                fprintf(stderr, "kerncheck: %s\n", err.text);
+                return 2;
+            }
         } else if (!strcmp(argv[i], "--match") && next) {
             k->match = argv[++i];
         } else if (!strcmp(argv[i], "--seed") && next) {
@@ -543,7 +556,7 @@ static int program(struct kc *k, int argc, char **argv)
     }
     if (sabotage)
         return run_sabotage(k, only);
-    if (!bench && (choice.threads < 2 || choice.level)) {
+    if (!bench && !choice.other && (choice.threads < 2 || choice.level)) {
         fprintf(stderr, "kerncheck: a check compares all levels, and 1 thread with 2 or more\n");
         return 2;
     }

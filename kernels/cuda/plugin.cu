@@ -1,0 +1,62 @@
+/* The one thing this library shows: its table of operations. */
+#include "kernels/cuda/cuda.h"
+
+extern "C" __attribute__((visibility("default"))) const struct kvt_ops kvt_plugin_table = {
+    .name = KVT_PLUGIN_NAME,
+    .open = kvt_cuda_open,
+    .close = kvt_cuda_close,
+    .describe = kvt_cuda_describe,
+    .can_compute = kvt_cuda_can_compute,
+    .alloc = kvt_cuda_alloc,
+    .free = kvt_cuda_free,
+    .write = kvt_cuda_write,
+    .read = kvt_cuda_read,
+    .zero = kvt_cuda_zero,
+    .copy = kvt_cuda_copy,
+    .weights = kvt_cuda_weights,
+
+    .embed = kvt_cuda_embed,
+    .norm = kvt_cuda_norm,
+    .rotate = kvt_cuda_rotate,
+    .glu = kvt_cuda_glu,
+    .add = kvt_cuda_add,
+    .scale = kvt_cuda_scale,
+    .logit_stats = kvt_cuda_logit_stats,
+
+    .linear = kvt_cuda_linear,
+
+    .cache_open = kvt_cuda_cache_open,
+    .cache_close = kvt_cuda_cache_close,
+    .cache_append = kvt_cuda_cache_append,
+    .cache_keep = kvt_cuda_cache_keep,
+    .cache_remove = kvt_cuda_cache_remove,
+    .cache_fork = kvt_cuda_cache_fork,
+    .cache_drop = kvt_cuda_cache_drop,
+    .cache_positions = kvt_cuda_cache_positions,
+    .cache_lengths = kvt_cuda_cache_lengths,
+    .cache_bytes = kvt_cuda_cache_bytes,
+    .cache_peek = kvt_cuda_cache_peek,
+    .group = kvt_cuda_group,
+    .pool = kvt_cuda_pool,
+    .combine = kvt_cuda_combine,
+    .segment_mean = kvt_cuda_segment_mean,
+    .topk = kvt_cuda_topk,
+    .pick_units = kvt_cuda_pick_units,
+    .divide = kvt_cuda_divide,
+    .weigh = kvt_cuda_weigh,
+
+    .norms = kvt_cuda_norms,
+    .keydiff = kvt_cuda_keydiff,
+    .lag = kvt_cuda_lag,
+    .out_norms = kvt_cuda_out_norms,
+    .query_stats = kvt_cuda_query_stats,
+    .expected = kvt_cuda_expected,
+
+    .accumulate = kvt_cuda_accumulate,
+    .contest = kvt_cuda_contest,
+    .evict_one = kvt_cuda_evict_one,
+    .topk_within = kvt_cuda_topk_within,
+
+    .attn = kvt_cuda_attn,
+    .lost = kvt_cuda_lost,
+};
