@@ -55,6 +55,9 @@ static inline int kvt_most(const struct kvt_cache *c, int branch, int layer) { r
 #define KVT_DEVICE static inline
 #endif
 
+#ifdef __CUDACC__
+__host__ /* too */
+#endif
 KVT_DEVICE size_t kvt_cell(const struct kvt_pages &p, int branch, int layer, int g)
 {
     return ((size_t)branch * (size_t)p.L + (size_t)layer) * (size_t)p.G + (size_t)g;

@@ -11,17 +11,6 @@ MISSING int kvt_cuda_add(struct kvt_dev *dev, const struct kvt_add_args *a) { ab
 MISSING int kvt_cuda_scale(struct kvt_dev *dev, const struct kvt_scale_args *a) { abort(); }
 MISSING int kvt_cuda_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args *a) { abort(); }
 MISSING int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a) { abort(); }
-MISSING int kvt_cuda_cache_open(struct kvt_dev *dev, struct kvt_cache **out, const struct kvt_cache_opts *o, struct kvt_err *err) { abort(); }
-MISSING void kvt_cuda_cache_close(struct kvt_dev *dev, struct kvt_cache **cache) { abort(); }
-MISSING int kvt_cuda_cache_append(struct kvt_dev *dev, const struct kvt_append_args *a) { abort(); }
-MISSING int kvt_cuda_cache_keep(struct kvt_dev *dev, const struct kvt_keep_args *a) { abort(); }
-MISSING int kvt_cuda_cache_remove(struct kvt_dev *dev, const struct kvt_remove_args *a) { abort(); }
-MISSING int kvt_cuda_cache_fork(struct kvt_dev *dev, struct kvt_cache *cache, int src, int dst) { abort(); }
-MISSING int kvt_cuda_cache_drop(struct kvt_dev *dev, struct kvt_cache *cache, int branch) { abort(); }
-MISSING int kvt_cuda_cache_positions(struct kvt_dev *dev, const struct kvt_positions_args *a) { abort(); }
-MISSING int kvt_cuda_cache_lengths(struct kvt_dev *dev, struct kvt_cache *cache, int branch, int32_t *host_count) { abort(); }
-MISSING int kvt_cuda_cache_bytes(struct kvt_dev *dev, struct kvt_cache *cache, int branch, struct kvt_cache_bytes *out) { abort(); }
-MISSING int kvt_cuda_cache_peek(struct kvt_dev *dev, struct kvt_cache *cache, int branch, int layer, int g, float *k, float *v) { abort(); }
 MISSING int kvt_cuda_group(struct kvt_dev *dev, const struct kvt_group_args *a) { abort(); }
 MISSING int kvt_cuda_pool(struct kvt_dev *dev, const struct kvt_pool_args *a) { abort(); }
 MISSING int kvt_cuda_combine(struct kvt_dev *dev, const struct kvt_combine_args *a) { abort(); }
