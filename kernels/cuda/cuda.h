@@ -103,7 +103,7 @@ int kvt_cuda_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args 
 int kvt_cuda_divide(struct kvt_dev *dev, const struct kvt_divide_args *a);
 int kvt_cuda_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a);
 
-/* score.cu, score_query.cu */
+/* score.cu, score_out.cu, score_query.cu */
 int kvt_cuda_norms(struct kvt_dev *dev, const struct kvt_norms_args *a);
 int kvt_cuda_keydiff(struct kvt_dev *dev, const struct kvt_keydiff_args *a);
 int kvt_cuda_lag(struct kvt_dev *dev, const struct kvt_lag_args *a);

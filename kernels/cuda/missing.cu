@@ -20,12 +20,6 @@ MISSING int kvt_cuda_topk(struct kvt_dev *dev, const struct kvt_topk_args *a) { 
 MISSING int kvt_cuda_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a) { abort(); }
 MISSING int kvt_cuda_divide(struct kvt_dev *dev, const struct kvt_divide_args *a) { abort(); }
 MISSING int kvt_cuda_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a) { abort(); }
-MISSING int kvt_cuda_norms(struct kvt_dev *dev, const struct kvt_norms_args *a) { abort(); }
-MISSING int kvt_cuda_keydiff(struct kvt_dev *dev, const struct kvt_keydiff_args *a) { abort(); }
-MISSING int kvt_cuda_lag(struct kvt_dev *dev, const struct kvt_lag_args *a) { abort(); }
-MISSING int kvt_cuda_out_norms(struct kvt_dev *dev, const struct kvt_out_norms_args *a) { abort(); }
-MISSING int kvt_cuda_query_stats(struct kvt_dev *dev, const struct kvt_query_stats_args *a) { abort(); }
-MISSING int kvt_cuda_expected(struct kvt_dev *dev, const struct kvt_expected_args *a) { abort(); }
 MISSING int kvt_cuda_accumulate(struct kvt_dev *dev, const struct kvt_accumulate_args *a) { abort(); }
 MISSING int kvt_cuda_contest(struct kvt_dev *dev, const struct kvt_contest_args *a) { abort(); }
 MISSING int kvt_cuda_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a) { abort(); }
