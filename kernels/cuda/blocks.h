@@ -1,0 +1,154 @@
+/* What the blocks of each GGUF data type mean, for kernels: kernels/dequant.c by fours. A row of weights is as it is in the file; its
+ * address is only known to be a multiple of what its type's blocks are a multiple of (up to 4), so words are loaded in halves where
+ * blocks aren't whole words. Works on global and on shared memory; nothing past the block that is asked for is read. */
+#ifndef KVT_KERNELS_CUDA_BLOCKS_H
+#define KVT_KERNELS_CUDA_BLOCKS_H
+
+#include "kernels/cuda/cuda.h"
+
+static __device__ __forceinline__ unsigned block_u16(const unsigned char *p) { return *reinterpret_cast<const unsigned short *>(p); }
+static __device__ __forceinline__ float block_f16(const unsigned char *p) { return __half2float(__ushort_as_half((unsigned short)block_u16(p))); }
+/* A word at an address that is a multiple of `align`. */
+template <int align> static __device__ __forceinline__ unsigned block_u32(const unsigned char *p)
+{
+    if (align >= 4)
+        return *reinterpret_cast<const unsigned *>(p);
+    if (align == 2)
+        return block_u16(p) | block_u16(p + 2) << 16;
+    return (unsigned)p[0] | (unsigned)p[1] << 8 | (unsigned)p[2] << 16 | (unsigned)p[3] << 24;
+}
+/* q - less as a float, q below 2^23: the bits of 2^23 + q, and one exact subtraction. */
+static __device__ __forceinline__ float block_small(unsigned q, float less) { return __uint_as_float(0x4b000000u | q) - (8388608.0f + less); }
+/* Entry i of 16 bytes in four words. */
+static __device__ __forceinline__ float block_entry(unsigned a, unsigned b, unsigned c, unsigned d, unsigned i)
+{
+    return (float)(signed char)__byte_perm(i & 8 ? c : a, i & 8 ? d : b, i & 7);
+}
+static __device__ __forceinline__ float block_iq4(unsigned i) { return block_entry(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u, i); }
+static __device__ __forceinline__ float block_mxfp4(unsigned i) { return block_entry(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu, i); }
+
+/* Scale and minimum of run j of Q4_K and Q5_K; q: 12 bytes, whole words. */
+static __device__ __forceinline__ void block_scale_min(const unsigned char *q, int j, float *scale, float *min)
+{
+    unsigned a = block_u32<4>(q), b = block_u32<4>(q + 4), c = block_u32<4>(q + 8);
+    int at = 8 * (j & 3);
+    unsigned low = j < 4 ? (a >> at) & 63 : ((c >> at) & 15) | ((a >> at) & 0xc0) >> 2;
+    unsigned high = j < 4 ? (b >> at) & 63 : ((c >> at) & 0xf0) >> 4 | ((b >> at) & 0xc0) >> 2;
+    *scale = block_small(low, 0);
+    *min = block_small(high, 0);
+}
+
+/* Values k .. k + 3 of a row, k a multiple of 4; of f32, f16 and bf16 all four must be there. */
+template <int type> static __device__ __forceinline__ void kvt_block_quad(const unsigned char *row, int k, float *v)
+{
+    if (type == KVT_F32) {
+        for (int i = 0; i < 4; i++)
+            v[i] = reinterpret_cast<const float *>(row)[k + i];
+        return;
+    }
+    if (type == KVT_F16 || type == KVT_BF16) {
+        for (int i = 0; i < 4; i++)
+            v[i] = type == KVT_F16 ? block_f16(row + 2 * (k + i)) : __uint_as_float(block_u16(row + 2 * (k + i)) << 16);
+        return;
+    }
+    int i = k % 32, byte = i % 16, shift = i / 16 * 4; /* the nibble types: byte i holds values i and i + 16 */
+    if (type == KVT_Q4_0 || type == KVT_IQ4_NL) {
+        const unsigned char *p = row + k / 32 * 18;
+        float d = block_f16(p);
+        unsigned q = block_u32<2>(p + 2 + byte) >> shift;
+        for (int j = 0; j < 4; j++, q >>= 8)
+            v[j] = d * (type == KVT_Q4_0 ? block_small(q & 15, 8) : block_iq4(q & 15));
+    } else if (type == KVT_Q4_1) {
+        const unsigned char *p = row + k / 32 * 20;
+        float d = block_f16(p), m = block_f16(p + 2);
+        unsigned q = block_u32<4>(p + 4 + byte) >> shift;
+        for (int j = 0; j < 4; j++, q >>= 8)
+            v[j] = fmaf(d, block_small(q & 15, 0), m);
+    } else if (type == KVT_Q5_0) {
+        const unsigned char *p = row + k / 32 * 22;
+        float d = block_f16(p);
+        unsigned q = block_u32<2>(p + 6 + byte) >> shift, fifth = block_u32<2>(p + 2) >> i;
+        for (int j = 0; j < 4; j++, q >>= 8, fifth >>= 1)
+            v[j] = d * block_small((q & 15) | (fifth & 1) << 4, 16);
+    } else if (type == KVT_Q5_1) {
+        const unsigned char *p = row + k / 32 * 24;
+        float d = block_f16(p), m = block_f16(p + 2);
+        unsigned q = block_u32<4>(p + 8 + byte) >> shift, fifth = block_u32<4>(p + 4) >> i;
+        for (int j = 0; j < 4; j++, q >>= 8, fifth >>= 1)
+            v[j] = fmaf(d, block_small((q & 15) | (fifth & 1) << 4, 0), m);
+    } else if (type == KVT_Q8_0) {
+        const unsigned char *p = row + k / 32 * 34;
+        float d = block_f16(p);
+        unsigned q = block_u32<2>(p + 2 + i) ^ 0x80808080u;
+        for (int j = 0; j < 4; j++, q >>= 8)
+            v[j] = d * block_small(q & 255, 128);
+    } else if (type == KVT_MXFP4) {
+        const unsigned char *p = row + k / 32 * 17;
+        float d = __uint_as_float(p[0] < 2 ? 0x00200000u << p[0] : (unsigned)(p[0] - 1) << 23);
+        unsigned q = block_u32<1>(p + 1 + byte) >> shift;
+        for (int j = 0; j < 4; j++, q >>= 8)
+            v[j] = d * block_mxfp4(q & 15);
+    } else if (type == KVT_Q4_K || type == KVT_Q5_K) {
+        const unsigned char *p = row + k / 256 * (type == KVT_Q4_K ? 144 : 176);
+        int run = k % 256 / 32;
+        float scale, min;
+        block_scale_min(p + 4, run, &scale, &min);
+        float d = block_f16(p) * scale, m = block_f16(p + 2) * min;
+        unsigned q = block_u32<4>(p + (type == KVT_Q4_K ? 16 : 48) + run / 2 * 32 + i) >> (run % 2 * 4);
+        unsigned fifth = type == KVT_Q5_K ? block_u32<4>(p + 16 + i) >> run : 0;
+        for (int j = 0; j < 4; j++, q >>= 8, fifth >>= 8)
+            v[j] = fmaf(d, block_small((q & 15) | (fifth & 1) << 4, 0), -m);
+    } else if (type == KVT_Q6_K) {
+        const unsigned char *p = row + k / 256 * 210;
+        int run = k % 256 / 32, half = run / 4, quarter = run % 4;
+        float d = block_f16(p + 208) * (float)(signed char)p[192 + run * 2 + i / 16];
+        unsigned q = block_u32<2>(p + half * 64 + quarter % 2 * 32 + i) >> (quarter / 2 * 4);
+        unsigned pair = block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2);
+        for (int j = 0; j < 4; j++, q >>= 8, pair >>= 8)
+            v[j] = d * block_small((q & 15) | (pair & 3) << 4, 32);
+    } else if (type == KVT_Q2_K) {
+        const unsigned char *p = row + k / 256 * 84;
+        int at = k % 256;
+        unsigned pack = p[at / 16];
+        float d = block_f16(p + 80) * block_small(pack & 15, 0), m = block_f16(p + 82) * block_small(pack >> 4, 0);
+        unsigned q = block_u32<4>(p + 16 + at / 128 * 32 + i) >> (at / 32 % 4 * 2);
+        for (int j = 0; j < 4; j++, q >>= 8)
+            v[j] = fmaf(d, block_small(q & 3, 0), -m);
+    } else if (type == KVT_Q3_K) {
+        const unsigned char *p = row + k / 256 * 110;
+        int at = k % 256, s = at / 16;
+        unsigned scale = ((unsigned)(p[96 + s % 8] >> (s / 8 * 4)) & 15) | ((unsigned)(p[104 + s % 4] >> (s / 4 * 2)) & 3) << 4;
+        float d = block_f16(p + 108) * block_small(scale, 32);
+        unsigned q = block_u32<2>(p + 32 + at / 128 * 32 + i) >> (at / 32 % 4 * 2), third = block_u32<2>(p + i) >> (at / 32);
+        for (int j = 0; j < 4; j++, q >>= 8, third >>= 8)
+            v[j] = d * block_small((q & 3) | (third & 1) << 2, 4);
+    } else if (type == KVT_IQ4_XS) {
+        const unsigned char *p = row + k / 256 * 136;
+        int run = k % 256 / 32;
+        unsigned scale = ((unsigned)(p[4 + run / 2] >> (run % 2 * 4)) & 15) | ((unsigned)(p[2 + run / 4] >> (run % 4 * 2)) & 3) << 4;
+        float d = block_f16(p) * block_small(scale, 32);
+        unsigned q = block_u32<4>(p + 8 + 16 * run + byte) >> shift;
+        for (int j = 0; j < 4; j++, q >>= 8)
+            v[j] = d * block_iq4(q & 15);
+    }
+}
+
+/* The same of a type that is known at run time only. */
+static __device__ __forceinline__ void kvt_block_values(int type, const void *row, int first, float *out)
+{
+    switch (type) {
+#define X(name, values, bytes) \
+    case KVT_##name: kvt_block_quad<KVT_##name>(static_cast<const unsigned char *>(row), first, out); break;
+        KVT_DTYPE_MAP(X)
+#undef X
+    }
+}
+
+/* One value of a row of f32, f16 or bf16: where a row ends within a four. */
+static __device__ __forceinline__ float kvt_block_one(int type, const void *row, int k)
+{
+    const unsigned char *p = static_cast<const unsigned char *>(row);
+    return type == KVT_F32 ? reinterpret_cast<const float *>(p)[k] : type == KVT_F16 ? block_f16(p + 2 * (size_t)k) : __uint_as_float(block_u16(p + 2 * (size_t)k) << 16);
+}
+
+#endif
