@@ -23,6 +23,5 @@ MISSING int kvt_cuda_pick_units(struct kvt_dev *dev, const struct kvt_pick_units
 MISSING int kvt_cuda_accumulate(struct kvt_dev *dev, const struct kvt_accumulate_args *a) { abort(); }
 MISSING int kvt_cuda_contest(struct kvt_dev *dev, const struct kvt_contest_args *a) { abort(); }
 MISSING int kvt_cuda_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a) { abort(); }
-MISSING int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *a) { abort(); }
 MISSING int kvt_cuda_lost(struct kvt_dev *dev, const struct kvt_lost_args *a) { abort(); }
 }

@@ -113,7 +113,9 @@ static struct kvt_cache *grow(struct kc *k, struct kc_cand *c, const struct deco
     int32_t *branch = kc_host(k, (size_t)(d->n + 8) * sizeof *branch), *pos = kc_host(k, (size_t)(d->n + 8) * sizeof *pos);
     for (int i = 0; i < d->n; i++)
         pos[i] = i + i / d->every; /* gaps: a position is not a slot */
-    struct kvt_append_args all = {cache, 0, d->n, d->x.k, d->x.v, branch, pos};
+    const float *key = kc_put(k, c, d->x.k, (size_t)((d->n + MAX_B + 4) * G * D) * sizeof *key); /* all that kc_attn_make gave */
+    const float *value = kc_put(k, c, d->x.v, (size_t)((d->n + MAX_B + 4) * G * D) * sizeof *value);
+    struct kvt_append_args all = {cache, 0, d->n, key, value, branch, pos};
     kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &all), "append");
     size_t slot_bytes = (size_t)(G * d->n) * sizeof(int32_t), count_bytes = (size_t)G * sizeof(int32_t);
     int32_t *slot = kc_host(k, slot_bytes), *count = kc_host(k, count_bytes);
@@ -141,7 +143,7 @@ static struct kvt_cache *grow(struct kc *k, struct kc_cand *c, const struct deco
             branch[i] = b;
             pos[i] = d->n + d->n / d->every + 1 + i;
         }
-        struct kvt_append_args some = {cache, 0, more, d->x.k + b * G * D, d->x.v + b * G * D, branch, pos};
+        struct kvt_append_args some = {cache, 0, more, key + b * G * D, value + b * G * D, branch, pos};
         if (more)
             kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &some), "append");
         memset(branch, 0, (size_t)more * sizeof *branch);
@@ -283,12 +285,13 @@ static void check_order(struct kc *k)
                 struct kvt_cache_opts o = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = n, .type = s.type};
                 struct kvt_cache *cache = NULL;
                 kc_rc(k, c, "attn", c->ops->cache_open(c->dev, &cache, &o, NULL), "cache_open");
-                struct kvt_append_args ap = {cache, 0, n, w ? k2 : x.k, w ? v2 : x.v, branch, w ? pos2 : pos};
+                size_t bytes = (size_t)(n * G * D) * sizeof(float);
+                struct kvt_append_args ap = {cache, 0, n, kc_put(k, c, w ? k2 : x.k, bytes), kc_put(k, c, w ? v2 : x.v, bytes), branch, w ? pos2 : pos};
                 kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
                 struct kvt_see see = {.row_at = &zero, .row = kc_put(k, c, NULL, (size_t)(H * n) * sizeof(float)), .row_ld = n};
                 struct kvt_attn_args a = {.cache = cache, .T = 1, .H = H, .q = kc_put(k, c, x.q, (size_t)(H * D) * sizeof(float)),
                                           .out = kc_put(k, c, NULL, (size_t)(H * D) * sizeof(float)), .branch = branch, .pos = &last,
-                                          .renumber = renumber ? (const uint8_t *)"\1" : NULL, .rope = {table, N_POS, D, true},
+                                          .renumber = renumber ? (const uint8_t *)"\1" : NULL, .rope = {kc_put(k, c, table, (size_t)N_POS * (size_t)D * sizeof(float)), N_POS, D, true},
                                           .scale = 1 / sqrtf((float)D), .exact = true, .see = &see};
                 kc_rc(k, c, "attn", c->ops->attn(c->dev, &a), "shuffled");
                 kc_get(k, c, out[w], a.out, (size_t)(H * D) * sizeof(float));

@@ -82,7 +82,8 @@ static void prefill_run(struct kc *k, struct kc_cand *c, const struct prefill *g
     for (int t0 = 0, t1; t0 < T; t0 = t1) {
         t1 = t0 < p->cut ? p->cut : T;
         int rows = t1 - t0;
-        struct kvt_append_args ap = {cache, 0, rows, p->x.k + t0 * G * D, p->x.v + t0 * G * D, branch, pos + t0};
+        size_t in = (size_t)(rows * G * D) * sizeof(float);
+        struct kvt_append_args ap = {cache, 0, rows, kc_put(k, c, p->x.k + t0 * G * D, in), kc_put(k, c, p->x.v + t0 * G * D, in), branch, pos + t0};
         kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
         size_t values = (size_t)(2 * rows * T), bytes = values * sizeof(float);
         float *run_rows = kc_put(k, c, NULL, bytes), *host = kc_host(k, bytes);
@@ -291,7 +292,8 @@ static void gaps_run(struct kc *k, struct kc_cand *c, const struct kc_attn_shape
     int32_t *branch = kc_host(k, (size_t)n * sizeof *branch), *pos = kc_host(k, (size_t)n * sizeof *pos);
     for (int i = 0; i < n; i++)
         pos[i] = i < before ? i + i / 2 : before + before / 2 + 3 + (i - before);
-    struct kvt_append_args ap = {cache, 0, before, x->k, x->v, branch, pos};
+    const float *key = kc_put(k, c, x->k, (size_t)(n * G * D) * sizeof *key), *value = kc_put(k, c, x->v, (size_t)(n * G * D) * sizeof *value);
+    struct kvt_append_args ap = {cache, 0, before, key, value, branch, pos};
     kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
     int32_t *slot = kc_host(k, (size_t)(G * n) * sizeof *slot), *count = kc_host(k, (size_t)G * sizeof *count);
     for (int g = 0; g < G; g++) /* head g lost every (g + 2)th slot */
@@ -301,7 +303,7 @@ static void gaps_run(struct kc *k, struct kc_cand *c, const struct kc_attn_shape
     struct kvt_keep_args keep = {.cache = cache, .slot = kc_put(k, c, slot, (size_t)(G * n) * sizeof *slot),
                                  .count = kc_put(k, c, count, (size_t)G * sizeof *count), .ld = n};
     kc_rc(k, c, "attn", c->ops->cache_keep(c->dev, &keep), "keep");
-    ap = (struct kvt_append_args){cache, 0, T, x->k + before * G * D, x->v + before * G * D, branch, pos + before};
+    ap = (struct kvt_append_args){cache, 0, T, key + before * G * D, value + before * G * D, branch, pos + before};
     kc_rc(k, c, "attn", c->ops->cache_append(c->dev, &ap), "append");
     float *dev[LAST + 1];
     for (int i = 0; i <= LAST; i++)

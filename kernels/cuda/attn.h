@@ -1,0 +1,49 @@
+/* What the kernels of attention share: the call as they see it, and the files that do its parts.
+ *
+ *   attn_rows.cu    a row of queries against its cell, split over keys: steps, and everything that must be exact
+ *   attn_tiles.h    tiles of 64 rows x 64 keys by tensor cores: loading, scores (f32's accuracy from 16-bit products)
+ *   attn_prefill.cu many rows of one branch: output, and maximum and sum of each row
+ *   attn_sweep.cu   the second sweep: probabilities of each tile, and all that is asked of them
+ *   attn_sums.cu    sums of what the sweep's blocks found, in a fixed order */
+#ifndef KVT_KERNELS_CUDA_ATTN_H
+#define KVT_KERNELS_CUDA_ATTN_H
+
+#include "kernels/cuda/cache.h"
+
+/* A call. Scores are kept in units of log 2, so that exp2f gives probabilities: score = scale2 x q k, and with a cap
+ * cap2 x tanh(q k x scale / cap). */
+struct kvt_attn_call {
+    struct kvt_pages p;
+    int layer, T, H;
+    const float *q;          /* (T, H, D) */
+    float *out;              /* (T, H, D) */
+    const int32_t *branch, *pos; /* (T) */
+    const uint8_t *turned;   /* (T) rows whose positions are renumbered; or NULL */
+    struct kvt_rope rope;
+    float scale2, cap2, in_cap; /* scale log2 e; cap log2 e; scale / cap */
+    int window;
+};
+
+/* Of a row of a head: the largest score, in units of log 2, and the sum of 2^(score - max). No slot seen: sum 0. */
+struct kvt_row_sum {
+    float max, sum;
+};
+
+KVT_DEVICE bool kvt_sees(const struct kvt_attn_call &a, int32_t row_pos, int32_t pos) { return pos <= row_pos && (!a.window || pos > row_pos - a.window); }
+KVT_DEVICE float kvt_score2(const struct kvt_attn_call &a, float dot) { return a.cap2 > 0 ? a.cap2 * tanhf(dot * a.in_cap) : dot * a.scale2; }
+
+/* attn_rows.cu. most: no cell of the call has more slots. sums: (T, H) or NULL. row_at: (T) on the device, or NULL. */
+int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, const int32_t *row_at, float *row, int row_ld,
+                       void *scratch);
+size_t kvt_cuda_attn_rows_bytes(const struct kvt_attn_call *a, int most);
+
+/* attn_prefill.cu: all rows belong to one branch, none is turned. False where there is no kernel for the head's size on this device. */
+bool kvt_cuda_attn_prefill_can(const struct kvt_dev *dev, const struct kvt_attn_call *a);
+int kvt_cuda_attn_prefill(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int most, struct kvt_row_sum *sums);
+
+/* attn_sweep.cu. The call's branch as above. host_see: the caller's struct; its arrays of backend memory are used as they are. */
+size_t kvt_cuda_attn_sweep_bytes(const struct kvt_attn_call *a, const struct kvt_see *see);
+int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int most, const struct kvt_row_sum *sums, const struct kvt_see *see,
+                        const int32_t *host_pos, void *scratch);
+
+#endif

@@ -1,0 +1,400 @@
+/* A row of queries against its cell, split over keys: steps, and everything whose bits must not depend on the call's other rows.
+ *
+ * One block for each row (x), group of up to M heads of a kv head (y) and part of 256 slots (z). It reads the part's K and V once for
+ * all its heads, 16 bytes a lane: a slot's row is spread over `lp` lanes. Scores of the part lie in shared memory (256 x M); the
+ * parts' sums are joined in order by a second kernel. The memory it must read is K and V of what is kept; all else is 1 / 256 of it.
+ * A part's bounds don't depend on the call, so neither do a row's bits. */
+#include "kernels/cuda/attn.h"
+
+#include <assert.h>
+
+enum { PART = 256, THREADS = 128, WARPS = THREADS / 32, MAX_D = 256 };
+
+/* V neighbouring values of a row as floats: one load of V x sizeof(K) bytes. */
+template <class K, int V> struct chunk;
+template <> struct chunk<float, 4> {
+    float4 x;
+    __device__ float at(int i) const { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
+};
+template <> struct chunk<float, 2> {
+    float2 x;
+    __device__ float at(int i) const { return i ? x.y : x.x; }
+};
+template <int V> struct chunk<__half, V> {
+    unsigned x[V / 2];
+    __device__ float at(int i) const { return __half2float(__ushort_as_half((unsigned short)(i & 1 ? x[i / 2] >> 16 : x[i / 2] & 0xffff))); }
+};
+template <int V> struct chunk<__nv_bfloat16, V> {
+    unsigned x[V / 2];
+    __device__ float at(int i) const { return __uint_as_float(i & 1 ? x[i / 2] & 0xffff0000u : x[i / 2] << 16); }
+};
+template <class K, int V> static __device__ chunk<K, V> load(const unsigned char *p)
+{
+    chunk<K, V> c;
+    if (sizeof c == 16)
+        *(int4 *)(void *)&c = *(const int4 *)p;
+    else if (sizeof c == 8)
+        *(int2 *)(void *)&c = *(const int2 *)p;
+    else
+        *(int *)(void *)&c = *(const int *)p;
+    return c;
+}
+
+static __device__ float warp_max(float x)
+{
+    for (int i = 16; i; i /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, i));
+    return x;
+}
+static __device__ float warp_sum(float x)
+{
+    for (int i = 16; i; i /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, i);
+    return x;
+}
+
+/* Where a pair's other half lies, and how value d of a row turns by `by` positions. */
+static __device__ float turned_value(const struct kvt_rope &rope, int by, const float *x, int d)
+{
+    if (d >= rope.rot)
+        return x[d];
+    int half = rope.rot / 2, i = rope.halves ? d % half : d / 2;
+    bool first = rope.halves ? d < half : d % 2 == 0;
+    const float *row = rope.table + (size_t)(by < 0 ? -by : by) * (size_t)rope.rot;
+    float c = row[2 * i], s = by < 0 ? -row[2 * i + 1] : row[2 * i + 1];
+    float other = x[rope.halves ? (first ? d + half : d - half) : (first ? d + 1 : d - 1)];
+    return first ? x[d] * c - other * s : x[d] * c + other * s;
+}
+
+/* Ranks of renumbered rows: rank of each slot among those that the row sees, by position; and how many these are. One block for each
+ * (row, kv head). bits: (pos + 1) of them in shared memory, then the counts of bits before each word. */
+static __global__ void rank_kernel(struct kvt_attn_call a, int32_t *rank, int32_t *seen, int ld)
+{
+    int t = blockIdx.x, g = blockIdx.y, G = a.p.G, at = a.pos[t];
+    if (!a.turned[t])
+        return;
+    GPU_DYN_SHARED(unsigned, bits);
+    int words = at / 32 + 1;
+    unsigned *before = bits + words;
+    size_t cell = kvt_cell(a.p, a.branch[t], a.layer, g);
+    const int32_t *table = kvt_table(a.p, cell);
+    int n = a.p.n[cell];
+    for (int i = threadIdx.x; i < words; i += blockDim.x)
+        bits[i] = 0;
+    __syncthreads();
+    for (int j = threadIdx.x; j < n; j += blockDim.x) {
+        int32_t pos = kvt_slot_pos(a.p, table, j);
+        if (kvt_sees(a, at, pos))
+            atomicOr(&bits[pos / 32], 1u << pos % 32);
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) { /* one warp sums the words, 32 at a time */
+        unsigned sum = 0;
+        for (int w = 0; w < words; w += 32) {
+            unsigned own = w + (int)threadIdx.x < words ? (unsigned)__popc(bits[w + threadIdx.x]) : 0, up = own;
+            for (int i = 1; i < 32; i *= 2) {
+                unsigned x = __shfl_up_sync(0xffffffffu, up, (unsigned)i);
+                up += (int)threadIdx.x >= i ? x : 0;
+            }
+            if (w + (int)threadIdx.x < words)
+                before[w + threadIdx.x] = sum + up - own;
+            sum += __shfl_sync(0xffffffffu, up, 31);
+        }
+        if (!threadIdx.x)
+            seen[t * G + g] = (int32_t)sum;
+    }
+    __syncthreads();
+    for (int j = threadIdx.x; j < n; j += blockDim.x) {
+        int32_t pos = kvt_slot_pos(a.p, table, j);
+        if (kvt_sees(a, at, pos))
+            rank[((size_t)t * (size_t)G + (size_t)g) * (size_t)ld + j] = (int32_t)(before[pos / 32] + (unsigned)__popc(bits[pos / 32] & ((1u << pos % 32) - 1)));
+    }
+}
+
+/* What the kernel below writes and reads beside the call. */
+struct rows_work {
+    float *part;             /* (T, H, parts, D + 2): sum of p v, the maximum, the sum of p, all of one part */
+    int parts;               /* most of any cell */
+    int lp;                  /* lanes that share a slot's row: a power of two */
+    int chunks;              /* groups of M heads that a kv head has */
+    const int32_t *row_at;   /* (T) or NULL */
+    float *row;              /* (blocks, H, row_ld): 2^(score - maximum of the part) goes here first */
+    int row_ld;
+    const int32_t *rank, *seen; /* of renumbered rows */
+    int rank_ld;
+};
+
+template <class K, int V, int C, int M, bool TURN>
+static __global__ void __launch_bounds__(THREADS) rows_kernel(struct kvt_attn_call a, struct rows_work w)
+{
+    const int D = a.p.D, heads = a.H / a.p.G, t = blockIdx.x, g = blockIdx.y / w.chunks, h0 = blockIdx.y % w.chunks * M;
+    const int from = blockIdx.z * PART, at = a.pos[t], warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const size_t cell = kvt_cell(a.p, a.branch[t], a.layer, g);
+    const int n = a.p.n[cell], len = n - from < PART ? n - from : PART;
+    if (len <= 0)
+        return;
+    const int mine = heads - h0 < M ? heads - h0 : M;
+    const bool turn = TURN && a.turned[t];
+    GPU_DYN_SHARED(float, q);            /* (M, D) */
+    float *s = q + M * D;                /* (M, PART); later (WARPS, M, D) */
+    __shared__ const unsigned char *page[PART / KVT_PAGE_SLOTS];
+    __shared__ int32_t pos[PART];
+    __shared__ float max_of[M], sum_of[M];
+    const int32_t *table = kvt_table(a.p, cell) + from / KVT_PAGE_SLOTS;
+    for (int i = threadIdx.x; i < (len + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS; i += THREADS)
+        page[i] = kvt_page_kv(a.p, table[i]);
+    for (int j = threadIdx.x; j < len; j += THREADS)
+        pos[j] = kvt_slot_pos(a.p, table, j);
+    const float *from_q = a.q + ((size_t)t * (size_t)a.H + (size_t)(g * heads + h0)) * (size_t)D;
+    for (int i = threadIdx.x; i < M * D; i += THREADS) {
+        int h = i / D;
+        if (h >= mine)
+            q[i] = 0;
+        else if (turn)
+            q[i] = turned_value(a.rope, w.seen[t * a.p.G + g] - 1 - at, from_q + h * D, i % D);
+        else
+            q[i] = from_q[i];
+    }
+    __syncthreads();
+
+    /* scores */
+    const int lp = w.lp, sub = lane / lp, l = lane % lp, slots = 32 / lp, row_bytes = D * (int)sizeof(K);
+    if (turn) {
+        __shared__ float key[WARPS][MAX_D];
+        const int32_t *rank = w.rank + ((size_t)t * (size_t)a.p.G + (size_t)g) * (size_t)w.rank_ld + from;
+        for (int j = warp; j < len; j += WARPS) {
+            const K *row = (const K *)(page[j / KVT_PAGE_SLOTS] + j % KVT_PAGE_SLOTS * row_bytes);
+            bool sees = kvt_sees(a, at, pos[j]); /* what isn't seen has no rank */
+            float dot[M] = {0};
+            __syncwarp();
+            for (int d = lane; d < D; d += 32)
+                key[warp][d] = (float)row[d];
+            __syncwarp();
+            for (int d = lane; sees && d < D; d += 32) {
+                float x = turned_value(a.rope, rank[j] - pos[j], key[warp], d);
+#pragma unroll
+                for (int h = 0; h < M; h++)
+                    dot[h] = fmaf(q[h * D + d], x, dot[h]);
+            }
+#pragma unroll
+            for (int h = 0; h < M; h++) {
+                float x = warp_sum(dot[h]);
+                if (!lane)
+                    s[h * PART + j] = x;
+            }
+        }
+    } else {
+        for (int j0 = warp * slots; j0 < len; j0 += WARPS * slots) {
+            int j = j0 + sub;
+            float dot[M] = {0};
+            if (j < len) {
+                const unsigned char *row = page[j / KVT_PAGE_SLOTS] + j % KVT_PAGE_SLOTS * row_bytes;
+#pragma unroll
+                for (int c = 0; c < C; c++) {
+                    int d = (c * lp + l) * V;
+                    if (d >= D)
+                        continue;
+                    chunk<K, V> x = load<K, V>(row + d * (int)sizeof(K));
+#pragma unroll
+                    for (int h = 0; h < M; h++)
+#pragma unroll
+                        for (int i = 0; i < V; i++)
+                            dot[h] = fmaf(q[h * D + d + i], x.at(i), dot[h]);
+                }
+            }
+#pragma unroll
+            for (int h = 0; h < M; h++) {
+                for (int i = lp / 2; i; i /= 2)
+                    dot[h] += __shfl_xor_sync(0xffffffffu, dot[h], i);
+                if (!l && j < len)
+                    s[h * PART + j] = dot[h];
+            }
+        }
+    }
+    __syncthreads();
+
+    /* 2^(score - maximum), and their sum: a head a warp */
+    for (int h = warp; h < mine; h += WARPS) {
+        float most = -INFINITY, sum = 0;
+        for (int j = lane; j < len; j += 32) {
+            float x = kvt_sees(a, at, pos[j]) ? kvt_score2(a, s[h * PART + j]) : -INFINITY;
+            s[h * PART + j] = x;
+            most = fmaxf(most, x);
+        }
+        most = warp_max(most);
+        for (int j = lane; j < len; j += 32) {
+            float x = most == -INFINITY ? 0 : exp2f(s[h * PART + j] - most);
+            s[h * PART + j] = x;
+            sum += x;
+        }
+        sum = warp_sum(sum);
+        if (!lane) {
+            max_of[h] = most;
+            sum_of[h] = sum;
+        }
+    }
+    for (int h = mine + warp; h < M; h += WARPS)
+        for (int j = lane; j < len; j += 32)
+            s[h * PART + j] = 0;
+    __syncthreads();
+    if (w.row_at && w.row_at[t] >= 0)
+        for (int i = threadIdx.x; i < mine * len; i += THREADS) {
+            int h = i / len, j = i % len;
+            w.row[((size_t)w.row_at[t] * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.row_ld + from + j] = s[h * PART + j];
+        }
+
+    /* the sum of p v */
+    float acc[M][C * V] = {{0}};
+    for (int j = warp * slots + sub; j < len; j += WARPS * slots) {
+        const unsigned char *row = page[j / KVT_PAGE_SLOTS] + a.p.page_bytes / 2 + j % KVT_PAGE_SLOTS * row_bytes;
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            int d = (c * lp + l) * V;
+            if (d >= D)
+                continue;
+            chunk<K, V> x = load<K, V>(row + d * (int)sizeof(K));
+#pragma unroll
+            for (int h = 0; h < M; h++)
+#pragma unroll
+                for (int i = 0; i < V; i++)
+                    acc[h][c * V + i] = fmaf(s[h * PART + j], x.at(i), acc[h][c * V + i]);
+        }
+    }
+    __syncthreads(); /* s is read; what follows lies in its place */
+#pragma unroll
+    for (int h = 0; h < M; h++)
+#pragma unroll
+        for (int c = 0; c < C; c++)
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                float x = acc[h][c * V + i];
+                for (int o = lp; o < 32; o *= 2)
+                    x += __shfl_xor_sync(0xffffffffu, x, o);
+                int d = (c * lp + l) * V + i;
+                if (!sub && d < D)
+                    s[(warp * M + h) * D + d] = x;
+            }
+    __syncthreads();
+    for (int i = threadIdx.x; i < mine * D; i += THREADS) {
+        int h = i / D, d = i % D;
+        float x = 0;
+        for (int v = 0; v < WARPS; v++)
+            x += s[(v * M + h) * D + d];
+        float *part = w.part + (((size_t)t * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.parts + blockIdx.z) * (size_t)(D + 2);
+        part[d] = x;
+        if (!d) {
+            part[D] = max_of[h];
+            part[D + 1] = sum_of[h];
+        }
+    }
+}
+
+/* One block for each (row, head): its parts joined in their order, the output divided, the row of probabilities scaled. */
+static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, struct kvt_row_sum *sums)
+{
+    int t = blockIdx.x, h = blockIdx.y, D = a.p.D;
+    int n = a.p.n[kvt_cell(a.p, a.branch[t], a.layer, h / (a.H / a.p.G))], parts = (n + PART - 1) / PART;
+    size_t row = (size_t)t * (size_t)a.H + (size_t)h;
+    const float *part = w.part + row * (size_t)w.parts * (size_t)(D + 2);
+    float most = -INFINITY, sum = 0;
+    for (int i = 0; i < parts; i++)
+        most = fmaxf(most, part[(size_t)i * (size_t)(D + 2) + D]);
+    for (int i = 0; most > -INFINITY && i < parts; i++)
+        sum = fmaf(part[(size_t)i * (size_t)(D + 2) + D + 1], exp2f(part[(size_t)i * (size_t)(D + 2) + D] - most), sum);
+    for (int d = threadIdx.x; d < D; d += blockDim.x) {
+        float x = 0;
+        for (int i = 0; sum > 0 && i < parts; i++)
+            x = fmaf(part[(size_t)i * (size_t)(D + 2) + d], exp2f(part[(size_t)i * (size_t)(D + 2) + D] - most), x);
+        a.out[row * (size_t)D + d] = sum > 0 ? x / sum : 0;
+    }
+    if (sums && !threadIdx.x)
+        sums[row] = {most, sum};
+    if (!w.row_at || w.row_at[t] < 0)
+        return;
+    float *p = w.row + ((size_t)w.row_at[t] * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
+    for (int j = threadIdx.x; j < n; j += blockDim.x)
+        p[j] = sum > 0 ? p[j] * exp2f(part[(size_t)(j / PART) * (size_t)(D + 2) + D] - most) / sum : 0;
+}
+
+/* ---- launches ---- */
+
+template <class K, int V, int C, int M, bool TURN>
+static void launch(struct kvt_dev *dev, const struct kvt_attn_call *a, struct rows_work w)
+{
+    int heads = a->H / a->p.G, D = a->p.D;
+    size_t scores = (size_t)M * PART, sums = (size_t)WARPS * M * (size_t)D;
+    w.chunks = (heads + M - 1) / M;
+    GPU_LAUNCH((rows_kernel<K, V, C, M, TURN>), dim3((unsigned)a->T, (unsigned)(a->p.G * w.chunks), (unsigned)w.parts), THREADS,
+               ((size_t)M * (size_t)D + (scores > sums ? scores : sums)) * sizeof(float), dev->stream, *a, w);
+}
+
+template <class K, int V, int C>
+static void launch_heads(struct kvt_dev *dev, const struct kvt_attn_call *a, const struct rows_work &w)
+{
+    int heads = a->H / a->p.G;
+    if (a->turned)
+        launch<K, V, C, 4, true>(dev, a, w);
+    else if (heads == 1)
+        launch<K, V, C, 1, false>(dev, a, w);
+    else if (heads <= 4)
+        launch<K, V, C, 4, false>(dev, a, w);
+    else
+        launch<K, V, C, C * V <= 8 ? 8 : 4, false>(dev, a, w);
+}
+
+/* V values a lane: 16 bytes where rows are aligned to that, else 4 or 8. */
+template <class K, int V>
+static void launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, struct rows_work &w)
+{
+    const int D = a->p.D;
+    if (D % V == 0) {
+        int lanes = D / V;
+        for (w.lp = 1; w.lp < 32 && w.lp < lanes;)
+            w.lp *= 2;
+        if (lanes <= 32)
+            launch_heads<K, V, 1>(dev, a, w);
+        else
+            launch_heads<K, V, 2>(dev, a, w);
+        return;
+    }
+    w.lp = 32;
+    launch_heads<K, 2, 4>(dev, a, w);
+}
+
+static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
+
+size_t kvt_cuda_attn_rows_bytes(const struct kvt_attn_call *a, int most)
+{
+    size_t parts = (size_t)(most + PART - 1) / PART, rows = (size_t)a->T * (size_t)a->H, cells = (size_t)a->T * (size_t)a->p.G;
+    return aligned(rows * parts * (size_t)(a->p.D + 2) * sizeof(float)) + (a->turned ? aligned(cells * sizeof(int32_t)) + cells * (size_t)most * sizeof(int32_t) : 0);
+}
+
+int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, const int32_t *row_at, float *row, int row_ld,
+                       void *scratch)
+{
+    struct rows_work w = {};
+    w.part = (float *)scratch;
+    w.parts = (most + PART - 1) / PART;
+    w.row_at = row_at, w.row = row, w.row_ld = row_ld;
+    if (a->p.D > MAX_D || a->p.D % 2)
+        return kvt_fail(&dev->err, KVT_EUNSUP, "attention: no kernel for heads of %d values (even, at most %d); use --backend cpu", a->p.D, MAX_D);
+    if (a->turned && w.parts) {
+        size_t cells = (size_t)a->T * (size_t)a->p.G, bits = ((size_t)a->rope.n_pos / 32 + 2) * 2 * sizeof(unsigned);
+        int32_t *seen = (int32_t *)((char *)scratch + aligned((size_t)a->T * (size_t)a->H * (size_t)w.parts * (size_t)(a->p.D + 2) * sizeof(float)));
+        int32_t *rank = (int32_t *)((char *)seen + aligned(cells * sizeof *seen));
+        w.seen = seen, w.rank = rank, w.rank_ld = most;
+        if (bits > dev->shared_most)
+            return kvt_fail(&dev->err, KVT_EUNSUP, "attention: %d positions are too many to be renumbered (bits in shared memory); use a shorter prompt", a->rope.n_pos);
+        if (bits > 48 << 10)
+            cudaFuncSetAttribute(rank_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bits);
+        GPU_LAUNCH(rank_kernel, dim3((unsigned)a->T, (unsigned)a->p.G), 256, bits, dev->stream, *a, rank, seen, most);
+    }
+    if (w.parts && a->p.type == KVT_F32)
+        launch_type<float, 4>(dev, a, w);
+    else if (w.parts && a->p.type == KVT_F16)
+        launch_type<__half, 8>(dev, a, w);
+    else if (w.parts)
+        launch_type<__nv_bfloat16, 8>(dev, a, w);
+    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), THREADS, 0, dev->stream, *a, w, sums);
+    return kvt_cuda_launched(dev, "attention");
+}
