@@ -1,0 +1,137 @@
+// Streams and events: work runs at the call, or, with SIMT_STREAMS=deferred, only when something waits for it, streams in random order.
+#include "simt_rt.h"
+#include <algorithm>
+#include <cstdlib>
+namespace simt {
+static CUstream_st null_stream;
+static std::vector<CUstream_st *> streams;
+bool deferred()
+{
+    static int d = [] {
+        const char *e = getenv("SIMT_STREAMS");
+        return e && *e == 'd';
+    }();
+    return d;
+}
+CUstream_st *stream_of(cudaStream_t s) { return s ? s : &null_stream; }
+void run_one(CUstream_st *s)
+{
+    auto f = std::move(s->q.front());
+    s->q.pop_front();
+    f();
+}
+void drain(CUstream_st *s)
+{
+    while (!s->q.empty())
+        run_one(s);
+}
+void drain_all()
+{
+    std::vector<CUstream_st *> v = streams;
+    v.push_back(&null_stream);
+    for (;;) {
+        std::vector<CUstream_st *> r;
+        for (auto *s : v)
+            if (!s->q.empty())
+                r.push_back(s);
+        if (r.empty())
+            break;
+        run_one(r[rng() % r.size()]);
+    }
+}
+void submit(cudaStream_t st, std::function<void()> f)
+{
+    if (!deferred()) {
+        f();
+        return;
+    }
+    stream_of(st)->q.push_back(std::move(f));
+}
+} // namespace simt
+using namespace simt;
+SIMT_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned f)
+{
+    *s = new CUstream_st;
+    (*s)->flags = f;
+    streams.push_back(*s);
+    return cudaSuccess;
+}
+SIMT_API cudaError_t cudaStreamCreate(cudaStream_t *s) { return cudaStreamCreateWithFlags(s, 0); }
+SIMT_API cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned f, int) { return cudaStreamCreateWithFlags(s, f); }
+SIMT_API cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    drain(stream_of(s));
+    streams.erase(std::remove(streams.begin(), streams.end(), s), streams.end());
+    delete s;
+    return cudaSuccess;
+}
+SIMT_API cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    drain(stream_of(s));
+    return sticky ? ret(sticky) : cudaSuccess;
+}
+SIMT_API cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+    if (stream_of(s)->q.empty())
+        return sticky;
+    run_one(stream_of(s));
+    return cudaErrorNotReady;
+}
+SIMT_API cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    *e = new CUevent_st;
+    return cudaSuccess;
+}
+SIMT_API cudaError_t cudaEventCreate(cudaEvent_t *e) { return cudaEventCreateWithFlags(e, 0); }
+SIMT_API cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    delete e;
+    return cudaSuccess;
+}
+SIMT_API cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    uint64_t q = ++e->seq_recorded;
+    submit(s, [=] {
+        e->seq_done = q;
+        e->t = std::chrono::steady_clock::now();
+    });
+    return cudaSuccess;
+}
+static void wait_event(cudaEvent_t e, uint64_t q)
+{
+    while (e->seq_done < q) {
+        bool any = false;
+        std::vector<CUstream_st *> v = streams;
+        v.push_back(&null_stream);
+        for (auto *s : v)
+            if (!s->q.empty()) {
+                run_one(s);
+                any = true;
+                if (e->seq_done >= q)
+                    return;
+            }
+        if (!any)
+            return;
+    }
+}
+SIMT_API cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    uint64_t q = e->seq_recorded;
+    submit(s, [=] { wait_event(e, q); });
+    return cudaSuccess;
+}
+SIMT_API cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    wait_event(e, e->seq_recorded);
+    return sticky;
+}
+SIMT_API cudaError_t cudaEventQuery(cudaEvent_t e) { return e->seq_done < e->seq_recorded ? cudaErrorNotReady : cudaSuccess; }
+SIMT_API cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b)
+{
+    if (a->seq_done < a->seq_recorded || b->seq_done < b->seq_recorded)
+        return cudaErrorNotReady;
+    if (!a->seq_recorded || !b->seq_recorded)
+        return ret(cudaErrorInvalidResourceHandle);
+    *ms = std::chrono::duration<float, std::milli>(b->t - a->t).count();
+    return cudaSuccess;
+}
