@@ -2,6 +2,7 @@
  * operations in f32 (the measure is of exact weights and values, so no tensor cores), which is what binds it; W_O is decoded to floats once
  * for the call, in slabs of at most 64 MiB, and then read by each 128 slots, V by each part of the rows. Sums over rows: by thread, by
  * block, then over the parts, each in a fixed order. */
+#include "kernels/cuda/blocks.h"
 #include "kernels/cuda/score.h"
 
 #include <assert.h>
@@ -10,24 +11,34 @@ enum { OUT_SLAB_BYTES = 64 << 20 };
 
 /* ---- decoding W_O ---- */
 
-template <class T> static __global__ void decode_kernel(const unsigned char *from, float *to, size_t count)
+/* A thread four values: rows are whole blocks, so that a slab is one run of them. */
+template <int type> static __global__ void decode_kernel(const unsigned char *from, float *to, size_t count)
 {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count)
-        to[i] = piece<T>::one(from, (int)i);
+    const size_t i = 4 * ((size_t)blockIdx.x * blockDim.x + threadIdx.x);
+    float v[4];
+    if (i + 4 <= count) {
+        kvt_block_quad<type>(from, (int)i, v);
+        *(float4 *)(to + i) = make_float4(v[0], v[1], v[2], v[3]);
+    } else {
+        for (size_t k = i; k < count; k++)
+            to[k] = kvt_block_one(type, from, (int)k);
+    }
 }
 
-/* Rows [row, row + rows) as floats: `to` (rows, K), or where W_O's own are such. NULL: failed. */
+/* Rows [row, row + rows) as floats: `to` (rows, K), or where W_O's own are such. */
 static const float *out_floats(struct kvt_dev *dev, const struct kvt_mat *w, int row, int rows, float *to)
 {
     const unsigned char *from = (const unsigned char *)w->data + (size_t)row * kvt_row_bytes(w->type, (size_t)w->k);
-    size_t count = (size_t)rows * (size_t)w->k;
+    const size_t count = (size_t)rows * (size_t)w->k;
     if (w->type == KVT_F32)
         return (const float *)from;
-    if (w->type == KVT_F16)
-        GPU_LAUNCH(decode_kernel<__half>, kvt_blocks(count, 256), 256, 0, dev->stream, from, to, count);
-    else
-        GPU_LAUNCH(decode_kernel<__nv_bfloat16>, kvt_blocks(count, 256), 256, 0, dev->stream, from, to, count);
+    switch (w->type) {
+#define X(name, values, bytes) \
+    case KVT_##name: GPU_LAUNCH(decode_kernel<KVT_##name>, kvt_blocks(count, 4 * 256), 256, 0, dev->stream, from, to, count); break;
+        KVT_DTYPE_MAP(X)
+#undef X
+    default: break;
+    }
     return to;
 }
 
