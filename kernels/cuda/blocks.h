@@ -6,6 +6,18 @@
 
 #include "kernels/cuda/cuda.h"
 
+/* Values of a block of a type, known to the compiler. */
+static constexpr __host__ __device__ int kvt_type_block(int type)
+{
+    switch (type) {
+#define X(name, values, bytes) case KVT_##name: return values;
+        KVT_DTYPE_MAP(X)
+#undef X
+    }
+    return 0;
+}
+static constexpr __host__ __device__ bool kvt_type_single(int type) { return kvt_type_block(type) == 1; }
+
 static __device__ __forceinline__ unsigned block_u16(const unsigned char *p) { return *reinterpret_cast<const unsigned short *>(p); }
 static __device__ __forceinline__ float block_f16(const unsigned char *p) { return __half2float(__ushort_as_half((unsigned short)block_u16(p))); }
 /* A word at an address that is a multiple of `align`. */
@@ -19,6 +31,15 @@ template <int align> static __device__ __forceinline__ unsigned block_u32(const 
 }
 /* q - less as a float, q below 2^23: the bits of 2^23 + q, and one exact subtraction. */
 static __device__ __forceinline__ float block_small(unsigned q, float less) { return __uint_as_float(0x4b000000u | q) - (8388608.0f + less); }
+/* The same of the four bytes of a word. */
+static __device__ __forceinline__ void block_bytes(unsigned q, float less, float *f)
+{
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        f[j] = __uint_as_float(__byte_perm(q, 0x4b000000u, 0x7440u + j)) - (8388608.0f + less);
+}
+/* Four bits, each to the lowest bit of a byte. */
+static __device__ __forceinline__ unsigned block_spread(unsigned q) { return ((q & 15) * 0x00204081u) & 0x01010101u; }
 /* Entry i of 16 bytes in four words. */
 static __device__ __forceinline__ float block_entry(unsigned a, unsigned b, unsigned c, unsigned d, unsigned i)
 {
@@ -51,37 +72,40 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
             v[i] = type == KVT_F16 ? block_f16(row + 2 * (k + i)) : __uint_as_float(block_u16(row + 2 * (k + i)) << 16);
         return;
     }
+    const unsigned nibbles = 0x0f0f0f0fu, ones = 0x01010101u;
     int i = k % 32, byte = i % 16, shift = i / 16 * 4; /* the nibble types: byte i holds values i and i + 16 */
+    float f[4];
     if (type == KVT_Q4_0 || type == KVT_IQ4_NL) {
         const unsigned char *p = row + k / 32 * 18;
         float d = block_f16(p);
-        unsigned q = block_u32<2>(p + 2 + byte) >> shift;
-        for (int j = 0; j < 4; j++, q >>= 8)
-            v[j] = d * (type == KVT_Q4_0 ? block_small(q & 15, 8) : block_iq4(q & 15));
+        unsigned q = (block_u32<2>(p + 2 + byte) >> shift) & nibbles;
+        block_bytes(q, 8, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = d * (type == KVT_Q4_0 ? f[j] : block_iq4((q >> (8 * j)) & 15));
     } else if (type == KVT_Q4_1) {
         const unsigned char *p = row + k / 32 * 20;
         float d = block_f16(p), m = block_f16(p + 2);
-        unsigned q = block_u32<4>(p + 4 + byte) >> shift;
-        for (int j = 0; j < 4; j++, q >>= 8)
-            v[j] = fmaf(d, block_small(q & 15, 0), m);
+        block_bytes((block_u32<4>(p + 4 + byte) >> shift) & nibbles, 0, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = fmaf(d, f[j], m);
     } else if (type == KVT_Q5_0) {
         const unsigned char *p = row + k / 32 * 22;
         float d = block_f16(p);
-        unsigned q = block_u32<2>(p + 6 + byte) >> shift, fifth = block_u32<2>(p + 2) >> i;
-        for (int j = 0; j < 4; j++, q >>= 8, fifth >>= 1)
-            v[j] = d * block_small((q & 15) | (fifth & 1) << 4, 16);
+        block_bytes(((block_u32<2>(p + 6 + byte) >> shift) & nibbles) | block_spread(block_u32<2>(p + 2) >> i) << 4, 16, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = d * f[j];
     } else if (type == KVT_Q5_1) {
         const unsigned char *p = row + k / 32 * 24;
         float d = block_f16(p), m = block_f16(p + 2);
-        unsigned q = block_u32<4>(p + 8 + byte) >> shift, fifth = block_u32<4>(p + 4) >> i;
-        for (int j = 0; j < 4; j++, q >>= 8, fifth >>= 1)
-            v[j] = fmaf(d, block_small((q & 15) | (fifth & 1) << 4, 0), m);
+        block_bytes(((block_u32<4>(p + 8 + byte) >> shift) & nibbles) | block_spread(block_u32<4>(p + 4) >> i) << 4, 0, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = fmaf(d, f[j], m);
     } else if (type == KVT_Q8_0) {
         const unsigned char *p = row + k / 32 * 34;
         float d = block_f16(p);
-        unsigned q = block_u32<2>(p + 2 + i) ^ 0x80808080u;
-        for (int j = 0; j < 4; j++, q >>= 8)
-            v[j] = d * block_small(q & 255, 128);
+        block_bytes(block_u32<2>(p + 2 + i) ^ 0x80808080u, 128, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = d * f[j];
     } else if (type == KVT_MXFP4) {
         const unsigned char *p = row + k / 32 * 17;
         float d = __uint_as_float(p[0] < 2 ? 0x00200000u << p[0] : (unsigned)(p[0] - 1) << 23);
@@ -94,34 +118,37 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
         float scale, min;
         block_scale_min(p + 4, run, &scale, &min);
         float d = block_f16(p) * scale, m = block_f16(p + 2) * min;
-        unsigned q = block_u32<4>(p + (type == KVT_Q4_K ? 16 : 48) + run / 2 * 32 + i) >> (run % 2 * 4);
-        unsigned fifth = type == KVT_Q5_K ? block_u32<4>(p + 16 + i) >> run : 0;
-        for (int j = 0; j < 4; j++, q >>= 8, fifth >>= 8)
-            v[j] = fmaf(d, block_small((q & 15) | (fifth & 1) << 4, 0), -m);
+        unsigned q = (block_u32<4>(p + (type == KVT_Q4_K ? 16 : 48) + run / 2 * 32 + i) >> (run % 2 * 4)) & nibbles;
+        if (type == KVT_Q5_K)
+            q |= ((block_u32<4>(p + 16 + i) >> run) & ones) << 4;
+        block_bytes(q, 0, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = fmaf(d, f[j], -m);
     } else if (type == KVT_Q6_K) {
         const unsigned char *p = row + k / 256 * 210;
         int run = k % 256 / 32, half = run / 4, quarter = run % 4;
         float d = block_f16(p + 208) * (float)(signed char)p[192 + run * 2 + i / 16];
-        unsigned q = block_u32<2>(p + half * 64 + quarter % 2 * 32 + i) >> (quarter / 2 * 4);
-        unsigned pair = block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2);
-        for (int j = 0; j < 4; j++, q >>= 8, pair >>= 8)
-            v[j] = d * block_small((q & 15) | (pair & 3) << 4, 32);
+        unsigned q = (block_u32<2>(p + half * 64 + quarter % 2 * 32 + i) >> (quarter / 2 * 4)) & nibbles;
+        block_bytes(q | ((block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2)) & 3 * ones) << 4, 32, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = d * f[j];
     } else if (type == KVT_Q2_K) {
         const unsigned char *p = row + k / 256 * 84;
         int at = k % 256;
         unsigned pack = p[at / 16];
         float d = block_f16(p + 80) * block_small(pack & 15, 0), m = block_f16(p + 82) * block_small(pack >> 4, 0);
-        unsigned q = block_u32<4>(p + 16 + at / 128 * 32 + i) >> (at / 32 % 4 * 2);
-        for (int j = 0; j < 4; j++, q >>= 8)
-            v[j] = fmaf(d, block_small(q & 3, 0), -m);
+        block_bytes((block_u32<4>(p + 16 + at / 128 * 32 + i) >> (at / 32 % 4 * 2)) & 3 * ones, 0, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = fmaf(d, f[j], -m);
     } else if (type == KVT_Q3_K) {
         const unsigned char *p = row + k / 256 * 110;
         int at = k % 256, s = at / 16;
         unsigned scale = ((unsigned)(p[96 + s % 8] >> (s / 8 * 4)) & 15) | ((unsigned)(p[104 + s % 4] >> (s / 4 * 2)) & 3) << 4;
         float d = block_f16(p + 108) * block_small(scale, 32);
-        unsigned q = block_u32<2>(p + 32 + at / 128 * 32 + i) >> (at / 32 % 4 * 2), third = block_u32<2>(p + i) >> (at / 32);
-        for (int j = 0; j < 4; j++, q >>= 8, third >>= 8)
-            v[j] = d * block_small((q & 3) | (third & 1) << 2, 4);
+        unsigned q = (block_u32<2>(p + 32 + at / 128 * 32 + i) >> (at / 32 % 4 * 2)) & 3 * ones;
+        block_bytes(q | ((block_u32<2>(p + i) >> (at / 32)) & ones) << 2, 4, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = d * f[j];
     } else if (type == KVT_IQ4_XS) {
         const unsigned char *p = row + k / 256 * 136;
         int run = k % 256 / 32;

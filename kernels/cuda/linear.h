@@ -1,0 +1,274 @@
+/* The product of activations with a streamed weight matrix: what linear.cu prepares, and the kernel that the linear_*.cu files
+ * instantiate, one for each way to compute and type of block.
+ *
+ * Weights stay as the file has them, and each is read once for up to 32 rows of activations: a decode step is as fast as memory. A
+ * block has WARPS warps: OUT of them side by side over outputs, 16 M each, and PARTS along K. A warp copies a span of its rows' bytes
+ * into its own shared memory (cp.async, 16 bytes a lane, a stage or two ahead; rows begin anywhere, so a row's bytes begin at its
+ * address modulo 16) and decodes runs of 32 values straight into the registers of the tensor cores: an mma's order of k may be any
+ * that both factors share, so lane c of four takes the values 4 c .. + 3 and 16 + 4 c .. + 3 of a run, which blocks keep together.
+ * No barrier but the warp's own until the parts are joined. Activations lie in that order already (linear.cu), 16 bytes a lane
+ * and step; they come from L1 and L2.
+ *
+ * A sum's order: runs of a part in order, then parts, then splits (blocks along K, joined by another kernel). Where parts and splits
+ * begin depends on the matrix alone, so a row's bits don't depend on how many rows there are, nor on M and NT. */
+#ifndef KVT_KERNELS_CUDA_LINEAR_H
+#define KVT_KERNELS_CUDA_LINEAR_H
+
+#include "kernels/cuda/blocks.h"
+
+enum { LINEAR_WARPS = 8, LINEAR_PARTS = 4, LINEAR_OUT = LINEAR_WARPS / LINEAR_PARTS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32 };
+
+struct kvt_linear_job {
+    const unsigned char *w;
+    size_t row_bytes;
+    int type, N, K, T;
+    int runs;                   /* of 32 values in a row, the last one perhaps not whole */
+    int unit, splits;           /* parts begin at multiples of `unit` runs */
+    int span, block, block_bytes; /* runs that are staged at a time; values and bytes of a block of the type */
+    int pitch;                  /* bytes of a staged row, an odd multiple of 16: rows lie in different banks */
+    const void *x;              /* activations: 16-bit as [T / 8][runs][32 lanes][8], f32 as [T][32 runs] */
+    const float *unscale;       /* (T) f16: what a row's sums are multiplied by; or NULL */
+    const float *bias;
+    float *out;
+    bool accumulate;
+    float *part;                /* (splits, T, N) if splits > 1 */
+};
+
+static __device__ __forceinline__ void linear_finish(const struct kvt_linear_job *job, int t, int n, float sum)
+{
+    float *out = job->out + (size_t)t * job->N + n;
+    if (job->unscale)
+        sum *= job->unscale[t];
+    if (job->bias)
+        sum += job->bias[n];
+    *out = job->accumulate ? sum + *out : sum;
+}
+
+template <enum kvt_compute compute> static __device__ __forceinline__ unsigned linear_pack(float a, float b)
+{
+    if (compute == KVT_COMPUTE_F16) {
+        __half2 h = __floats2half2_rn(a, b);
+        return *reinterpret_cast<unsigned *>(&h);
+    }
+    __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<unsigned *>(&h);
+}
+
+/* Eight values of a run: 4 c .. + 3 and 16 + 4 c .. + 3; row: the span's first byte, k: of its first value. type KVT_N_DTYPE: job->type */
+template <int type>
+static __device__ __forceinline__ void linear_values(const struct kvt_linear_job *job, const unsigned char *row, int k, int run, int c, float *v)
+{
+    int at = run * LINEAR_RUN + 4 * c;
+    bool single = type == KVT_N_DTYPE ? job->block == 1 : kvt_type_single(type);
+    if (single && k + (run + 1) * LINEAR_RUN > job->K) { /* the row ends in this run */
+        for (int i = 0; i < 8; i++) {
+            int j = at + i % 4 + i / 4 * 16;
+            v[i] = k + j < job->K ? kvt_block_one(type == KVT_N_DTYPE ? job->type : type, row, j) : 0.0f;
+        }
+    } else if (type == KVT_N_DTYPE) {
+        kvt_block_values(job->type, row, at, v);
+        kvt_block_values(job->type, row, at + 16, v + 4);
+    } else {
+        kvt_block_quad<type>(row, at, v);
+        kvt_block_quad<type>(row, at + 16, v + 4);
+    }
+}
+
+/* Copies a span of a warp's rows from byte `from` up to `end`; lanes 0..15 take even rows, 16..31 odd ones. */
+template <int rows>
+static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job *job, unsigned char *stage, int row0, size_t from, size_t end)
+{
+    int piece = (int)threadIdx.x % 16 * 16;
+#pragma unroll 4
+    for (int r = (int)threadIdx.x % 32 / 16; r < rows; r += 2) {
+        int row = row0 + r < job->N ? row0 + r : job->N - 1;
+        const unsigned char *src = job->w + (size_t)row * job->row_bytes + from;
+        int skew = (int)((uintptr_t)src & 15);
+        if (piece < skew + (int)(end - from))
+            gpu_cp_async16(stage + r * job->pitch + piece, src - skew + piece);
+    }
+}
+
+template <int type, enum kvt_compute compute, int M, int NT>
+static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const struct kvt_linear_job job)
+{
+    constexpr int STAGES = M == 1 ? 3 : 2, ROWS = 16 * M, TILE = 8 * NT, OUTS = LINEAR_OUT * ROWS, PITCH = OUTS + 4;
+    constexpr bool f32 = compute == KVT_COMPUTE_F32;
+    GPU_DYN_SHARED(unsigned char, shared);
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, r = lane / 4, c = lane % 4;
+    int part = warp % LINEAR_PARTS, side = warp / LINEAR_PARTS, row0 = (int)blockIdx.x * OUTS + side * ROWS;
+    int units = (job.runs + job.unit - 1) / job.unit, parts = job.splits * LINEAR_PARTS, p = (int)blockIdx.z * LINEAR_PARTS + part;
+    int run0 = (int)((long long)units * p / parts) * job.unit, end = (int)((long long)units * (p + 1) / parts) * job.unit;
+    end = end < job.runs ? end : job.runs;
+    int k_end = end * LINEAR_RUN < job.K ? end * LINEAR_RUN : job.K;
+    size_t byte_end = (size_t)(k_end / job.block) * job.block_bytes;
+    unsigned char *stages = shared + (size_t)warp * STAGES * ROWS * job.pitch;
+    unsigned skew[2 * M];
+#pragma unroll
+    for (int q = 0; q < 2 * M; q++) {
+        int row = row0 + r + 8 * q < job.N ? row0 + r + 8 * q : job.N - 1;
+        skew[q] = (unsigned)((uintptr_t)(job.w + (size_t)row * job.row_bytes) & 15);
+    }
+    float acc[f32 ? 2 * M : M][f32 ? TILE : 4 * NT] = {};
+    size_t span_bytes = (size_t)(job.span * LINEAR_RUN / job.block) * job.block_bytes, first = (size_t)(run0 * LINEAR_RUN / job.block) * job.block_bytes;
+    int spans = (end - run0 + job.span - 1) / job.span;
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        size_t from = first + i * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
+        if (i < spans)
+            linear_stage<ROWS>(&job, stages + (size_t)i * ROWS * job.pitch, row0, from, to);
+        gpu_cp_async_commit();
+    }
+    const uint4 *x16 = static_cast<const uint4 *>(job.x) + ((size_t)blockIdx.y * NT * job.runs + run0) * 32 + lane;
+    uint4 next[f32 ? 1 : NT];
+    if (!f32 && spans > 0)
+#pragma unroll
+        for (int j = 0; j < NT; j++)
+            next[j] = x16[(size_t)j * job.runs * 32];
+    for (int i = 0; i < spans; i++) {
+        gpu_cp_async_wait<STAGES - 2>();
+        __syncwarp();
+        int ahead = i + STAGES - 1;
+        if (ahead < spans) { /* its stage was read before the barrier */
+            size_t from = first + ahead * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
+            linear_stage<ROWS>(&job, stages + (size_t)(ahead % STAGES) * ROWS * job.pitch, row0, from, to);
+        }
+        gpu_cp_async_commit();
+        const unsigned char *stage = stages + (size_t)(i % STAGES) * ROWS * job.pitch, *rows[2 * M];
+        unsigned offset = (unsigned)(first + i * span_bytes);
+#pragma unroll
+        for (int q = 0; q < 2 * M; q++)
+            rows[q] = stage + (r + 8 * q) * job.pitch + ((skew[q] + offset) & 15);
+        int at = run0 + i * job.span, many = end - at < job.span ? end - at : job.span;
+        /* blocks of 256 are always whole: their scales are decoded once if the loop is unrolled */
+        constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0;
+#pragma unroll(whole ? 8 : 2)
+        for (int run = 0; run < (whole ? whole : many); run++) {
+            uint4 now[f32 ? 1 : NT];
+            if (!f32)
+#pragma unroll
+                for (int j = 0; j < NT; j++) {
+                    now[j] = next[j];
+                    if (at + run + 1 < end)
+                        next[j] = x16[((size_t)j * job.runs + (at + run + 1 - run0)) * 32];
+                }
+            if constexpr (f32) {
+                float v[2 * M][8];
+#pragma unroll
+                for (int q = 0; q < 2 * M; q++)
+                    linear_values<type>(&job, rows[q], at * LINEAR_RUN, run, c, v[q]);
+#pragma unroll
+                for (int t = 0; t < TILE; t++) {
+                    int from = (int)blockIdx.y * TILE + t < job.T ? (int)blockIdx.y * TILE + t : job.T - 1;
+                    const float4 *x = reinterpret_cast<const float4 *>(static_cast<const float *>(job.x) + ((size_t)from * job.runs + at + run) * LINEAR_RUN);
+                    float4 a = x[c], b = x[4 + c];
+                    float y[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll
+                    for (int q = 0; q < 2 * M; q++)
+#pragma unroll
+                        for (int j = 0; j < 8; j++)
+                            acc[q][t] = fmaf(v[q][j], y[j], acc[q][t]);
+                }
+            } else {
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    unsigned a[2][4]; /* of the run's two steps of 16 */
+#pragma unroll
+                    for (int q = 0; q < 2; q++) {
+                        float v[8];
+                        linear_values<type>(&job, rows[2 * m + q], at * LINEAR_RUN, run, c, v);
+#pragma unroll
+                        for (int step = 0; step < 2; step++) {
+                            a[step][q] = linear_pack<compute>(v[4 * step], v[4 * step + 1]);
+                            a[step][q + 2] = linear_pack<compute>(v[4 * step + 2], v[4 * step + 3]);
+                        }
+                    }
+#pragma unroll
+                    for (int j = 0; j < NT; j++) {
+                        unsigned b[4] = {now[j].x, now[j].y, now[j].z, now[j].w};
+#pragma unroll
+                        for (int step = 0; step < 2; step++) {
+                            if (compute == KVT_COMPUTE_F16)
+                                gpu_mma_f16(&acc[m][4 * j], a[step], b + 2 * step);
+                            else
+                                gpu_mma_bf16(&acc[m][4 * j], a[step], b + 2 * step);
+                        }
+                    }
+                }
+            }
+        }
+        __syncwarp(); /* before the stage is written again */
+    }
+    /* parts meet in shared memory, as [part][t][output] */
+    gpu_cp_async_wait<0>();
+    __syncthreads();
+    float *box = reinterpret_cast<float *>(shared) + (size_t)part * TILE * PITCH + side * ROWS + r;
+    if constexpr (f32) {
+#pragma unroll
+        for (int q = 0; q < 2 * M; q++)
+#pragma unroll
+            for (int t = 0; t < TILE; t++) {
+                float sum = acc[q][t];
+                sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+                sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                if (t % 4 == c)
+                    box[t * PITCH + 8 * q] = sum;
+            }
+    } else {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int j = 0; j < 4 * NT; j++)
+                box[(j / 4 * 8 + 2 * c + j % 2) * PITCH + 16 * m + j % 4 / 2 * 8] = acc[m][j];
+    }
+    __syncthreads();
+    const float *sums = reinterpret_cast<const float *>(shared);
+    for (int i = (int)threadIdx.x; i < OUTS * TILE; i += LINEAR_THREADS) {
+        int n = i % OUTS, t = i / OUTS, out_n = (int)blockIdx.x * OUTS + n, out_t = (int)blockIdx.y * TILE + t;
+        float sum = sums[t * PITCH + n];
+#pragma unroll
+        for (int q = 1; q < LINEAR_PARTS; q++)
+            sum += sums[(q * TILE + t) * PITCH + n];
+        if (out_n >= job.N || out_t >= job.T)
+            continue;
+        if (job.splits > 1)
+            job.part[((size_t)blockIdx.z * job.T + out_t) * job.N + out_n] = sum;
+        else
+            linear_finish(&job, out_t, out_n, sum);
+    }
+}
+
+/* Shared memory of a launch. */
+static inline size_t linear_shared(const struct kvt_linear_job *job, int M, int NT)
+{
+    size_t stages = (size_t)LINEAR_WARPS * (M == 1 ? 3 : 2) * 16 * (size_t)M * (size_t)job->pitch;
+    size_t box = (size_t)LINEAR_PARTS * 8 * (size_t)NT * (size_t)(LINEAR_OUT * 16 * M + 4) * sizeof(float);
+    return stages > box ? stages : box;
+}
+
+/* Launches: 8 rows of activations a block (narrow) or 32 (16 in f32). */
+template <int type, enum kvt_compute compute> static int linear_launch(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow)
+{
+    constexpr int NT = compute == KVT_COMPUTE_F32 ? 2 : 4;
+    size_t shared = linear_shared(job, narrow ? 1 : 2, narrow ? 1 : NT);
+    int outs = LINEAR_OUT * 16 * (narrow ? 1 : 2), rows = 8 * (narrow ? 1 : NT);
+    dim3 grid(kvt_blocks((size_t)job->N, (size_t)outs), kvt_blocks((size_t)job->T, (size_t)rows), (unsigned)job->splits);
+    cudaError_t code = cudaSuccess;
+    if (narrow) {
+        code = cudaFuncSetAttribute(linear_kernel<type, compute, 1, 1>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        if (code == cudaSuccess)
+            GPU_LAUNCH((linear_kernel<type, compute, 1, 1>), grid, LINEAR_THREADS, shared, dev->stream, *job);
+    } else {
+        code = cudaFuncSetAttribute(linear_kernel<type, compute, 2, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        if (code == cudaSuccess)
+            GPU_LAUNCH((linear_kernel<type, compute, 2, NT>), grid, LINEAR_THREADS, shared, dev->stream, *job);
+    }
+    return code == cudaSuccess ? kvt_cuda_launched(dev, "linear") : kvt_cuda_failed(dev, code, "linear");
+}
+
+/* The files' parts of it; job->type says which kernel. */
+int kvt_cuda_linear_bf16(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow);
+int kvt_cuda_linear_bf16_256(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow); /* blocks of 256 */
+int kvt_cuda_linear_any(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow, enum kvt_compute compute);
+
+#endif
