@@ -11,8 +11,6 @@ MISSING int kvt_cuda_add(struct kvt_dev *dev, const struct kvt_add_args *a) { ab
 MISSING int kvt_cuda_scale(struct kvt_dev *dev, const struct kvt_scale_args *a) { abort(); }
 MISSING int kvt_cuda_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args *a) { abort(); }
 MISSING int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a) { abort(); }
-MISSING int kvt_cuda_divide(struct kvt_dev *dev, const struct kvt_divide_args *a) { abort(); }
-MISSING int kvt_cuda_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a) { abort(); }
 MISSING int kvt_cuda_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a) { abort(); }
 MISSING int kvt_cuda_lost(struct kvt_dev *dev, const struct kvt_lost_args *a) { abort(); }
 }

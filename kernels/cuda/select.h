@@ -12,6 +12,8 @@
 
 typedef unsigned long long u64;
 
+enum { SHORT_ROW = 4096 };   /* up to here 256 threads and digits of 8 bits are enough for a row */
+
 /* Keys ascend from the best score to the worst: both zeros are one, NaN comes last. */
 static __device__ __forceinline__ unsigned score_key(float x)
 {
@@ -183,6 +185,46 @@ static __device__ struct ranked block_select(int n, const Key &key, const Rank &
     }
     __syncthreads();
     return out;
+}
+
+struct last_kept {           /* what stays of a row's unprotected slots */
+    unsigned key, place;     /* (key, place) up to this */
+    unsigned others;
+    bool none, all;
+};
+
+/* The best of a row, room slots in all with the protected ones; a tie goes to the earlier pos, or slot where pos is NULL. whole: where
+ * all stay, it needn't be known which is the last. */
+template <int BITS>
+static __device__ struct last_kept select_row(const float *score, const uint8_t *protect, const int32_t *pos, int n, int room, bool whole,
+                                              unsigned *hist, struct block_mem *m)
+{
+    auto key = [=](int i, unsigned *x) {
+        *x = score_key(score[i]);
+        return !is_safe(protect, i);
+    };
+    auto rank = [=](unsigned others) {
+        int left = room - (n - (int)others);
+        return left < 0 ? 0u : (unsigned)left < others ? (unsigned)left : others;
+    };
+    struct ranked last = block_select<BITS>(n, key, rank, whole, hist, m);
+    struct last_kept out = {last.key, 0xffffffffu, last.total, !last.k, (int)last.total <= room - (n - (int)last.total)};
+    if (last.need < last.same) {
+        auto place = [=](int i, unsigned *x) {
+            *x = pos ? pos_key(pos[i]) : (unsigned)i;
+            return !is_safe(protect, i) && score_key(score[i]) == last.key;
+        };
+        auto need = [=](unsigned) { return last.need; };
+        if (last.k)
+            out.place = block_select<BITS>(n, place, need, true, hist, m).key;
+    }
+    return out;
+}
+
+static __device__ __forceinline__ bool stays(struct last_kept last, const float *score, const int32_t *pos, int i)
+{
+    unsigned key = score_key(score[i]);
+    return !last.none && (key < last.key || (key == last.key && (pos ? pos_key(pos[i]) : (unsigned)i) <= last.place));
 }
 
 /* Slots 0 .. n - 1 in order: those for which stay(i) holds into kept, ascending, the others into left, descending (either may be

@@ -8,7 +8,7 @@
  * sweep from place t compares X[t + 2 i] with X[t + 2 i + 1], and all contests of a sweep are done at once. */
 #include "kernels/cuda/select.h"
 
-enum { THREADS = 256, HEADS = 128, SHORT_ROW = 4096, BATCH_BYTES = 256 << 20 };
+enum { THREADS = 256, HEADS = 128, BATCH_BYTES = 256 << 20 };
 
 /* ---- accumulate ---- */
 

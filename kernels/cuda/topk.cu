@@ -1,53 +1,12 @@
 /* topk and topk_within: a block for each row (or stretch of a row).
  *
- * The block finds the key of the last score that stays and, where equal scores compete, the last position, by block_select; then each
- * warp writes the slots of its stretch in order. A row is read five times (three digits, a count, the writing), eight where ties
+ * The block finds the key of the last score that stays and, where equal scores compete, the last position (select.h); then each warp
+ * writes the slots of its stretch in order. A row is read five times (three digits, a count, the writing), eight where ties
  * are broken; all but the first come from L2. The counts, the room and the search never leave the device. A step's question, who is
  * the one that leaves, is one pass: the largest of (key, position).
  *
  * Rows up to 4096 slots: 256 threads and digits of 8 bits (a histogram of 256 costs less than the row); longer ones: 1024 and 11. */
 #include "kernels/cuda/select.h"
-
-enum { SHORT_ROW = 4096 };
-
-struct last_kept {           /* what stays of a row's unprotected slots */
-    unsigned key, place;     /* (key, place) up to this */
-    unsigned others;
-    bool none, all;
-};
-
-/* room: slots that stay, protected ones included. */
-template <int BITS>
-static __device__ struct last_kept select_row(const float *score, const uint8_t *protect, const int32_t *pos, int n, int room, bool whole,
-                                              unsigned *hist, struct block_mem *m)
-{
-    auto key = [=](int i, unsigned *x) {
-        *x = score_key(score[i]);
-        return !is_safe(protect, i);
-    };
-    auto rank = [=](unsigned others) {
-        int left = room - (n - (int)others);
-        return left < 0 ? 0u : (unsigned)left < others ? (unsigned)left : others;
-    };
-    struct ranked last = block_select<BITS>(n, key, rank, whole, hist, m);
-    struct last_kept out = {last.key, 0xffffffffu, last.total, !last.k, (int)last.total <= room - (n - (int)last.total)};
-    if (last.need < last.same) {
-        auto place = [=](int i, unsigned *x) {
-            *x = pos ? pos_key(pos[i]) : (unsigned)i;
-            return !is_safe(protect, i) && score_key(score[i]) == last.key;
-        };
-        auto need = [=](unsigned) { return last.need; };
-        if (last.k)
-            out.place = block_select<BITS>(n, place, need, true, hist, m).key;
-    }
-    return out;
-}
-
-static __device__ __forceinline__ bool stays(struct last_kept last, const float *score, const int32_t *pos, int i)
-{
-    unsigned key = score_key(score[i]);
-    return !last.none && (key < last.key || (key == last.key && (pos ? pos_key(pos[i]) : (unsigned)i) <= last.place));
-}
 
 static __device__ __forceinline__ uint8_t reason_of(const uint8_t *protect, int i, bool all, bool stays)
 {
