@@ -236,7 +236,8 @@ void kc_fill_scores(struct kc *k, float *score, size_t n, int kind)
 static void check_topk(struct kc *k)
 {
     for (int turn = 0; turn < 60; turn++) {
-        int R = kc_int(k, 1, 4), ld = turn % 9 == 8 ? 700 : kc_int(k, 1, 90), kind = turn % 4;
+        bool is_long = turn == 31 || turn == 33; /* a backend may have another way for long rows: with NaN and pos; with ties */
+        int R = kc_int(k, 1, 4), ld = is_long ? 5000 : turn % 9 == 8 ? 700 : kc_int(k, 1, 90), kind = turn % 4;
         size_t n_all = (size_t)(R * ld), ints = n_all * 4;
         float *score = floats(k, n_all);
         uint8_t *protect = kc_host(k, n_all);

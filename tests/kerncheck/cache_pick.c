@@ -78,6 +78,11 @@ static void check_divide(struct kc *k)
         static const int alphas[] = {0, 200000, 500000, 333333, 1000000};
         int sets = kc_int(k, 1, 3), per = kc_int(k, 1, MAX_ROWS / sets), R = sets * per, ld = kc_int(k, 1, 90);
         int how = turn % 4, kind = turn / 4 % 4, alpha = alphas[turn / 16 % 5];
+        if (turn == 40 || turn == 43) { /* long rows, which a backend may cut: RANK and PAGES */
+            sets = 1;
+            R = per = 2;
+            ld = 9000;
+        }
         size_t n_all = (size_t)(R * ld);
         float *score = kc_host(k, n_all * 4);
         uint8_t *protect = kc_host(k, n_all);
@@ -228,6 +233,47 @@ static void check_shared_units(struct kc *k)
     }
 }
 
+/* More units than a backend may hold in one place at once. The contract is judged above; here the same as ref. */
+static void check_many_units(struct kc *k)
+{
+    enum { S = 3000, N = 6000, R = 2 };
+    for (int overflow = 0; overflow < 3; overflow++) {
+        bool knapsack = overflow == KVT_OVERFLOW_KNAPSACK;
+        int units = knapsack ? S / 10 : S, budget[R] = {N / 2, N / 3};
+        float *score = kc_host(k, R * S * 4);
+        uint8_t *protect = kc_host(k, R * N), *reason[2] = {kc_host(k, R * N), kc_host(k, R * N)}, *unit[2] = {kc_host(k, R * S), kc_host(k, R * S)};
+        int32_t *seg = kc_host(k, (S + 1) * 4), *kept[2] = {kc_host(k, R * N * 4), kc_host(k, R * N * 4)}, counts[2][R];
+        kc_fill_scores(k, score, (size_t)(R * units), knapsack ? 0 : 3);
+        for (int s = 0; s < units; s++)
+            seg[s + 1] = seg[s] + kc_int(k, 0, (N - seg[s]) / (units - s + 1) * 2);
+        for (int i = 0; i < R * N; i++)
+            protect[i] = kc_int(k, 0, 6) ? 0 : KVT_KEPT_WINDOW;
+        for (int i = -1; i < k->n_cand; i++) {
+            struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
+            int w = i >= 0;
+            struct kvt_pick_units_args a = {
+                .score = kc_put(k, c, score, (size_t)(R * units) * 4), .seg = kc_put(k, c, seg, (size_t)(units + 1) * 4),
+                .protect = kc_put(k, c, protect, R * N), .budget = kc_put(k, c, budget, sizeof budget), .max_units = -1,
+                .overflow = (enum kvt_overflow)overflow, .R = R, .S = units, .n = N, .ld = N, .per = knapsack ? 1 : R,
+                .kept = kc_put(k, c, NULL, R * N * 4), .n_kept = kc_put(k, c, NULL, R * 4), .unit_kept = kc_put(k, c, NULL, R * S),
+                .reason = kc_put(k, c, NULL, R * N),
+            };
+            kc_rc(k, c, "pick_units", c->ops->pick_units(c->dev, &a), "S=%d", units);
+            kc_get(k, c, kept[w], a.kept, R * N * 4);
+            kc_get(k, c, counts[w], a.n_kept, R * 4);
+            kc_get(k, c, reason[w], a.reason, R * N);
+            kc_get(k, c, unit[w], a.unit_kept, R * S);
+            if (!w)
+                continue;
+            kc_same(k, c, "pick_units", kept[0], kept[1], R * N * 4, "kept, S=%d overflow=%d", units, overflow);
+            kc_same(k, c, "pick_units", counts[0], counts[1], R * 4, "n_kept, S=%d overflow=%d", units, overflow);
+            kc_same(k, c, "pick_units", reason[0], reason[1], R * N, "reason, S=%d overflow=%d", units, overflow);
+            kc_same(k, c, "pick_units", unit[0], unit[1], R * S, "unit_kept, S=%d overflow=%d", units, overflow);
+        }
+        kc_end_case(k, "pick_units");
+    }
+}
+
 static void check_weigh(struct kc *k)
 {
     for (int turn = 0; turn < 20; turn++) {
@@ -253,6 +299,7 @@ void kc_check_pick(struct kc *k)
 {
     check_divide(k);
     check_shared_units(k);
+    check_many_units(k);
     check_weigh(k);
 }
 

@@ -46,7 +46,8 @@ static void check_accumulate(struct kc *k)
 static void check_contest(struct kc *k)
 {
     for (int turn = 0; turn < 120; turn++) {
-        int R = kc_int(k, 1, 4), ld = turn % 9 == 8 ? 700 : kc_int(k, 1, 60), ties = turn % 4 == 1;
+        bool is_long = turn == 31 || turn == 32; /* a backend may have another way for long rows: one too many, and many */
+        int R = kc_int(k, 1, 4), ld = is_long ? 5000 : turn % 9 == 8 ? 700 : kc_int(k, 1, 60), ties = turn % 4 == 1;
         size_t all = (size_t)(R * ld), ints = all * 4, rows = (size_t)R * 4;
         float *score = kc_host(k, ints), *stay[2] = {kc_host(k, ints), kc_host(k, ints)};
         uint8_t *protect = kc_host(k, all);
@@ -125,7 +126,9 @@ static void check_printed(struct kc *k)
 static void check_within(struct kc *k)
 {
     for (int turn = 0; turn < 60; turn++) {
-        int R = kc_int(k, 1, 4), ld = kc_int(k, 1, 90), from = kc_int(k, 0, 5), within = kc_int(k, 1, 30), ppm = kc_int(k, 0, 1000000);
+        bool is_long = turn == 31; /* a backend may have another way for long stretches */
+        int R = kc_int(k, 1, 4), ld = is_long ? 5000 : kc_int(k, 1, 90), from = kc_int(k, 0, 5), within = is_long ? 4500 : kc_int(k, 1, 30);
+        int ppm = kc_int(k, 0, 1000000);
         size_t all = (size_t)(R * ld), ints = all * 4, rows = (size_t)R * 4;
         float *score = kc_host(k, ints);
         uint8_t *protect = kc_host(k, all), *reason[2] = {kc_host(k, all), kc_host(k, all)};
