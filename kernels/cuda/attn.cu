@@ -9,6 +9,8 @@ static bool prefill_asked(const struct kvt_see *s)
                  s->offset || s->spans || s->top || s->pool_mean || s->pool_max || s->rows || s->half);
 }
 
+static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
+
 int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
 {
     const struct kvt_cache *c = given->cache;
@@ -42,17 +44,23 @@ int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
         return dev->err.code;
 
     const bool sweep = prefill_asked(see), tiles = !given->exact && one_branch && !turned && !row_at && T > 1 && kvt_cuda_attn_prefill_can(dev, &a);
-    size_t sums_bytes = sweep ? ((size_t)T * (size_t)H * sizeof(struct kvt_row_sum) + 255) / 256 * 256 : 0;
+    const int pages = (most + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
+    size_t sums_bytes = sweep ? aligned((size_t)T * (size_t)H * sizeof(struct kvt_row_sum)) : 0;
+    size_t bounds_bytes = tiles || sweep ? aligned((size_t)c->o.G * (size_t)pages * sizeof(int2)) : 0;
     size_t first = tiles ? 0 : kvt_cuda_attn_rows_bytes(&a, most), second = sweep ? kvt_cuda_attn_sweep_bytes(&a, see) : 0;
-    char *scratch = (char *)kvt_cuda_scratch(dev, sums_bytes + (first > second ? first : second) + 256);
+    char *scratch = (char *)kvt_cuda_scratch(dev, sums_bytes + bounds_bytes + (first > second ? first : second) + 256);
     if (!scratch)
         return KVT_ENOMEM;
     struct kvt_row_sum *sums = sweep ? (struct kvt_row_sum *)scratch : NULL;
-    int rc = tiles ? kvt_cuda_attn_prefill(dev, &a, b0, most, sums)
-                   : kvt_cuda_attn_rows(dev, &a, most, sums, row_at, see ? see->row : NULL, see ? see->row_ld : 0, scratch + sums_bytes);
+    int2 *bounds = (int2 *)(scratch + sums_bytes);
+    char *rest = scratch + sums_bytes + bounds_bytes;
+    if (tiles || sweep)
+        kvt_cuda_page_bounds(dev, &a, b0, pages, bounds);
+    int rc = tiles ? kvt_cuda_attn_prefill(dev, &a, b0, bounds, pages, sums)
+                   : kvt_cuda_attn_rows(dev, &a, most, sums, row_at, see ? see->row : NULL, see ? see->row_ld : 0, rest);
     if (!rc && sweep) {
         assert(one_branch && !turned);
-        rc = kvt_cuda_attn_sweep(dev, &a, b0, most, sums, see, given->pos, scratch + sums_bytes);
+        rc = kvt_cuda_attn_sweep(dev, &a, b0, bounds, pages, sums, see, given->pos, rest);
     }
     return rc;
 }

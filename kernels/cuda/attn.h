@@ -37,13 +37,15 @@ int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int m
                        void *scratch);
 size_t kvt_cuda_attn_rows_bytes(const struct kvt_attn_call *a, int most);
 
-/* attn_prefill.cu: all rows belong to one branch, none is turned. False where there is no kernel for the head's size on this device. */
+/* attn_prefill.cu: all rows belong to one branch, none is turned. False where there is no kernel for the head's size on this device.
+ * bounds: (G, pages) of the branch's pages, from kvt_cuda_page_bounds. sums: (T, H) or NULL */
 bool kvt_cuda_attn_prefill_can(const struct kvt_dev *dev, const struct kvt_attn_call *a);
-int kvt_cuda_attn_prefill(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int most, struct kvt_row_sum *sums);
+void kvt_cuda_page_bounds(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int pages, int2 *bounds);
+int kvt_cuda_attn_prefill(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, struct kvt_row_sum *sums);
 
-/* attn_sweep.cu. The call's branch as above. host_see: the caller's struct; its arrays of backend memory are used as they are. */
+/* attn_sweep.cu. Calls as for a prefill, by whatever kernel the sums came. host_pos: (T) on the host */
 size_t kvt_cuda_attn_sweep_bytes(const struct kvt_attn_call *a, const struct kvt_see *see);
-int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int most, const struct kvt_row_sum *sums, const struct kvt_see *see,
-                        const int32_t *host_pos, void *scratch);
+int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, const struct kvt_row_sum *sums,
+                        const struct kvt_see *see, const int32_t *host_pos, void *scratch);
 
 #endif

@@ -1,6 +1,224 @@
-#include "kernels/cuda/attn.h"
-bool kvt_cuda_attn_prefill_can(const struct kvt_dev *dev, const struct kvt_attn_call *a) { return false; }
-int kvt_cuda_attn_prefill(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int most, struct kvt_row_sum *sums) { return 0; }
-size_t kvt_cuda_attn_sweep_bytes(const struct kvt_attn_call *a, const struct kvt_see *see) { return 0; }
-int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int most, const struct kvt_row_sum *sums, const struct kvt_see *see,
-                        const int32_t *host_pos, void *scratch) { return 0; }
+/* Many rows of one branch: one block of four warps for each 64 rows (x, the longest first) of a head (y); each warp keeps 16 rows'
+ * queries, outputs and running softmax. Tiles of K and V come by cp.async while the tile before is in work; tiles that no row of the
+ * block may see are passed over by the bounds of their pages. K and V are read once for each 64 rows and head; the heads of a group
+ * run side by side, so that theirs come out of L2. */
+#include "kernels/cuda/attn_tiles.h"
+
+enum { ROWS = KVT_TILE_ROWS, THREADS = KVT_TILE_THREADS, SLOTS = KVT_PAGE_SLOTS };
+
+static __global__ void bounds_kernel(struct kvt_attn_call a, int branch, int pages, int2 *bounds)
+{
+    int g = blockIdx.y, i = blockIdx.x * blockDim.x + threadIdx.x;
+    size_t cell = kvt_cell(a.p, branch, a.layer, g);
+    int n = a.p.n[cell];
+    if (i >= pages)
+        return;
+    int2 b = {2147483647, -1};
+    for (int j = i * SLOTS; j < n && j < (i + 1) * SLOTS; j++) {
+        int32_t pos = kvt_slot_pos(a.p, kvt_table(a.p, cell), j);
+        b.x = pos < b.x ? pos : b.x;
+        b.y = pos > b.y ? pos : b.y;
+    }
+    bounds[(size_t)g * (size_t)pages + i] = b;
+}
+
+void kvt_cuda_page_bounds(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, int pages, int2 *bounds)
+{
+    if (pages)
+        GPU_LAUNCH(bounds_kernel, dim3(kvt_blocks((size_t)pages, 128), (unsigned)a->p.G), 128, 0, dev->stream, *a, branch, pages, bounds);
+}
+
+/* Keys of a tile: fewer where heads are wide, so that the tiles fit into shared memory and the scores into registers. */
+template <class K, int DP> struct sizes {
+    static constexpr int KEYS = DP <= 96 ? 64 : DP <= 128 ? 32 : 16, STAGES = kvt_pieces<K>::NK == 1 ? 2 : 1, PITCH = DP + KVT_PITCH;
+    static constexpr int BYTES = (kvt_pieces<K>::NQ * ROWS + STAGES * 2 * kvt_pieces<K>::NK * KEYS) * PITCH * 2;
+};
+
+template <class K, int DP>
+static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, struct kvt_row_sum *sums)
+{
+    typedef typename kvt_pieces<K>::piece piece;
+    constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK, NP = kvt_pieces<K>::NP;
+    constexpr int KEYS = sizes<K, DP>::KEYS, STAGES = sizes<K, DP>::STAGES, PITCH = sizes<K, DP>::PITCH;
+    GPU_DYN_SHARED(piece, q);                    /* (NQ, ROWS, PITCH) */
+    piece *tiles = q + NQ * ROWS * PITCH;        /* (STAGES, {K, V}, NK, KEYS, PITCH) */
+    __shared__ int32_t row_pos[ROWS], key_pos[STAGES][KEYS];
+    __shared__ float by_row[ROWS];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, h = blockIdx.y, g = h / (a.H / a.p.G);
+    const int t0 = (int)(gridDim.x - 1 - blockIdx.x) * ROWS;
+    const size_t cell = kvt_cell(a.p, branch, a.layer, g);
+    const int n = a.p.n[cell];
+    const int32_t *table = kvt_table(a.p, cell);
+    const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
+    if (D < DP)
+        for (int i = 0; i < STAGES * 2 * NK; i++)
+            kvt_pad_tile(tiles + i * KEYS * PITCH, KEYS, D, DP);
+    kvt_load_queries<K>(a, t0, h, DP, q, row_pos, by_row);
+    __syncthreads();
+    int low = 2147483647, high = -1;
+    for (int r = 0; r < ROWS && t0 + r < a.T; r++) {
+        low = row_pos[r] < low ? row_pos[r] : low;
+        high = row_pos[r] > high ? row_pos[r] : high;
+    }
+    const int r0 = warp * 16 + lane / 4;
+    const int32_t at[2] = {row_pos[r0], row_pos[r0 + 8]};
+    const float by[2] = {by_row[r0], by_row[r0 + 8]};
+
+#define LOAD(tile, stage)                                                                                              \
+    do {                                                                                                               \
+        piece *to_ = tiles + (stage) * 2 * NK * KEYS * PITCH;                                                          \
+        kvt_load_tile<K, KEYS>(a.p, table, n, (tile) * KEYS, 0, DP, to_);                                              \
+        kvt_load_tile<K, KEYS>(a.p, table, n, (tile) * KEYS, a.p.page_bytes / 2, DP, to_ + NK * KEYS * PITCH);         \
+        for (int i_ = threadIdx.x; i_ < KEYS; i_ += THREADS)                                                           \
+            key_pos[stage][i_] = (tile) * KEYS + i_ < n ? kvt_slot_pos(a.p, table, (tile) * KEYS + i_) : 2147483647;   \
+    } while (0)
+
+    float out[DP / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < DP / 8; i++)
+        out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
+    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0;
+    if (tile >= 0)
+        LOAD(tile, 0);
+    gpu_cp_async_commit();
+    while (tile >= 0) {
+        int next = kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high);
+        if (STAGES == 2) {
+            if (next >= 0)
+                LOAD(next, stage ^ 1);
+            gpu_cp_async_commit();
+            gpu_cp_async_wait<1>();
+        } else {
+            gpu_cp_async_wait<0>();
+        }
+        __syncthreads();
+        const piece *k = tiles + stage * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
+        float s[KEYS / 8][4], top[2] = {-INFINITY, -INFINITY};
+        kvt_scores<K, KEYS>(q, k, DP, s);
+#pragma unroll
+        for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int32_t pos = key_pos[stage][i * 8 + lane % 4 * 2 + j % 2];
+                s[i][j] = kvt_sees(a, at[j / 2], pos) ? kvt_score2(a, s[i][j] * by[j / 2]) : -INFINITY;
+                top[j / 2] = fmaxf(top[j / 2], s[i][j]);
+            }
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 1));
+            top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 2));
+            top[j] = fmaxf(top[j], most[j]);
+            float scale = top[j] == -INFINITY ? 1 : exp2f(most[j] - top[j]);
+            most[j] = top[j];
+            sum[j] *= scale;
+#pragma unroll
+            for (int i = 0; i < DP / 8; i++) {
+                out[i][2 * j] *= scale;
+                out[i][2 * j + 1] *= scale;
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                s[i][j] = most[j / 2] == -INFINITY ? 0 : exp2f(s[i][j] - most[j / 2]);
+                sum[j / 2] += s[i][j];
+            }
+#pragma unroll
+        for (int key = 0; key < KEYS; key += 16) {
+            unsigned p[NP][4];
+#pragma unroll
+            for (int i = 0; i < NP; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) /* rows, rows + 8, then keys + 8 */
+                    p[i][j] = kvt_pair<piece>(s[key / 8 + j / 2][j % 2 * 2], s[key / 8 + j / 2][j % 2 * 2 + 1]);
+#pragma unroll
+            for (int d = 0; d < DP; d += 16)
+#pragma unroll
+                for (int j = 0; j < NK; j++) {
+                    unsigned vb[4];
+                    gpu_ldmatrix_x4_trans(vb, v + (j * KEYS + key + lane / 8 % 2 * 8 + lane % 8) * PITCH + d + lane / 16 * 8);
+#pragma unroll
+                    for (int i = 0; i < NP; i++)
+                        if (i + j < NP) {
+                            kvt_mma(out[d / 8], p[i], vb, piece());
+                            kvt_mma(out[d / 8 + 1], p[i], vb + 2, piece());
+                        }
+                }
+        }
+        __syncthreads();
+        tile = next;
+        if (STAGES == 2)
+            stage ^= 1;
+        else if (tile >= 0)
+            LOAD(tile, 0);
+    }
+#undef LOAD
+    gpu_cp_async_wait<0>();
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        sum[j] += __shfl_xor_sync(0xffffffffu, sum[j], 1);
+        sum[j] += __shfl_xor_sync(0xffffffffu, sum[j], 2);
+        int t = t0 + r0 + 8 * j;
+        if (t >= a.T)
+            continue;
+        float *to = a.out + ((size_t)t * (size_t)a.H + (size_t)h) * (size_t)D;
+        float inverse = sum[j] > 0 ? 1 / sum[j] : 0;
+#pragma unroll
+        for (int i = 0; i < DP / 8; i++)
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                if (i * 8 + lane % 4 * 2 + e < D)
+                    to[i * 8 + lane % 4 * 2 + e] = out[i][2 * j + e] * inverse;
+        if (sums && lane % 4 == 0)
+            sums[(size_t)t * (size_t)a.H + (size_t)h] = {most[j], sum[j]};
+    }
+}
+
+template <class K, int DP> static int launch(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, struct kvt_row_sum *sums)
+{
+    int rc = kvt_cuda_failed(dev, cudaFuncSetAttribute(prefill_kernel<K, DP>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizes<K, DP>::BYTES), "attention");
+    if (rc)
+        return rc;
+    GPU_LAUNCH((prefill_kernel<K, DP>), dim3(kvt_blocks((size_t)a->T, ROWS), (unsigned)a->H), THREADS, (sizes<K, DP>::BYTES), dev->stream, *a, branch, bounds, pages, sums);
+    return kvt_cuda_launched(dev, "attention");
+}
+
+template <class K> static size_t need(int DP)
+{
+    switch (DP) {
+    case 32: return sizes<K, 32>::BYTES;
+    case 64: return sizes<K, 64>::BYTES;
+    case 80: return sizes<K, 80>::BYTES;
+    case 96: return sizes<K, 96>::BYTES;
+    case 128: return sizes<K, 128>::BYTES;
+    case 256: return sizes<K, 256>::BYTES;
+    default: return SIZE_MAX;
+    }
+}
+
+bool kvt_cuda_attn_prefill_can(const struct kvt_dev *dev, const struct kvt_attn_call *a)
+{
+    int DP = kvt_padded(a->p.D);
+    size_t bytes = a->p.type == KVT_F16 ? need<__half>(DP) : a->p.type == KVT_BF16 ? need<__nv_bfloat16>(DP) : need<float>(DP);
+    return bytes != SIZE_MAX && bytes + 2048 <= dev->shared_most;
+}
+
+template <class K> static int launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, struct kvt_row_sum *sums)
+{
+    switch (kvt_padded(a->p.D)) {
+    case 32: return launch<K, 32>(dev, a, branch, bounds, pages, sums);
+    case 64: return launch<K, 64>(dev, a, branch, bounds, pages, sums);
+    case 80: return launch<K, 80>(dev, a, branch, bounds, pages, sums);
+    case 96: return launch<K, 96>(dev, a, branch, bounds, pages, sums);
+    case 128: return launch<K, 128>(dev, a, branch, bounds, pages, sums);
+    default: return launch<K, 256>(dev, a, branch, bounds, pages, sums);
+    }
+}
+
+int kvt_cuda_attn_prefill(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, struct kvt_row_sum *sums)
+{
+    return a->p.type == KVT_F16    ? launch_type<__half>(dev, a, branch, bounds, pages, sums)
+           : a->p.type == KVT_BF16 ? launch_type<__nv_bfloat16>(dev, a, branch, bounds, pages, sums)
+                                   : launch_type<float>(dev, a, branch, bounds, pages, sums);
+}

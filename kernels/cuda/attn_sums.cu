@@ -1,0 +1,95 @@
+/* What the sweep's blocks and rows found, added to the caller's arrays: a thread for each value, its terms in the order of rows. */
+#include "kernels/cuda/attn_see.h"
+
+enum { THREADS = 256 };
+
+/* out (H, ld) += (or the larger of it and) column lines (blocks, H, ld) */
+static __global__ void columns_kernel(const float *line, int blocks, size_t count, float *out, bool larger)
+{
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count)
+        return;
+    float x = larger ? out[i] : 0;
+    for (int b = 0; b < blocks; b++) {
+        float y = line[(size_t)b * count + i];
+        x = larger ? fmaxf(x, y) : x + y;
+    }
+    out[i] = larger ? x : out[i] + x;
+}
+
+/* Values of rows' lines, [first, first + width), summed over rows of each kind: where(position) says which kind a row is. */
+enum kind { BY_SEGMENT, FAR, BY_BIN };
+static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)
+{
+    int j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y, at = blockIdx.z;
+    if (j >= width)
+        return;
+    size_t to = ((size_t)h * (size_t)kinds + (size_t)at) * (size_t)width + (size_t)j;
+    float x = larger ? out[to] : 0;
+    bool any = false;
+    for (int t = 0; t < w.T; t++) {
+        int p = pos[w.T0 + t];
+        bool mine = kind == FAR ? p >= w.far_from : kind == BY_BIN ? (int)((int64_t)p * w.R / w.n_rows) == at : p >= w.segment[at] && p < w.segment[at + 1];
+        if (!mine)
+            continue;
+        float y = w.rowwise[((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld + (size_t)(first + j)];
+        x = larger ? fmaxf(x, y) : x + y;
+        any = true;
+    }
+    if (any)
+        out[to] = larger ? x : out[to] + x;
+}
+
+static void add_rows(struct kvt_dev *dev, const struct kvt_sweep *w, int H, const int32_t *pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)
+{
+    if (out && width)
+        GPU_LAUNCH(rows_kernel, dim3(kvt_blocks((size_t)width, 32), (unsigned)H, (unsigned)kinds), 32, 0, dev->stream, *w, H, pos, kind, kinds, first, width, out, larger);
+}
+
+int kvt_cuda_attn_sums(struct kvt_dev *dev, const struct kvt_sweep *w, const struct kvt_see *see, int H, int blocks, const int32_t *pos)
+{
+    size_t count = (size_t)H * (size_t)w->ld;
+    const float *line = w->column;
+#define COLUMN(out, larger)                                                                                                      \
+    do {                                                                                                                         \
+        GPU_LAUNCH(columns_kernel, kvt_blocks(count, THREADS), THREADS, 0, dev->stream, line, blocks, count, (out), (larger));   \
+        line += (size_t)blocks * count;                                                                                          \
+    } while (0)
+    if (w->mass)
+        COLUMN(see->mass, false);
+    for (int i = 0; i < see->n_windows; i++)
+        if (see->wmass[i])
+            COLUMN(see->wmass[i], false);
+    for (int i = 0; i < see->n_squares; i++)
+        if (see->sqmass[i])
+            COLUMN(see->sqmass[i], false);
+    if (w->max_)
+        COLUMN(see->max, true);
+    if (w->later)
+        COLUMN(see->later, false);
+#undef COLUMN
+    add_rows(dev, w, H, pos, BY_SEGMENT, w->n_segments, 0, w->n_segments, see->spans, false);
+    add_rows(dev, w, H, pos, FAR, 1, w->at_distance, w->bins, see->distance, false);
+    add_rows(dev, w, H, pos, FAR, 1, w->at_offset, w->n_offsets, see->offset, false);
+    add_rows(dev, w, H, pos, BY_BIN, w->R, w->at_sum, w->C, see->pool_mean, false);
+    add_rows(dev, w, H, pos, BY_BIN, w->R, w->at_max, w->C, see->pool_max, true);
+    return kvt_cuda_launched(dev, "attention's sums");
+}
+
+static __global__ void maps_kernel(const float *weight, size_t bins, size_t count, float *mean, float *most, uint16_t *map_mean, uint16_t *map_max)
+{
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count)
+        return;
+    float by = weight[i % bins];
+    map_mean[i] = __half_as_ushort(__float2half_rn(mean[i] * by * KVT_HALF_SCALE));
+    map_max[i] = __half_as_ushort(__float2half_rn(most[i] * KVT_HALF_SCALE + (by - by))); /* NaN where there is no pair */
+    mean[i] = most[i] = 0;
+}
+
+int kvt_cuda_attn_maps(struct kvt_dev *dev, const struct kvt_see *see, int H)
+{
+    size_t bins = (size_t)see->R * (size_t)see->C, count = (size_t)H * bins;
+    GPU_LAUNCH(maps_kernel, kvt_blocks(count, THREADS), THREADS, 0, dev->stream, see->weight, bins, count, see->pool_mean, see->pool_max, see->map_mean, see->map_max);
+    return kvt_cuda_launched(dev, "attention's maps");
+}

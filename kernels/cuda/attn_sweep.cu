@@ -1,0 +1,432 @@
+/* The second sweep of a prefill: the scores of each tile once more, now as probabilities, and all that is asked of them in one go.
+ *
+ * One block of four warps for each 64 rows (x) and head (y). A tile's probabilities lie in shared memory (64 x KEYS, f32); then two
+ * warps walk down its columns, a column a thread, and two walk along its rows, a row a thread, whose running values stay in registers
+ * from tile to tile. K is read once more; V isn't. Against the first sweep: half its products, and 64 x KEYS shared loads for each kind
+ * of walk. */
+#include "kernels/cuda/attn_see.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { ROWS = KVT_TILE_ROWS, THREADS = KVT_TILE_THREADS };
+
+static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
+
+/* A thread's row, from tile to tile. */
+struct walker {
+    float entropy, sink, local;
+    int segment;             /* of the last column */
+};
+
+/* A column: sums over the block's rows. p: this tile's probabilities, a row each KEYS + 1. */
+template <int KEYS>
+static __device__ void walk_column(const struct kvt_sweep &w, const float *p, const int32_t *row_pos, int rows, int high, int c, int j, int h, int H)
+{
+    float mass = 0, window[KVT_MAX_WINDOWS] = {0}, square[KVT_MAX_WINDOWS] = {0}, most = 0, later = 0;
+    int end = 2147483647; /* of the column's unit */
+    if (w.later) {
+        int low = 0, up = w.n_units;
+        while (low < up) { /* the first unit that ends behind j */
+            int mid = (low + up) / 2;
+            if (w.unit[2 * mid + 1] > j)
+                up = mid;
+            else
+                low = mid + 1;
+        }
+        if (low < w.n_units && w.unit[2 * low] <= j)
+            end = w.unit[2 * low + 1];
+    }
+    for (int r = 0; r < rows; r++) {
+        float x = p[r * (KEYS + 1) + c];
+        int at = row_pos[r];
+        mass += x;
+#pragma unroll
+        for (int i = 0; i < KVT_MAX_WINDOWS; i++)
+            if (i < w.n_windows && at >= w.n_rows - w.window[i])
+                window[i] += x;
+#pragma unroll
+        for (int i = 0; i < KVT_MAX_WINDOWS; i++)
+            if (i < w.n_squares && (!w.square[i].window || at >= w.n_rows - w.square[i].window) && at >= j + w.square[i].distance)
+                square[i] += x * (w.square[i].by_pos ? (float)at : x);
+        if (at >= w.max_from)
+            most = fmaxf(most, x);
+        if (at >= end)
+            later += x;
+        if (w.last && at == w.n_rows - 1)
+            w.last[(size_t)h * (size_t)w.ld + j] = x;
+    }
+    (void)high;
+    size_t line = ((size_t)blockIdx.x * (size_t)H + (size_t)h) * (size_t)w.ld + (size_t)j, step = (size_t)gridDim.x * (size_t)H * (size_t)w.ld;
+    float *out = w.column + line;
+    if (w.mass) {
+        *out = mass;
+        out += step;
+    }
+#pragma unroll
+    for (int i = 0; i < KVT_MAX_WINDOWS; i++)
+        if (i < w.n_windows) {
+            *out = window[i];
+            out += step;
+        }
+#pragma unroll
+    for (int i = 0; i < KVT_MAX_WINDOWS; i++)
+        if (i < w.n_squares) {
+            *out = square[i];
+            out += step;
+        }
+    if (w.max_) {
+        *out = most;
+        out += step;
+    }
+    if (w.later)
+        *out = later;
+}
+
+/* One more value among the k largest of a row: descending, equal ones by column. */
+static __device__ void top_insert(float *top, int32_t *top_at, int k, float x, int j)
+{
+    if (x <= top[k - 1])
+        return;
+    int i = k - 1;
+    for (; i > 0 && top[i - 1] < x; i--) {
+        top[i] = top[i - 1];
+        top_at[i] = top_at[i - 1];
+    }
+    top[i] = x;
+    top_at[i] = j;
+}
+
+/* A row, over the columns of one tile. */
+template <int KEYS>
+static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, const float *p, const int32_t *key_pos, int r, int t, int at, int j0, int n, int h, int H)
+{
+    const int live = n - j0 < KEYS ? n - j0 : KEYS; /* columns of the tile */
+    size_t row = (size_t)h * (size_t)w.n_rows + (size_t)at;
+    float *line = w.rowwise + ((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld;
+    p += r * (KEYS + 1);
+    if (w.keys_or_entropy)
+        for (int c = 0; c < live; c++) {
+            float x = p[c];
+            me.entropy -= x > 0 ? x * logf(x) : 0;
+        }
+    if (w.sink || w.local)
+        for (int c = 0; c < live; c++) {
+            me.sink += key_pos[c] < w.n_sink ? p[c] : 0;
+            me.local += at - key_pos[c] < w.n_local ? p[c] : 0;
+        }
+    if (w.top)
+        for (int c = 0; c < live; c++)
+            top_insert(w.top + row * (size_t)w.top_k, w.top_at + row * (size_t)w.top_k, w.top_k, p[c], j0 + c);
+    if (w.n_segments) {
+        float sum = 0;
+        for (int c = 0; c < live && j0 + c <= at; c++) {
+            int segment = me.segment;
+            while (w.segment[segment + 1] <= j0 + c)
+                segment++;
+            if (segment != me.segment) {
+                line[me.segment] += sum;
+                sum = 0;
+                me.segment = segment;
+            }
+            sum += p[c];
+        }
+        line[me.segment] += sum;
+    }
+    if (w.bins && at >= w.far_from) {
+        float sum = 0;
+        int bin = -1;
+        for (int c = 0; c < live && j0 + c <= at; c++) {
+            int b = kvt_distance_bin(at - (j0 + c), w.bins);
+            if (b != bin && bin >= 0) {
+                line[w.at_distance + bin] += sum;
+                sum = 0;
+            }
+            bin = b;
+            sum += p[c];
+        }
+        if (bin >= 0)
+            line[w.at_distance + bin] += sum;
+    }
+    if (at >= w.far_from)
+        for (int i = 0; i < w.n_offsets; i++) {
+            int c = at - w.offset_at[i] - j0;
+            if (c >= 0 && c < live && w.offset_at[i] >= 0)
+                line[w.at_offset + i] = p[c];
+        }
+    if (w.C) {
+        float sum = 0, most = 0;
+        int bin = -1;
+        for (int c = 0; c < live && j0 + c <= at; c++) {
+            int b = (int)((int64_t)(j0 + c) * w.C / w.n_rows);
+            if (b != bin && bin >= 0) {
+                line[w.at_sum + bin] += sum;
+                line[w.at_max + bin] = fmaxf(line[w.at_max + bin], most);
+                sum = most = 0;
+            }
+            bin = b;
+            sum += p[c];
+            most = fmaxf(most, p[c]);
+        }
+        if (bin >= 0) {
+            line[w.at_sum + bin] += sum;
+            line[w.at_max + bin] = fmaxf(line[w.at_max + bin], most);
+        }
+    }
+}
+
+/* Zeros to columns [from, to) of whole rows, and of the last row, which no tile reached. */
+static __device__ void fill_rows(const struct kvt_sweep &w, const struct kvt_attn_call &a, int t0, int rows, int h, int last_row, int from, int to, int n)
+{
+    if (w.last && last_row >= 0)
+        for (int j = from + (int)threadIdx.x; j < to && j < n; j += THREADS)
+            w.last[(size_t)h * (size_t)w.ld + j] = 0;
+    if (!(w.row_heads >> h & 1))
+        return;
+    size_t i = (size_t)__popcll(w.row_heads & ((1ull << h) - 1));
+    for (int r = 0; r < rows; r++) {
+        size_t at = (i * (size_t)a.T + (size_t)(t0 + r)) * (size_t)w.ld;
+        for (int j = from + (int)threadIdx.x; j < to; j += THREADS) {
+            if (w.rows)
+                w.rows[at + j] = 0;
+            if (w.half)
+                w.half[at + j] = 0;
+        }
+    }
+}
+
+template <class K, int KEYS>
+static __global__ void __launch_bounds__(THREADS) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int DP, const struct kvt_row_sum *sums, struct kvt_sweep w)
+{
+    typedef typename kvt_pieces<K>::piece piece;
+    constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK, STAGES = NK == 1 ? 2 : 1;
+    const int pitch = DP + KVT_PITCH, D = a.p.D, warp = threadIdx.x / 32, lane = threadIdx.x % 32, h = blockIdx.y, g = h / (a.H / a.p.G);
+    GPU_DYN_SHARED(float, p);                    /* (ROWS, KEYS + 1), then 16-byte aligned */
+    piece *q = (piece *)(p + ROWS * (KEYS + 4)); /* (NQ, ROWS, pitch) */
+    piece *tiles = q + NQ * ROWS * pitch;        /* (STAGES, NK, KEYS, pitch) */
+    __shared__ int32_t row_pos[ROWS], key_pos[STAGES][KEYS];
+    __shared__ float by_row[ROWS];
+    const int t0 = w.T0 + (int)blockIdx.x * ROWS, rows = w.T0 + w.T - t0 < ROWS ? w.T0 + w.T - t0 : ROWS;
+    const size_t cell = kvt_cell(a.p, branch, a.layer, g);
+    const int n = a.p.n[cell];
+    const int32_t *table = kvt_table(a.p, cell);
+    const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
+    for (int i = 0; D < DP && i < STAGES * NK; i++)
+        kvt_pad_tile(tiles + i * KEYS * pitch, KEYS, D, DP);
+    kvt_load_queries<K>(a, t0, h, DP, q, row_pos, by_row);
+    __syncthreads();
+    int low = 2147483647, high = -1, last_row = -1;
+    for (int r = 0; r < rows; r++) {
+        low = row_pos[r] < low ? row_pos[r] : low;
+        high = row_pos[r] > high ? row_pos[r] : high;
+        last_row = row_pos[r] == w.n_rows - 1 ? r : last_row;
+    }
+    const int r0 = warp * 16 + lane / 4;
+    int32_t at[2];
+    float by[2], most[2], inverse[2];
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        int r = r0 + 8 * j;
+        struct kvt_row_sum s = {0, 0};
+        if (r < rows)
+            s = sums[(size_t)(t0 + r) * (size_t)a.H + (size_t)h];
+        at[j] = r < rows ? row_pos[r] : -1;
+        by[j] = by_row[r];
+        most[j] = s.max;
+        inverse[j] = s.sum > 0 ? 1 / s.sum : 0;
+    }
+    const int mine = (int)threadIdx.x - THREADS / 2; /* the row that this thread walks along; negative: it walks down columns */
+    struct walker me = {0, 0, 0, 0};
+    if (mine >= 0 && mine < rows) {
+        if (w.top) {
+            size_t row = ((size_t)h * (size_t)w.n_rows + (size_t)row_pos[mine]) * (size_t)w.top_k;
+            for (int i = 0; i < w.top_k; i++) {
+                w.top[row + i] = 0;
+                w.top_at[row + i] = -1;
+            }
+        }
+    }
+    const bool whole = w.row_heads >> h & 1;
+    const size_t whole_at = whole ? (size_t)__popcll(w.row_heads & ((1ull << h) - 1)) * (size_t)a.T : 0;
+
+#define LOAD(tile, stage)                                                                                             \
+    do {                                                                                                              \
+        kvt_load_tile<K, KEYS>(a.p, table, n, (tile) * KEYS, 0, DP, tiles + (stage) * NK * KEYS * pitch);             \
+        for (int i_ = threadIdx.x; i_ < KEYS; i_ += THREADS)                                                          \
+            key_pos[stage][i_] = (tile) * KEYS + i_ < n ? kvt_slot_pos(a.p, table, (tile) * KEYS + i_) : 2147483647;  \
+    } while (0)
+
+    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0, done = 0;
+    if (tile >= 0)
+        LOAD(tile, 0);
+    gpu_cp_async_commit();
+    while (tile >= 0) {
+        int next = kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high), j0 = tile * KEYS;
+        if (STAGES == 2) {
+            if (next >= 0)
+                LOAD(next, stage ^ 1);
+            gpu_cp_async_commit();
+            gpu_cp_async_wait<1>();
+        } else {
+            gpu_cp_async_wait<0>();
+        }
+        __syncthreads();
+        float s[KEYS / 8][4];
+        kvt_scores<K, KEYS>(q, tiles + stage * NK * KEYS * pitch, DP, s);
+#pragma unroll
+        for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int c = i * 8 + lane % 4 * 2 + j % 2;
+                float x = kvt_sees(a, at[j / 2], key_pos[stage][c]) ? exp2f(kvt_score2(a, s[i][j] * by[j / 2]) - most[j / 2]) * inverse[j / 2] : 0;
+                p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
+            }
+        __syncthreads();
+        if (done < j0)
+            fill_rows(w, a, t0, rows, h, last_row, done, j0, n);
+        done = j0 + KEYS;
+        if (mine < 0) {
+            for (int c = threadIdx.x; c < KEYS; c += THREADS / 2)
+                if (j0 + c < n)
+                    walk_column<KEYS>(w, p, row_pos, rows, high, c, j0 + c, h, a.H);
+        } else if (mine < rows) {
+            walk_row<KEYS>(w, me, p, key_pos[stage], mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
+        }
+        for (int i = threadIdx.x; whole && i < rows * KEYS; i += THREADS) {
+            int r = i / KEYS, c = i % KEYS;
+            float x = p[r * (KEYS + 1) + c];
+            size_t to = (whole_at + (size_t)(t0 + r)) * (size_t)w.ld + (size_t)(j0 + c);
+            if (w.rows && j0 + c < w.ld)
+                w.rows[to] = x;
+            if (w.half && j0 + c < w.ld)
+                w.half[to] = __half_as_ushort(__float2half_rn(x * KVT_HALF_SCALE));
+        }
+        __syncthreads();
+        tile = next;
+        if (STAGES == 2)
+            stage ^= 1;
+        else if (tile >= 0)
+            LOAD(tile, 0);
+    }
+#undef LOAD
+    gpu_cp_async_wait<0>();
+    fill_rows(w, a, t0, rows, h, last_row, done, w.ld, n);
+    if (mine < 0 || mine >= rows)
+        return;
+    size_t row = (size_t)h * (size_t)w.n_rows + (size_t)row_pos[mine];
+    if (w.entropy)
+        w.entropy[row] = me.entropy;
+    if (w.keys)
+        w.keys[row] = expf(me.entropy);
+    if (w.sink)
+        w.sink[row] = me.sink;
+    if (w.local)
+        w.local[row] = me.local;
+}
+
+/* ---- launches ---- */
+
+template <class K, int KEYS> static size_t shared_bytes(int DP)
+{
+    constexpr int NK = kvt_pieces<K>::NK, STAGES = NK == 1 ? 2 : 1;
+    return (size_t)ROWS * (KEYS + 4) * sizeof(float) + (size_t)(kvt_pieces<K>::NQ * ROWS + STAGES * NK * KEYS) * (size_t)(DP + KVT_PITCH) * 2;
+}
+
+template <class K, int KEYS>
+static int launch(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, int DP, const struct kvt_row_sum *sums, const struct kvt_sweep *w)
+{
+    size_t bytes = shared_bytes<K, KEYS>(DP);
+    int rc = kvt_cuda_failed(dev, cudaFuncSetAttribute(sweep_kernel<K, KEYS>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "attention's sweep");
+    if (rc)
+        return rc;
+    GPU_LAUNCH((sweep_kernel<K, KEYS>), dim3(kvt_blocks((size_t)w->T, ROWS), (unsigned)a->H), THREADS, bytes, dev->stream, *a, branch, bounds, pages, DP, sums, *w);
+    return kvt_cuda_launched(dev, "attention's sweep");
+}
+
+template <class K>
+static int launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, const struct kvt_row_sum *sums, const struct kvt_sweep *w)
+{
+    int DP = kvt_padded(a->p.D);
+    if (!DP || shared_bytes<K, 32>(DP) + 2048 > dev->shared_most)
+        return kvt_fail(&dev->err, KVT_EUNSUP, "attention's sweep: no kernel for heads of %d values on this device; use --backend cpu", a->p.D);
+    return DP <= 128 && shared_bytes<K, 64>(DP) + 2048 <= dev->shared_most ? launch<K, 64>(dev, a, branch, bounds, pages, DP, sums, w)
+                                                                          : launch<K, 32>(dev, a, branch, bounds, pages, DP, sums, w);
+}
+
+/* The caller's wishes, without memory. */
+static struct kvt_sweep wishes(const struct kvt_see *see)
+{
+    struct kvt_sweep w = {};
+    w.ld = see->ld, w.n_rows = see->n_rows;
+    w.mass = see->mass, w.max_ = see->max, w.later = see->later && see->n_units;
+    for (int i = 0; i < see->n_windows; i++) /* those without an array are left out here and in the sums */
+        if (see->wmass[i])
+            w.window[w.n_windows++] = see->window[i];
+    for (int i = 0; i < see->n_squares; i++)
+        if (see->sqmass[i])
+            w.square[w.n_squares++] = see->square[i];
+    w.max_from = see->max_from, w.n_units = see->n_units;
+    w.keys_or_entropy = see->entropy || see->keys;
+    w.n_sink = see->n_sink, w.n_local = see->n_local, w.far_from = see->far_from;
+    w.n_kinds = w.mass + w.n_windows + w.n_squares + w.max_ + w.later;
+    w.n_segments = see->spans ? see->n_segments : 0;
+    w.bins = see->distance ? kvt_distance_bins(see->n_rows) : 0;
+    w.n_offsets = see->offset ? see->n_offsets : 0;
+    bool pool = see->pool_mean || see->pool_max;
+    w.R = pool ? see->R : 0, w.C = pool ? see->C : 0;
+    w.at_distance = w.n_segments;
+    w.at_offset = w.at_distance + w.bins;
+    w.at_sum = w.at_offset + w.n_offsets;
+    w.at_max = w.at_sum + w.C;
+    w.row_ld = w.at_max + w.C;
+    w.last = see->last, w.entropy = see->entropy, w.keys = see->keys, w.sink = see->sink, w.local = see->local;
+    w.top = see->top_k ? see->top : NULL, w.top_at = see->top_at, w.top_k = see->top_k;
+    w.rows = see->rows, w.half = see->half, w.row_heads = see->rows || see->half ? see->row_heads : 0;
+    return w;
+}
+
+/* Rows of a group: what its lines take stays below 256 MiB, but 64 rows there are in any case. */
+static int group_rows(const struct kvt_attn_call *a, const struct kvt_sweep *w)
+{
+    size_t block = ((size_t)w->n_kinds * (size_t)w->ld + (size_t)ROWS * (size_t)w->row_ld) * (size_t)a->H * sizeof(float) + 1;
+    size_t blocks = ((size_t)256 << 20) / block;
+    blocks = blocks < 1 ? 1 : blocks;
+    return blocks * ROWS > (size_t)a->T ? a->T : (int)blocks * ROWS;
+}
+
+size_t kvt_cuda_attn_sweep_bytes(const struct kvt_attn_call *a, const struct kvt_see *see)
+{
+    struct kvt_sweep w = wishes(see);
+    size_t rows = (size_t)group_rows(a, &w), blocks = (rows + ROWS - 1) / ROWS;
+    return aligned((size_t)w.n_kinds * blocks * (size_t)a->H * (size_t)w.ld * sizeof(float)) + rows * (size_t)a->H * (size_t)w.row_ld * sizeof(float);
+}
+
+int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, const struct kvt_row_sum *sums,
+                        const struct kvt_see *see, const int32_t *host_pos, void *scratch)
+{
+    struct kvt_sweep w = wishes(see);
+    int rc = 0, group = group_rows(a, &w);
+    if (w.later && !(w.unit = (const int32_t *)kvt_cuda_post(dev, see->unit, 2 * (size_t)see->n_units * sizeof(int32_t))))
+        return dev->err.code;
+    if (w.n_offsets && !(w.offset_at = (const int32_t *)kvt_cuda_post(dev, see->offset_at, (size_t)see->n_offsets * sizeof(int32_t))))
+        return dev->err.code;
+    if (w.n_segments && !(w.segment = (const int32_t *)kvt_cuda_post(dev, see->segment, (size_t)(see->n_segments + 1) * sizeof(int32_t))))
+        return dev->err.code;
+    for (w.T0 = 0; !rc && w.T0 < a->T; w.T0 += group) {
+        w.T = a->T - w.T0 < group ? a->T - w.T0 : group;
+        int blocks = (w.T + ROWS - 1) / ROWS;
+        size_t columns = (size_t)w.n_kinds * (size_t)blocks * (size_t)a->H * (size_t)w.ld * sizeof(float);
+        w.column = (float *)scratch;
+        w.rowwise = (float *)((char *)scratch + aligned(columns));
+        rc = kvt_cuda_zero(dev, scratch, aligned(columns) + (size_t)w.T * (size_t)a->H * (size_t)w.row_ld * sizeof(float));
+        if (!rc)
+            rc = a->p.type == KVT_F16    ? launch_type<__half>(dev, a, branch, bounds, pages, sums, &w)
+                 : a->p.type == KVT_BF16 ? launch_type<__nv_bfloat16>(dev, a, branch, bounds, pages, sums, &w)
+                                         : launch_type<float>(dev, a, branch, bounds, pages, sums, &w);
+        if (!rc)
+            rc = kvt_cuda_attn_sums(dev, &w, see, a->H, blocks, a->pos);
+    }
+    if (!rc && see->weight && host_pos[a->T - 1] == see->n_rows - 1)
+        rc = kvt_cuda_attn_maps(dev, see, a->H);
+    return rc;
+}

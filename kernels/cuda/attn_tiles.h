@@ -1,0 +1,177 @@
+/* Tiles of 64 rows x KEYS keys on tensor cores, with f32's accuracy.
+ *
+ * Tensor cores multiply 16-bit numbers exactly and sum in f32. A float is taken apart into 16-bit pieces whose sum it is (to 2^-22 in
+ * two pieces of f16, to 2^-24 in three of bf16), and the products of pieces that matter are summed: two for an f16 cache, three for
+ * bf16, six for f32, whose own values are taken apart as well. Probabilities get two pieces (2^-22, 2^-18), for f32 three.
+ *
+ * In shared memory a row of a tile has 8 values more than it needs: rows then begin in different banks, and ldmatrix meets no conflict. */
+#ifndef KVT_KERNELS_CUDA_ATTN_TILES_H
+#define KVT_KERNELS_CUDA_ATTN_TILES_H
+
+#include "kernels/cuda/attn.h"
+
+enum { KVT_TILE_ROWS = 64, KVT_TILE_THREADS = 128, KVT_PITCH = 8 };
+
+/* NQ pieces of queries, NK of keys and values, NP of probabilities. */
+template <class K> struct kvt_pieces;
+template <> struct kvt_pieces<__half> {
+    typedef __half piece;
+    static constexpr int NQ = 2, NK = 1, NP = 2;
+};
+template <> struct kvt_pieces<__nv_bfloat16> {
+    typedef __nv_bfloat16 piece;
+    static constexpr int NQ = 3, NK = 1, NP = 2;
+};
+template <> struct kvt_pieces<float> {
+    typedef __nv_bfloat16 piece;
+    static constexpr int NQ = 3, NK = 3, NP = 3;
+};
+
+static __device__ __forceinline__ float kvt_piece_of(float x, __half *out) { *out = __float2half_rn(x); return x - __half2float(*out); }
+static __device__ __forceinline__ float kvt_piece_of(float x, __nv_bfloat16 *out) { *out = __float2bfloat16_rn(x); return x - __bfloat162float(*out); }
+static __device__ __forceinline__ void kvt_mma(float *c, const unsigned *a, const unsigned *b, __half) { gpu_mma_f16(c, a, b); }
+static __device__ __forceinline__ void kvt_mma(float *c, const unsigned *a, const unsigned *b, __nv_bfloat16) { gpu_mma_bf16(c, a, b); }
+
+/* The n-th pieces of two neighbours, as a register of an operand. */
+template <class P> static __device__ __forceinline__ unsigned kvt_pair(float &x, float &y)
+{
+    P p[2];
+    x = kvt_piece_of(x, &p[0]);
+    y = kvt_piece_of(y, &p[1]);
+    return *(const unsigned *)(const void *)p;
+}
+
+/* Positions of pages: {lowest, highest} of the live slots of each page of a kv head; {INT_MAX, -1} behind the end. */
+KVT_DEVICE int2 kvt_tile_bounds(const int2 *bounds, int pages, int first, int count)
+{
+    int2 b = {2147483647, -1};
+    for (int i = first; i < first + count && i < pages; i++) {
+        b.x = bounds[i].x < b.x ? bounds[i].x : b.x;
+        b.y = bounds[i].y > b.y ? bounds[i].y : b.y;
+    }
+    return b;
+}
+
+/* The first tile from `tile` on that a row at a position in [low, high] may see; -1: none. */
+template <int KEYS>
+static __device__ int kvt_next_tile(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int low, int high)
+{
+    enum { PAGES = KEYS / KVT_PAGE_SLOTS };
+    for (; tile * PAGES < pages; tile++) {
+        int2 b = kvt_tile_bounds(bounds, pages, tile * PAGES, PAGES);
+        if (b.x <= high && (!a.window || b.y > low - a.window))
+            return tile;
+    }
+    return -1;
+}
+
+/* Queries of 64 rows of head h as NQ tiles of pieces, (NQ, 64, DP + 8); rows behind T and dims behind D are 0. f16 can't hold what is
+ * above 65504: such a row is divided by a power of two, and by_row gets that power. Also the rows' positions (-1 behind T). */
+template <class K>
+static __device__ void kvt_load_queries(const struct kvt_attn_call &a, int t0, int h, int DP, typename kvt_pieces<K>::piece *q, int32_t *row_pos, float *by_row)
+{
+    typedef typename kvt_pieces<K>::piece piece;
+    constexpr int NQ = kvt_pieces<K>::NQ;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, pitch = DP + KVT_PITCH;
+    for (int r = warp; r < KVT_TILE_ROWS; r += KVT_TILE_THREADS / 32) {
+        bool there = t0 + r < a.T;
+        const float *from = a.q + ((size_t)(t0 + r) * (size_t)a.H + (size_t)h) * (size_t)D;
+        float most = 0, by = 1;
+        for (int d = lane; there && d < D; d += 32)
+            most = fmaxf(most, fabsf(from[d]));
+        for (int i = 16; i; i /= 2)
+            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, i));
+        while (sizeof(K) == 2 && NQ == 2 && most * by > 32768.0f && by > 1e-30f)
+            by *= 0.5f;
+        for (int d = lane; d < DP; d += 32) {
+            float x = there && d < D ? from[d] * by : 0;
+            for (int i = 0; i < NQ; i++)
+                x = kvt_piece_of(x, &q[(i * KVT_TILE_ROWS + r) * pitch + d]);
+        }
+        if (!lane) {
+            row_pos[r] = there ? a.pos[t0 + r] : -1;
+            by_row[r] = 1 / by;
+        }
+    }
+}
+
+/* Rows [first, first + KEYS) of K (or, at `half_page`, V) of a cell into (NK, KEYS, DP + 8). 16-bit rows that are a multiple of 16 bytes
+ * are on their way when this returns (commit and wait are the caller's). Dims behind D must be 0 already; slots behind n become 0. */
+template <class K, int KEYS>
+static __device__ void kvt_load_tile(const struct kvt_pages &p, const int32_t *table, int n, int first, size_t half_page, int DP, typename kvt_pieces<K>::piece *to)
+{
+    typedef typename kvt_pieces<K>::piece piece;
+    constexpr int NK = kvt_pieces<K>::NK;
+    const int D = p.D, pitch = DP + KVT_PITCH;
+    if (sizeof(K) == 2 && D % 8 == 0) {
+        int per = D / 8;
+        for (int i = threadIdx.x; i < KEYS * per; i += KVT_TILE_THREADS) {
+            int r = i / per, d = i % per * 8;
+            if (first + r < n)
+                gpu_cp_async16(to + r * pitch + d, kvt_slot_k(p, table, first + r) + half_page + d * 2);
+            else
+                *(int4 *)(void *)(to + r * pitch + d) = make_int4(0, 0, 0, 0);
+        }
+        return;
+    }
+    for (int i = threadIdx.x; i < KEYS * D; i += KVT_TILE_THREADS) {
+        int r = i / D, d = i % D;
+        float x = first + r < n ? (float)((const K *)(kvt_slot_k(p, table, first + r) + half_page))[d] : 0;
+        for (int j = 0; j < NK; j++)
+            x = kvt_piece_of(x, &to[(j * KEYS + r) * pitch + d]);
+    }
+}
+
+/* Zeros where no value of a row goes, once for each tile of memory: dims [D, DP). */
+template <class P> static __device__ void kvt_pad_tile(P *tile, int rows, int D, int DP)
+{
+    int pad = DP - D;
+    for (int i = threadIdx.x; i < rows * pad; i += KVT_TILE_THREADS)
+        tile[i / pad * (DP + KVT_PITCH) + D + i % pad] = P(0.0f);
+}
+
+/* Dot products of this warp's 16 rows with the tile's keys: s[i][0..3] of keys 8 i + 2 (lane % 4) + {0, 1}, rows lane / 4 and + 8. */
+template <class K, int KEYS>
+static __device__ __forceinline__ void kvt_scores(const typename kvt_pieces<K>::piece *q, const typename kvt_pieces<K>::piece *k, int DP, float (*s)[4])
+{
+    typedef typename kvt_pieces<K>::piece piece;
+    constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, pitch = DP + KVT_PITCH;
+    const piece *q_at = q + (warp * 16 + lane % 16) * pitch + lane / 16 * 8;
+    const piece *k_at = k + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++)
+        s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
+#pragma unroll 4
+    for (int d = 0; d < DP; d += 16) {
+        unsigned qa[NQ][4];
+#pragma unroll
+        for (int i = 0; i < NQ; i++)
+            gpu_ldmatrix_x4(qa[i], q_at + i * KVT_TILE_ROWS * pitch + d);
+#pragma unroll
+        for (int j = 0; j < NK; j++)
+#pragma unroll
+            for (int key = 0; key < KEYS; key += 16) {
+                unsigned kb[4];
+                gpu_ldmatrix_x4(kb, k_at + (j * KEYS + key) * pitch + d);
+#pragma unroll
+                for (int i = 0; i < NQ; i++)
+                    if (i + j < NQ) {
+                        kvt_mma(s[key / 8], qa[i], kb, piece());
+                        kvt_mma(s[key / 8 + 1], qa[i], kb + 2, piece());
+                    }
+            }
+    }
+}
+
+/* The sizes of heads that have kernels: dims are padded to one of them. 0: none. */
+static inline int kvt_padded(int D)
+{
+    static const int size[] = {32, 64, 80, 96, 128, 256};
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        if (D <= size[i])
+            return size[i];
+    return 0;
+}
+
+#endif
