@@ -35,7 +35,8 @@ static void run(struct kc *k, struct kc_cand *c, const struct lost_case *x, floa
     int32_t *branch = kc_host(k, (size_t)n * sizeof *branch), *pos = kc_host(k, (size_t)n * sizeof *pos), ids[MAX_B];
     for (int i = 0; i < n; i++)
         pos[i] = i;
-    kc_rc(k, c, "lost", c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, 0, n, x->k, x->v, branch, pos}), "append");
+    kc_rc(k, c, "lost", c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, 0, n, kc_put(k, c, x->k, (size_t)(n * G * D) * sizeof(float)),
+                                                                                   kc_put(k, c, x->v, (size_t)(n * G * D) * sizeof(float)), branch, pos}), "append");
     const float *own[MAX_B];
     for (int b = 0; b < x->B; b++) {
         ids[b] = b + 1;
