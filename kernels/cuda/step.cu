@@ -2,8 +2,8 @@
  *
  * accumulate: a thread for each (kv head, slot); it reads the group's rows of attention and its sum, neighbours neighbours.
  *
- * contest: a block for each row. A step has one slot too many: the two that compare are the slots at two neighbouring ranks of position,
- * found by two searches (select.h) without sorting. With more of them, contests come one after the other, but the place moves on by one
+ * contest: a block for each row. A step has one slot too many: the two that compare are the slot at a rank of position, found by a
+ * search (select.h) without sorting, and the next one. With more of them, contests come one after the other, but the place moves on by one
  * each time, so a sweep over the places compares neighbours two by two: of the list X (those held, then those that come) contest i of a
  * sweep from place t compares X[t + 2 i] with X[t + 2 i + 1], and all contests of a sweep are done at once. */
 #include "kernels/cuda/select.h"
@@ -110,27 +110,27 @@ static __device__ int sweeps(const struct contest_mem *c, const float *score, in
     return turn;
 }
 
-/* With one slot too many: the loser of the contest at turn. key(i): a slot's place in the order. */
+/* With one slot too many: the loser of the contest at turn. one: shared. */
 template <int BITS>
-static __device__ int one_contest(const float *score, const uint8_t *protect, const int32_t *pos, int n, int turn, unsigned *hist, int *pair,
+static __device__ int one_contest(const float *score, const uint8_t *protect, const int32_t *pos, int n, int turn, unsigned *hist, int *one,
                                   struct block_mem *mem)
 {
     auto key = [=](int i, unsigned *x) {
         *x = pos ? pos_key(pos[i]) : (unsigned)i;
         return !is_safe(protect, i);
     };
-    unsigned first = (unsigned)turn + 1;
-    unsigned a = block_select<BITS>(n, key, [=](unsigned) { return first; }, false, hist, mem).key;
-    unsigned b = block_select<BITS>(n, key, [=](unsigned) { return first + 1; }, false, hist, mem).key;
+    unsigned first = block_select<BITS>(n, key, [=](unsigned) { return (unsigned)turn + 1; }, false, hist, mem).key;
+    u64 next = 0; /* the least key after it, from the other end; with its slot */
     for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) {
         unsigned x;
-        if (key(i, &x) && x == a)
-            pair[0] = i;
-        else if (!is_safe(protect, i) && x == b)
-            pair[1] = i;
+        bool in = key(i, &x);
+        if (in && x == first)
+            *one = i;
+        u64 back = (u64)~x << 32 | (unsigned)i;
+        next = in && x > first && back > next ? back : next;
     }
-    __syncthreads();
-    return higher(score[pair[0]], score[pair[1]]) ? pair[1] : pair[0];
+    int other = (int)(unsigned)block_largest(next, mem); /* its barriers make *one known */
+    return higher(score[*one], score[other]) ? other : *one;
 }
 
 template <int BITS, int THREADS_>
@@ -138,7 +138,7 @@ static __global__ void __launch_bounds__(THREADS_, 1024 / THREADS_) contest_kern
 {
     __shared__ unsigned hist[1 << BITS];
     __shared__ struct block_mem mem;
-    __shared__ int pair[2];
+    __shared__ int one;
     int r = r0 + (int)blockIdx.x, n = a.n[r], ld = a.ld;
     size_t row = (size_t)r * (size_t)ld;
     const float *score = a.score + row;
@@ -153,7 +153,7 @@ static __global__ void __launch_bounds__(THREADS_, 1024 / THREADS_) contest_kern
     int m = n - (int)safe, room = a.budget[r] - (int)safe, turn = a.turn[r], n_left = 0;
     turn = turn < room ? turn : 0;
     if (m <= room || (m == room + 1 && room >= 1)) { /* none, or one */
-        int out = m > room ? one_contest<BITS>(score, protect, pos, n, turn, hist, pair, &mem) : -1;
+        int out = m > room ? one_contest<BITS>(score, protect, pos, n, turn, hist, &one, &mem) : -1;
         for (int i = (int)threadIdx.x; stay && i < n; i += (int)blockDim.x)
             stay[i] = i != out;
         n_left = out >= 0;
