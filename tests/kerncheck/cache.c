@@ -534,6 +534,7 @@ static void run_keep(void *arg)
 
 static void bench(struct kc *k)
 {
+    kc_bench_pick(k);
     enum { G = 3, D = 64, N = 8192, T = 1150 };
     for (int i = 0; i < k->n_cand; i++) {
         struct kc_cand *c = &k->cand[i];

@@ -243,8 +243,21 @@ struct timed {
     struct kvt_accumulate_args add;
     struct kvt_contest_args contest;
 };
-static void run_add(void *arg) { struct timed *t = arg; t->c->ops->accumulate(t->c->dev, &t->add); }
-static void run_contest(void *arg) { struct timed *t = arg; t->c->ops->contest(t->c->dev, &t->contest); }
+static void run_add(void *arg)
+{
+    struct timed *t = arg;
+    float one; /* what is read back makes a device finish */
+    t->c->ops->accumulate(t->c->dev, &t->add);
+    t->c->ops->read(t->c->dev, &one, t->add.state, sizeof one);
+}
+
+static void run_contest(void *arg)
+{
+    struct timed *t = arg;
+    int32_t one;
+    t->c->ops->contest(t->c->dev, &t->contest);
+    t->c->ops->read(t->c->dev, &one, t->contest.n_left, sizeof one);
+}
 
 static void bench(struct kc *k)
 {
