@@ -40,13 +40,34 @@ static __device__ __forceinline__ void block_bytes(unsigned q, float less, float
 }
 /* Four bits, each to the lowest bit of a byte. */
 static __device__ __forceinline__ unsigned block_spread(unsigned q) { return ((q & 15) * 0x00204081u) & 0x01010101u; }
-/* Entry i of 16 bytes in four words. */
-static __device__ __forceinline__ float block_entry(unsigned a, unsigned b, unsigned c, unsigned d, unsigned i)
+/* d times (a byte less `mid`) of the four bytes of a word. fast: as one fma, of bits that are 2^7 + q, or 2^15 + q for a byte of more than 7
+ * bits, times d; exact too, as d's at most 18 bits times those of 2^7 + mid fit in 24, but a product of 0 has no sign. */
+template <bool fast, int mid> static __device__ __forceinline__ void block_scaled(unsigned q, float d, float *v)
 {
-    return (float)(signed char)__byte_perm(i & 8 ? c : a, i & 8 ? d : b, i & 7);
+    if (!fast) {
+        block_bytes(q, mid, v);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            v[j] *= d;
+        return;
+    }
+    constexpr bool wide = mid == 128;
+    float less = -d * (float)((wide ? 32768 : 128) + mid);
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        v[j] = fmaf(d, __uint_as_float(wide ? __byte_perm(q, 0x47000000u, 0x7404u + 16 * j) : __byte_perm(q, 0x43000000u, 0x7044u + 256 * j)), less);
 }
-static __device__ __forceinline__ float block_iq4(unsigned i) { return block_entry(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u, i); }
-static __device__ __forceinline__ float block_mxfp4(unsigned i) { return block_entry(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu, i); }
+/* For each of four bytes below 16, the byte of that number of the 16 in four words. */
+static __device__ __forceinline__ unsigned block_entries(unsigned a, unsigned b, unsigned c, unsigned d, unsigned q)
+{
+    q = (q | q >> 4) & 0x00ff00ffu;
+    q |= q >> 8; /* in the lower half, four nibbles */
+    unsigned low = __byte_perm(a, b, q & 0x7777u), high = __byte_perm(c, d, q & 0x7777u);
+    return __byte_perm(low, high, 0x3210u | (q & 0x8888u) >> 1);
+}
+/* kvt_iq4_values + 128, kvt_mxfp4_values + 16 */
+static __device__ __forceinline__ unsigned block_iq4(unsigned q) { return block_entries(0x3f2d1801u, 0x766a5d4fu, 0xa6998d81u, 0xf1d9c5b5u, q); }
+static __device__ __forceinline__ unsigned block_mxfp4(unsigned q) { return block_entries(0x13121110u, 0x1c181614u, 0x0d0e0f10u, 0x04080a0cu, q); }
 
 /* Scale and minimum of run j of Q4_K and Q5_K; q: 12 bytes, whole words. */
 static __device__ __forceinline__ void block_scale_min(const unsigned char *q, int j, float *scale, float *min)
@@ -59,8 +80,8 @@ static __device__ __forceinline__ void block_scale_min(const unsigned char *q, i
     *min = block_small(high, 0);
 }
 
-/* Values k .. k + 3 of a row, k a multiple of 4; of f32, f16 and bf16 all four must be there. */
-template <int type> static __device__ __forceinline__ void kvt_block_quad(const unsigned char *row, int k, float *v)
+/* Values k .. k + 3 of a row, k a multiple of 4; of f32, f16 and bf16 all four must be there. fast: zeros may have the wrong sign. */
+template <int type, bool fast = false> static __device__ __forceinline__ void kvt_block_quad(const unsigned char *row, int k, float *v)
 {
     if (type == KVT_F32) {
         for (int i = 0; i < 4; i++)
@@ -79,9 +100,10 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
         const unsigned char *p = row + k / 32 * 18;
         float d = block_f16(p);
         unsigned q = (block_u32<2>(p + 2 + byte) >> shift) & nibbles;
-        block_bytes(q, 8, f);
-        for (int j = 0; j < 4; j++)
-            v[j] = d * (type == KVT_Q4_0 ? f[j] : block_iq4((q >> (8 * j)) & 15));
+        if (type == KVT_Q4_0)
+            block_scaled<fast, 8>(q, d, v);
+        else
+            block_scaled<fast, 128>(block_iq4(q), d, v);
     } else if (type == KVT_Q4_1) {
         const unsigned char *p = row + k / 32 * 20;
         float d = block_f16(p), m = block_f16(p + 2);
@@ -91,9 +113,7 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
     } else if (type == KVT_Q5_0) {
         const unsigned char *p = row + k / 32 * 22;
         float d = block_f16(p);
-        block_bytes(((block_u32<2>(p + 6 + byte) >> shift) & nibbles) | block_spread(block_u32<2>(p + 2) >> i) << 4, 16, f);
-        for (int j = 0; j < 4; j++)
-            v[j] = d * f[j];
+        block_scaled<fast, 16>(((block_u32<2>(p + 6 + byte) >> shift) & nibbles) | block_spread(block_u32<2>(p + 2) >> i) << 4, d, v);
     } else if (type == KVT_Q5_1) {
         const unsigned char *p = row + k / 32 * 24;
         float d = block_f16(p), m = block_f16(p + 2);
@@ -102,16 +122,11 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
             v[j] = fmaf(d, f[j], m);
     } else if (type == KVT_Q8_0) {
         const unsigned char *p = row + k / 32 * 34;
-        float d = block_f16(p);
-        block_bytes(block_u32<2>(p + 2 + i) ^ 0x80808080u, 128, f);
-        for (int j = 0; j < 4; j++)
-            v[j] = d * f[j];
+        block_scaled<fast, 128>(block_u32<2>(p + 2 + i) ^ 0x80808080u, block_f16(p), v);
     } else if (type == KVT_MXFP4) {
         const unsigned char *p = row + k / 32 * 17;
         float d = __uint_as_float(p[0] < 2 ? 0x00200000u << p[0] : (unsigned)(p[0] - 1) << 23);
-        unsigned q = block_u32<1>(p + 1 + byte) >> shift;
-        for (int j = 0; j < 4; j++, q >>= 8)
-            v[j] = d * block_mxfp4(q & 15);
+        block_scaled<false, 16>(block_mxfp4((block_u32<1>(p + 1 + byte) >> shift) & nibbles), d, v);
     } else if (type == KVT_Q4_K || type == KVT_Q5_K) {
         const unsigned char *p = row + k / 256 * (type == KVT_Q4_K ? 144 : 176);
         int run = k % 256 / 32;
@@ -129,9 +144,7 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
         int run = k % 256 / 32, half = run / 4, quarter = run % 4;
         float d = block_f16(p + 208) * (float)(signed char)p[192 + run * 2 + i / 16];
         unsigned q = (block_u32<2>(p + half * 64 + quarter % 2 * 32 + i) >> (quarter / 2 * 4)) & nibbles;
-        block_bytes(q | ((block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2)) & 3 * ones) << 4, 32, f);
-        for (int j = 0; j < 4; j++)
-            v[j] = d * f[j];
+        block_scaled<fast, 32>(q | ((block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2)) & 3 * ones) << 4, d, v);
     } else if (type == KVT_Q2_K) {
         const unsigned char *p = row + k / 256 * 84;
         int at = k % 256;
@@ -146,17 +159,13 @@ template <int type> static __device__ __forceinline__ void kvt_block_quad(const 
         unsigned scale = ((unsigned)(p[96 + s % 8] >> (s / 8 * 4)) & 15) | ((unsigned)(p[104 + s % 4] >> (s / 4 * 2)) & 3) << 4;
         float d = block_f16(p + 108) * block_small(scale, 32);
         unsigned q = (block_u32<2>(p + 32 + at / 128 * 32 + i) >> (at / 32 % 4 * 2)) & 3 * ones;
-        block_bytes(q | ((block_u32<2>(p + i) >> (at / 32)) & ones) << 2, 4, f);
-        for (int j = 0; j < 4; j++)
-            v[j] = d * f[j];
+        block_scaled<fast, 4>(q | ((block_u32<2>(p + i) >> (at / 32)) & ones) << 2, d, v);
     } else if (type == KVT_IQ4_XS) {
         const unsigned char *p = row + k / 256 * 136;
         int run = k % 256 / 32;
         unsigned scale = ((unsigned)(p[4 + run / 2] >> (run % 2 * 4)) & 15) | ((unsigned)(p[2 + run / 4] >> (run % 4 * 2)) & 3) << 4;
         float d = block_f16(p) * block_small(scale, 32);
-        unsigned q = block_u32<4>(p + 8 + 16 * run + byte) >> shift;
-        for (int j = 0; j < 4; j++, q >>= 8)
-            v[j] = d * block_iq4(q & 15);
+        block_scaled<false, 128>(block_iq4((block_u32<4>(p + 8 + 16 * run + byte) >> shift) & nibbles), d, v);
     }
 }
 

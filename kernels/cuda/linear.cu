@@ -13,52 +13,46 @@ enum {
     BLOCKS = 264,            /* wanted of a launch: two for each multiprocessor of an H100; a constant, as it decides the order of sums */
     MOST_SPLITS = 16,
     LIBRARY = 128,           /* rows */
-    PIECE_BYTES = 32 << 20,  /* of decoded weights at a time */
+    PIECE_BYTES = 128 << 20, /* of decoded weights at a time: outputs enough for all multiprocessors */
+    ROWS = 1024,             /* of a launch of our own kernel */
 };
 
 /* ---- activations ---- */
 
-/* Eight values of row t as lane c of four takes them from run `run`; 0 past the row's end. */
-static __device__ __forceinline__ void take(const float *in, int T, int K, int t, int run, int c, float *v)
-{
-    const float *row = in + (size_t)t * K;
-    for (int i = 0; i < 8; i++) {
-        int k = run * LINEAR_RUN + 4 * c + i % 4 + i / 4 * 16;
-        v[i] = t < T && k < K ? row[k] : 0.0f;
-    }
-}
-
+/* A block takes 8 rows and 8 runs, a thread the eight values that lane c of four takes of row t; 0 past the row's end. */
 template <enum kvt_compute compute>
-static __global__ void order_kernel(const float *in, int T, int K, int runs, size_t count, const float *scale, uint4 *out)
+static __global__ void order_kernel(const float *in, int T, int K, int runs, const float *scale, uint4 *out)
 {
-    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (at >= count)
+    int run = (int)blockIdx.y * (THREADS / 32) + (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, t = (int)blockIdx.x * 8 + lane / 4;
+    if (run >= runs)
         return;
-    int lane = (int)(at % 32), t = (int)(at / 32 / runs) * 8 + lane / 4;
-    float v[8];
-    take(in, T, K, t, (int)(at / 32 % runs), lane % 4, v);
-    if (compute == KVT_COMPUTE_F16) {
-        float by = t < T ? scale[t] : 0.0f;
-        for (int i = 0; i < 8; i++)
-            v[i] *= by;
+    const float *row = in + (size_t)t * K;
+    float v[8], by = compute == KVT_COMPUTE_F16 && t < T ? scale[t] : 1.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        int k = run * LINEAR_RUN + 4 * (lane % 4) + i % 4 + i / 4 * 16;
+        v[i] = t < T && k < K ? row[k] * by : 0.0f;
     }
-    out[at] = make_uint4(linear_pack<compute>(v[0], v[1]), linear_pack<compute>(v[2], v[3]), linear_pack<compute>(v[4], v[5]), linear_pack<compute>(v[6], v[7]));
+    out[((size_t)blockIdx.x * runs + run) * 32 + lane] =
+        make_uint4(linear_pack<compute>(v[0], v[1]), linear_pack<compute>(v[2], v[3]), linear_pack<compute>(v[4], v[5]), linear_pack<compute>(v[6], v[7]));
 }
 
 /* Rows as they are, each begun at a multiple of 16 bytes and filled up with zeros to whole runs. */
-static __global__ void pad_kernel(const float *in, int T, int K, int runs, float *out)
+static __global__ void pad_kernel(const float *in, int K, int wide, float *out)
 {
-    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x, wide = (size_t)runs * LINEAR_RUN;
-    if (at < wide * T)
-        out[at] = at % wide < (size_t)K ? in[at / wide * K + at % wide] : 0.0f;
+    int k = (int)(blockIdx.y * THREADS + threadIdx.x);
+    if (k < wide)
+        out[(size_t)blockIdx.x * wide + k] = k < K ? in[(size_t)blockIdx.x * K + k] : 0.0f;
 }
 
-/* Rows rounded to bf16, for cuBLAS. */
+/* Values rounded to bf16, for cuBLAS; four a thread, 256 apart. */
 static __global__ void round_kernel(const float *in, size_t count, __nv_bfloat16 *out)
 {
-    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (at < count)
-        out[at] = __float2bfloat16_rn(in[at]);
+    size_t at = (size_t)blockIdx.x * (4 * THREADS) + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < 4; i++, at += THREADS)
+        if (at < count)
+            out[at] = __float2bfloat16_rn(in[at]);
 }
 
 /* A block finds a row's largest and from it base/half.h's kvt_f16_scale. */
@@ -86,17 +80,6 @@ static __global__ void largest_kernel(const float *in, int K, float *scale, floa
 
 /* ---- splits ---- */
 
-static __global__ void join_kernel(const struct kvt_linear_job job)
-{
-    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x, count = (size_t)job.T * job.N;
-    if (at >= count)
-        return;
-    float sum = job.part[at];
-    for (int s = 1; s < job.splits; s++)
-        sum += job.part[s * count + at];
-    linear_finish(&job, (int)(at / job.N), (int)(at % job.N), sum);
-}
-
 /* How many blocks share K: enough for BLOCKS of them, each of whose parts has a unit at least. `rows`: tiles of activations. */
 static int splits_of(int N, int units, int tiles)
 {
@@ -109,27 +92,32 @@ static int splits_of(int N, int units, int tiles)
 
 /* ---- cuBLAS ---- */
 
-/* Rows of weights as bf16 or f32; a thread decodes four values. */
-template <class T>
-static __global__ void decode_kernel(int type, const unsigned char *w, size_t row_bytes, int K, size_t count, T *out)
+/* A row of weights, 1024 values a block and four a thread, as bf16 or f32. */
+template <class T> static __global__ void decode_kernel(int type, const unsigned char *w, size_t row_bytes, int K, T *out)
 {
-    size_t fours = (size_t)((K + 3) / 4), at = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (at >= count * fours)
-        return;
-    size_t n = at / fours;
-    int k = (int)(at % fours) * 4;
+    int k = (int)(blockIdx.y * THREADS + threadIdx.x) * 4;
+    const unsigned char *row = w + blockIdx.x * row_bytes;
     float v[4];
+    out += (size_t)blockIdx.x * K + k;
     if (k + 4 <= K)
-        kvt_block_values(type, w + n * row_bytes, k, v);
-    for (int i = 0; i < 4 && k + i < K; i++)
-        out[n * K + k + i] = (T)(k + 4 <= K ? v[i] : kvt_block_one(type, w + n * row_bytes, k + i));
+        kvt_block_values(type, row, k, v);
+    for (int i = 0; k + 4 > K && i < 4 && k + i < K; i++)
+        out[i] = (T)kvt_block_one(type, row, k + i);
+    if (k + 4 > K)
+        return;
+    if (sizeof(T) == 2 && K % 4 == 0) {
+        *reinterpret_cast<uint2 *>(out) = make_uint2(linear_pack<KVT_COMPUTE_BF16>(v[0], v[1]), linear_pack<KVT_COMPUTE_BF16>(v[2], v[3]));
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        out[i] = (T)v[i];
 }
 
-static __global__ void bias_kernel(float *out, const float *bias, size_t count, int N)
+static __global__ void bias_kernel(float *out, const float *bias, int N)
 {
-    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (at < count)
-        out[at] += bias[at % N];
+    int n = (int)(blockIdx.y * THREADS + threadIdx.x);
+    if (n < N)
+        out[(size_t)blockIdx.x * N + n] += bias[n];
 }
 
 static int library(struct kvt_dev *dev, const struct kvt_linear_args *a)
@@ -145,7 +133,7 @@ static int library(struct kvt_dev *dev, const struct kvt_linear_args *a)
         return dev->err.code;
     size_t count = (size_t)T * (size_t)K;
     if (!f32)
-        GPU_LAUNCH(round_kernel, kvt_blocks(count, THREADS), THREADS, 0, dev->stream, a->in, count, (__nv_bfloat16 *)scratch);
+        GPU_LAUNCH(round_kernel, kvt_blocks(count, 4 * THREADS), THREADS, 0, dev->stream, a->in, count, (__nv_bfloat16 *)scratch);
     const void *x = f32 ? (const void *)a->in : scratch;
     cudaDataType how = f32 ? CUDA_R_32F : CUDA_R_16BF;
     float one = 1, old = a->accumulate ? 1.0f : 0.0f;
@@ -153,11 +141,11 @@ static int library(struct kvt_dev *dev, const struct kvt_linear_args *a)
         size_t rows = (size_t)N - n < piece ? (size_t)N - n : piece;
         const unsigned char *w = (const unsigned char *)a->w.data + n * row_bytes;
         if (!ready) {
-            unsigned blocks = kvt_blocks(rows * (size_t)((K + 3) / 4), THREADS);
+            dim3 grid((unsigned)rows, kvt_blocks((size_t)K, 4 * THREADS));
             if (f32)
-                GPU_LAUNCH(decode_kernel<float>, blocks, THREADS, 0, dev->stream, (int)a->w.type, w, row_bytes, K, rows, (float *)(scratch + in_bytes));
+                GPU_LAUNCH(decode_kernel<float>, grid, THREADS, 0, dev->stream, (int)a->w.type, w, row_bytes, K, (float *)(scratch + in_bytes));
             else
-                GPU_LAUNCH(decode_kernel<__nv_bfloat16>, blocks, THREADS, 0, dev->stream, (int)a->w.type, w, row_bytes, K, rows, (__nv_bfloat16 *)(scratch + in_bytes));
+                GPU_LAUNCH(decode_kernel<__nv_bfloat16>, grid, THREADS, 0, dev->stream, (int)a->w.type, w, row_bytes, K, (__nv_bfloat16 *)(scratch + in_bytes));
             w = scratch + in_bytes;
         }
         /* column-major: out' (N, T) = w'' in' */
@@ -167,7 +155,7 @@ static int library(struct kvt_dev *dev, const struct kvt_linear_args *a)
             return kvt_fail(&dev->err, KVT_EDEVICE, "linear: cuBLAS: %s (N=%d K=%d T=%d)", cublasGetStatusString(said), N, K, T);
     }
     if (a->bias)
-        GPU_LAUNCH(bias_kernel, kvt_blocks((size_t)T * (size_t)N, THREADS), THREADS, 0, dev->stream, a->out, a->bias, (size_t)T * (size_t)N, N);
+        GPU_LAUNCH(bias_kernel, dim3((unsigned)T, kvt_blocks((size_t)N, THREADS)), THREADS, 0, dev->stream, a->out, a->bias, N);
     return kvt_cuda_launched(dev, "linear");
 }
 
@@ -182,15 +170,10 @@ static int span_of(const struct kvt_dtype_info *type)
     return bytes > 64 ? 1 : bytes > 34 ? 2 : bytes > 24 ? 4 : 8;
 }
 
-int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
+static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
 {
     int N = a->w.n, K = a->w.k, T = a->T;
     const struct kvt_dtype_info *type = &kvt_dtypes[a->w.type];
-    assert(N > 0 && K > 0 && T >= 0 && K % type->block_values == 0);
-    if (!T)
-        return 0;
-    if (T >= LIBRARY && !a->exact && a->compute != KVT_COMPUTE_F16)
-        return library(dev, a);
     struct kvt_linear_job job = {};
     job.w = (const unsigned char *)a->w.data;
     job.row_bytes = kvt_row_bytes(a->w.type, (size_t)K);
@@ -208,35 +191,51 @@ int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     job.bias = a->bias;
     job.out = a->out;
     job.accumulate = a->accumulate;
+    job.ticket = dev->tickets;
 
     bool f32 = a->compute == KVT_COMPUTE_F32, narrow = T <= 8;
     int tile = narrow ? 8 : f32 ? 16 : 32, tiles = (T + tile - 1) / tile;
     narrow = narrow || linear_shared(&job, 2, tile / 8) > dev->shared_most;
     job.splits = splits_of(N, (job.runs + job.unit - 1) / job.unit, a->exact ? 1 : tiles);
-    size_t padded = (size_t)tiles * (size_t)tile, x_bytes = padded * (size_t)job.runs * LINEAR_RUN * (f32 ? sizeof(float) : 2);
+    bool raw = a->compute == KVT_COMPUTE_BF16 && T <= 4 && K % LINEAR_RUN == 0 && (uintptr_t)a->in % 16 == 0;
+    size_t padded = (size_t)tiles * (size_t)tile, x_bytes = raw ? 0 : padded * (size_t)job.runs * LINEAR_RUN * (f32 ? sizeof(float) : 2);
     size_t part_bytes = job.splits > 1 ? (size_t)job.splits * (size_t)T * (size_t)N * sizeof(float) : 0;
     unsigned char *scratch = (unsigned char *)kvt_cuda_scratch(dev, x_bytes + part_bytes + 2 * padded * sizeof(float));
     if (!scratch)
         return dev->err.code;
     job.x = scratch;
     job.part = (float *)(scratch + x_bytes);
-    size_t count = x_bytes / 16;
-    if (f32) {
-        GPU_LAUNCH(pad_kernel, kvt_blocks(x_bytes / sizeof(float), THREADS), THREADS, 0, dev->stream, a->in, T, K, job.runs, (float *)scratch);
+    float *scale = (float *)(scratch + x_bytes + part_bytes);
+    dim3 order((unsigned)(padded / 8), kvt_blocks((size_t)job.runs, THREADS / 32));
+    if (raw) {
+        job.raw = a->in;
+    } else if (f32) {
+        GPU_LAUNCH(pad_kernel, dim3((unsigned)T, kvt_blocks((size_t)job.runs * LINEAR_RUN, THREADS)), THREADS, 0, dev->stream, a->in, K, job.runs * LINEAR_RUN, (float *)scratch);
     } else if (a->compute == KVT_COMPUTE_BF16) {
-        GPU_LAUNCH(order_kernel<KVT_COMPUTE_BF16>, kvt_blocks(count, THREADS), THREADS, 0, dev->stream, a->in, T, K, job.runs, count, (const float *)NULL, (uint4 *)scratch);
+        GPU_LAUNCH(order_kernel<KVT_COMPUTE_BF16>, order, THREADS, 0, dev->stream, a->in, T, K, job.runs, scale, (uint4 *)scratch);
     } else {
-        float *scale = (float *)(scratch + x_bytes + part_bytes);
         job.unscale = scale + padded;
         GPU_LAUNCH(largest_kernel, (unsigned)T, THREADS, 0, dev->stream, a->in, K, scale, scale + padded);
-        GPU_LAUNCH(order_kernel<KVT_COMPUTE_F16>, kvt_blocks(count, THREADS), THREADS, 0, dev->stream, a->in, T, K, job.runs, count, (const float *)scale, (uint4 *)scratch);
+        GPU_LAUNCH(order_kernel<KVT_COMPUTE_F16>, order, THREADS, 0, dev->stream, a->in, T, K, job.runs, scale, (uint4 *)scratch);
     }
-    int rc = a->compute != KVT_COMPUTE_BF16 ? kvt_cuda_linear_any(dev, &job, narrow, a->compute)
-             : type->block_values == 256    ? kvt_cuda_linear_bf16_256(dev, &job, narrow)
-                                            : kvt_cuda_linear_bf16(dev, &job, narrow);
-    if (!rc && job.splits > 1) {
-        GPU_LAUNCH(join_kernel, kvt_blocks((size_t)T * (size_t)N, THREADS), THREADS, 0, dev->stream, job);
-        rc = kvt_cuda_launched(dev, "linear");
+    if (a->compute != KVT_COMPUTE_BF16)
+        return kvt_cuda_linear_any(dev, &job, narrow, a->compute);
+    return type->block_values == 256 ? kvt_cuda_linear_bf16_256(dev, &job, narrow) : kvt_cuda_linear_bf16(dev, &job, narrow);
+}
+
+int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
+{
+    size_t N = (size_t)a->w.n, K = (size_t)a->w.k;
+    assert(a->w.n > 0 && a->w.k > 0 && a->T >= 0 && a->w.k % kvt_dtypes[a->w.type].block_values == 0);
+    if (a->T >= LIBRARY && !a->exact && a->compute != KVT_COMPUTE_F16)
+        return library(dev, a);
+    int rc = 0;
+    for (int t = 0; !rc && t < a->T; t += ROWS) {
+        struct kvt_linear_args some = *a;
+        some.in += (size_t)t * K;
+        some.out += (size_t)t * N;
+        some.T = a->T - t < ROWS ? a->T - t : ROWS;
+        rc = rows(dev, &some);
     }
     return rc;
 }

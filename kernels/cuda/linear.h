@@ -9,8 +9,9 @@
  * No barrier but the warp's own until the parts are joined. Activations lie in that order already (linear.cu), 16 bytes a lane
  * and step; they come from L1 and L2.
  *
- * A sum's order: runs of a part in order, then parts, then splits (blocks along K, joined by another kernel). Where parts and splits
- * begin depends on the matrix alone, so a row's bits don't depend on how many rows there are, nor on M and NT. */
+ * A sum's order: runs of a part in order, then parts, then splits (blocks along K; the last of them to end sums them, as one launch is
+ * cheaper than two). Where parts and splits begin depends on the matrix alone, so a row's bits don't depend on how many rows there
+ * are, nor on M and NT. Blocks that read the same weights are neighbours in x. */
 #ifndef KVT_KERNELS_CUDA_LINEAR_H
 #define KVT_KERNELS_CUDA_LINEAR_H
 
@@ -27,11 +28,13 @@ struct kvt_linear_job {
     int span, block, block_bytes; /* runs that are staged at a time; values and bytes of a block of the type */
     int pitch;                  /* bytes of a staged row, an odd multiple of 16: rows lie in different banks */
     const void *x;              /* activations: 16-bit as [T / 8][runs][32 lanes][8], f32 as [T][32 runs] */
+    const float *raw;           /* or, up to 4 rows whose runs are whole and aligned to 16 bytes, as they came; then x is NULL */
     const float *unscale;       /* (T) f16: what a row's sums are multiplied by; or NULL */
     const float *bias;
     float *out;
     bool accumulate;
     float *part;                /* (splits, T, N) if splits > 1 */
+    unsigned *ticket;           /* zeros, one for each tile of outputs and rows, and left as zeros: how many splits are done */
 };
 
 static __device__ __forceinline__ void linear_finish(const struct kvt_linear_job *job, int t, int n, float sum)
@@ -69,8 +72,8 @@ static __device__ __forceinline__ void linear_values(const struct kvt_linear_job
         kvt_block_values(job->type, row, at, v);
         kvt_block_values(job->type, row, at + 16, v + 4);
     } else {
-        kvt_block_quad<type>(row, at, v);
-        kvt_block_quad<type>(row, at + 16, v + 4);
+        kvt_block_quad<type, true>(row, at, v);
+        kvt_block_quad<type, true>(row, at + 16, v + 4);
     }
 }
 
@@ -90,13 +93,13 @@ static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job 
 }
 
 template <int type, enum kvt_compute compute, int M, int NT>
-static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const struct kvt_linear_job job)
+static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1 : 2) linear_kernel(const struct kvt_linear_job job)
 {
     constexpr int STAGES = M == 1 ? 3 : 2, ROWS = 16 * M, TILE = 8 * NT, OUTS = LINEAR_OUT * ROWS, PITCH = OUTS + 4;
     constexpr bool f32 = compute == KVT_COMPUTE_F32;
     GPU_DYN_SHARED(unsigned char, shared);
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, r = lane / 4, c = lane % 4;
-    int part = warp % LINEAR_PARTS, side = warp / LINEAR_PARTS, row0 = (int)blockIdx.x * OUTS + side * ROWS;
+    int part = warp % LINEAR_PARTS, side = warp / LINEAR_PARTS, row0 = (int)blockIdx.y * OUTS + side * ROWS;
     int units = (job.runs + job.unit - 1) / job.unit, parts = job.splits * LINEAR_PARTS, p = (int)blockIdx.z * LINEAR_PARTS + part;
     int run0 = (int)((long long)units * p / parts) * job.unit, end = (int)((long long)units * (p + 1) / parts) * job.unit;
     end = end < job.runs ? end : job.runs;
@@ -119,12 +122,23 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const 
             linear_stage<ROWS>(&job, stages + (size_t)i * ROWS * job.pitch, row0, from, to);
         gpu_cp_async_commit();
     }
-    const uint4 *x16 = static_cast<const uint4 *>(job.x) + ((size_t)blockIdx.y * NT * job.runs + run0) * 32 + lane;
+    const uint4 *x16 = static_cast<const uint4 *>(job.x) + ((size_t)blockIdx.x * NT * job.runs + run0) * 32 + lane;
     uint4 next[f32 ? 1 : NT];
-    if (!f32 && spans > 0)
+    constexpr bool may_raw = NT == 1 && compute == KVT_COMPUTE_BF16;
+    const float4 *raw = may_raw && job.raw && r < job.T ? reinterpret_cast<const float4 *>(job.raw + (size_t)r * job.K) + run0 * 8 + c : NULL;
+    float4 raw_next[2] = {};
+    if (!f32 && spans > 0) {
+        if (may_raw && job.raw) {
+            if (raw) {
+                raw_next[0] = raw[0];
+                raw_next[1] = raw[4];
+            }
+        } else {
 #pragma unroll
-        for (int j = 0; j < NT; j++)
-            next[j] = x16[(size_t)j * job.runs * 32];
+            for (int j = 0; j < NT; j++)
+                next[j] = x16[(size_t)j * job.runs * 32];
+        }
+    }
     for (int i = 0; i < spans; i++) {
         gpu_cp_async_wait<STAGES - 2>();
         __syncwarp();
@@ -142,16 +156,28 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const 
         int at = run0 + i * job.span, many = end - at < job.span ? end - at : job.span;
         /* blocks of 256 are always whole: their scales are decoded once if the loop is unrolled */
         constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0;
-#pragma unroll(whole ? 8 : 2)
+#pragma unroll(whole ? 8 : type == KVT_N_DTYPE ? 1 : 2)
         for (int run = 0; run < (whole ? whole : many); run++) {
             uint4 now[f32 ? 1 : NT];
-            if (!f32)
+            int ahead_run = at + run + 1 - run0; /* its activations are on their way during this run */
+            bool more = at + run + 1 < end;
+            if (may_raw && job.raw) {
+                now[0].x = linear_pack<compute>(raw_next[0].x, raw_next[0].y);
+                now[0].y = linear_pack<compute>(raw_next[0].z, raw_next[0].w);
+                now[0].z = linear_pack<compute>(raw_next[1].x, raw_next[1].y);
+                now[0].w = linear_pack<compute>(raw_next[1].z, raw_next[1].w);
+                if (raw && more) {
+                    raw_next[0] = raw[8 * ahead_run];
+                    raw_next[1] = raw[8 * ahead_run + 4];
+                }
+            } else if (!f32) {
 #pragma unroll
                 for (int j = 0; j < NT; j++) {
                     now[j] = next[j];
-                    if (at + run + 1 < end)
-                        next[j] = x16[((size_t)j * job.runs + (at + run + 1 - run0)) * 32];
+                    if (more)
+                        next[j] = x16[((size_t)j * job.runs + ahead_run) * 32];
                 }
+            }
             if constexpr (f32) {
                 float v[2 * M][8];
 #pragma unroll
@@ -159,7 +185,7 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const 
                     linear_values<type>(&job, rows[q], at * LINEAR_RUN, run, c, v[q]);
 #pragma unroll
                 for (int t = 0; t < TILE; t++) {
-                    int from = (int)blockIdx.y * TILE + t < job.T ? (int)blockIdx.y * TILE + t : job.T - 1;
+                    int from = (int)blockIdx.x * TILE + t < job.T ? (int)blockIdx.x * TILE + t : job.T - 1;
                     const float4 *x = reinterpret_cast<const float4 *>(static_cast<const float *>(job.x) + ((size_t)from * job.runs + at + run) * LINEAR_RUN);
                     float4 a = x[c], b = x[4 + c];
                     float y[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
@@ -224,7 +250,7 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const 
     __syncthreads();
     const float *sums = reinterpret_cast<const float *>(shared);
     for (int i = (int)threadIdx.x; i < OUTS * TILE; i += LINEAR_THREADS) {
-        int n = i % OUTS, t = i / OUTS, out_n = (int)blockIdx.x * OUTS + n, out_t = (int)blockIdx.y * TILE + t;
+        int n = i % OUTS, t = i / OUTS, out_n = (int)blockIdx.y * OUTS + n, out_t = (int)blockIdx.x * TILE + t;
         float sum = sums[t * PITCH + n];
 #pragma unroll
         for (int q = 1; q < LINEAR_PARTS; q++)
@@ -236,6 +262,32 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, 2) linear_kernel(const 
         else
             linear_finish(&job, out_t, out_n, sum);
     }
+    if (job.splits == 1)
+        return;
+    /* the last of a tile's splits sums them all, in their order whichever it is */
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        unsigned *ticket = job.ticket + (size_t)blockIdx.y * gridDim.x + blockIdx.x;
+        last = atomicAdd(ticket, 1u) + 1 == (unsigned)job.splits;
+        if (last)
+            atomicExch(ticket, 0u);
+    }
+    __syncthreads();
+    if (!last)
+        return;
+    __threadfence();
+    for (int i = (int)threadIdx.x; i < OUTS * TILE; i += LINEAR_THREADS) {
+        int out_n = (int)blockIdx.y * OUTS + i % OUTS, out_t = (int)blockIdx.x * TILE + i / OUTS;
+        if (out_n >= job.N || out_t >= job.T)
+            continue;
+        const float *part = job.part + (size_t)out_t * job.N + out_n;
+        float sum = __ldcg(part);
+        for (int q = 1; q < job.splits; q++)
+            sum += __ldcg(part + (size_t)q * job.T * job.N);
+        linear_finish(&job, out_t, out_n, sum);
+    }
 }
 
 /* Shared memory of a launch. */
@@ -246,24 +298,26 @@ static inline size_t linear_shared(const struct kvt_linear_job *job, int M, int 
     return stages > box ? stages : box;
 }
 
+template <int type, enum kvt_compute compute, int M, int NT>
+static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *job)
+{
+    size_t shared = linear_shared(job, M, NT);
+    bool *ready = &dev->linear_ready[compute][type][M - 1]; /* of one type a kernel's need is the same each time */
+    if (!*ready || type == KVT_N_DTYPE) {
+        cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        if (code != cudaSuccess)
+            return kvt_cuda_failed(dev, code, "linear");
+        *ready = true;
+    }
+    dim3 grid(kvt_blocks((size_t)job->T, 8 * NT), kvt_blocks((size_t)job->N, LINEAR_OUT * 16 * M), (unsigned)job->splits);
+    GPU_LAUNCH((linear_kernel<type, compute, M, NT>), grid, LINEAR_THREADS, shared, dev->stream, *job);
+    return kvt_cuda_launched(dev, "linear");
+}
+
 /* Launches: 8 rows of activations a block (narrow) or 32 (16 in f32). */
 template <int type, enum kvt_compute compute> static int linear_launch(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow)
 {
-    constexpr int NT = compute == KVT_COMPUTE_F32 ? 2 : 4;
-    size_t shared = linear_shared(job, narrow ? 1 : 2, narrow ? 1 : NT);
-    int outs = LINEAR_OUT * 16 * (narrow ? 1 : 2), rows = 8 * (narrow ? 1 : NT);
-    dim3 grid(kvt_blocks((size_t)job->N, (size_t)outs), kvt_blocks((size_t)job->T, (size_t)rows), (unsigned)job->splits);
-    cudaError_t code = cudaSuccess;
-    if (narrow) {
-        code = cudaFuncSetAttribute(linear_kernel<type, compute, 1, 1>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-        if (code == cudaSuccess)
-            GPU_LAUNCH((linear_kernel<type, compute, 1, 1>), grid, LINEAR_THREADS, shared, dev->stream, *job);
-    } else {
-        code = cudaFuncSetAttribute(linear_kernel<type, compute, 2, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-        if (code == cudaSuccess)
-            GPU_LAUNCH((linear_kernel<type, compute, 2, NT>), grid, LINEAR_THREADS, shared, dev->stream, *job);
-    }
-    return code == cudaSuccess ? kvt_cuda_launched(dev, "linear") : kvt_cuda_failed(dev, code, "linear");
+    return narrow ? linear_launch_as<type, compute, 1, 1>(dev, job) : linear_launch_as<type, compute, 2, compute == KVT_COMPUTE_F32 ? 2 : 4>(dev, job);
 }
 
 /* The files' parts of it; job->type says which kernel. */

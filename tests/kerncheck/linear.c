@@ -46,14 +46,14 @@ static void make(struct kc *k, struct problem *p, enum kc_fill_kind fill)
 }
 
 /* Runs rows [row, row + T) of the problem on a candidate; out is host memory (T, N). Weights end with a page, so they
- * begin at any even address (a multiple of 4 for f32), as rows of blocks in a file do. */
+ * begin at any even address (a multiple of 4 for f32), as rows of blocks in a file do. Activations are aligned or not. */
 static void run(struct kc *k, struct kc_cand *c, const struct problem *p, int row, int T, float *out)
 {
     size_t N = (size_t)p->s.N, K = (size_t)p->s.K, out_bytes = (size_t)T * N * sizeof(float);
     struct kvt_linear_args a = {
         .w = {p->w, p->type, p->s.N, p->s.K},
         .bias = p->with_bias ? kc_put_shifted(k, c, p->bias, N * sizeof(float), 4) : NULL,
-        .in = kc_put_shifted(k, c, p->in + (size_t)row * K, (size_t)T * K * sizeof(float), 4),
+        .in = kc_put_shifted(k, c, p->in + (size_t)row * K, (size_t)T * K * sizeof(float), (row + T) % 2 ? 4 : 0),
         .out = kc_put_shifted(k, c, p->accumulate ? p->before + (size_t)row * N : NULL, out_bytes, 4),
         .T = T, .accumulate = p->accumulate, .exact = p->exact, .compute = p->compute,
     };
@@ -149,13 +149,15 @@ static void judge(struct kc *k, struct problem *p)
 }
 
 /* Row r of a call with 100 rows has the bits of the same row in calls of other sizes. */
-static void judge_exact(struct kc *k, enum kvt_dtype type, enum kvt_compute compute)
+static void judge_exact(struct kc *k, enum kvt_dtype type, enum kvt_compute compute, bool longer)
 {
     static const int sizes[] = {1, 2, 3, 4, 5, 6, 7, 12, 13, 24, 25, 49};
     struct problem p = {.type = type, .compute = compute, .s = {38, block_of(type) == 256 ? 512 : 416, 100},
                         .with_bias = true, .exact = true};
     if (block_of(type) == 1)
         p.s.K = 403;
+    if (longer) /* what a backend sums in several places */
+        p.s.K = block_of(type) == 256 ? 2816 : block_of(type) == 32 ? 2144 : 2080;
     make(k, &p, KC_NORMAL);
     size_t N = (size_t)p.s.N;
     float *all = kc_host(k, N * 100 * sizeof(float)), *some = kc_host(k, N * 100 * sizeof(float));
@@ -189,7 +191,9 @@ static void check(struct kc *k)
                 make(k, &p, (enum kc_fill_kind)(i % KC_N_FILL));
                 judge(k, &p);
             }
-            judge_exact(k, (enum kvt_dtype)type, (enum kvt_compute)compute);
+            judge_exact(k, (enum kvt_dtype)type, (enum kvt_compute)compute, false);
+            if (type % 5 == 2)
+                judge_exact(k, (enum kvt_dtype)type, (enum kvt_compute)compute, true);
             for (int few = 0; few < 2; few++) { /* longer than what a level decodes scales for at a time, and some */
                 struct problem p = {.type = (enum kvt_dtype)type, .compute = (enum kvt_compute)compute,
                                     .s = {6, 2048 + (block_of((enum kvt_dtype)type) == 1 ? 33 : 3 * block_of((enum kvt_dtype)type)), few ? 2 : 8}};
@@ -328,8 +332,10 @@ struct timed { struct kc_cand *c; struct kvt_linear_args *a; int n; };
 static void run_timed(void *arg)
 {
     struct timed *t = arg;
+    float one;
     for (int i = 0; i < t->n; i++)
         t->c->ops->linear(t->c->dev, &t->a[i]);
+    t->c->ops->read(t->c->dev, &one, t->a[t->n - 1].out, sizeof one); /* a device works behind the caller's back */
 }
 
 /* One line: T rows times a matrix of the model's commonest kinds. */
@@ -392,6 +398,62 @@ static void bench_step(struct kc *k, struct kc_cand *c, enum kvt_compute compute
     kc_end_case(k, "linear");
 }
 
+/* A product of the size of a model of 8 billion parameters, on a GPU: many calls and one wait, small ones over so many copies of the
+ * weights that they come from memory. */
+static void bench_8b_one(struct kc *k, struct kc_cand *c, enum kvt_dtype type, enum kvt_compute compute, struct shape s, bool exact)
+{
+    enum { CALLS = 32, PATTERN = 64 };
+    struct kvt_linear_args a[CALLS];
+    char what[64];
+    snprintf(what, sizeof what, "%s %s T=%d N=%d K=%d%s", kvt_dtypes[type].name, compute_name(compute), s.T, s.N, s.K, exact ? " exact" : "");
+    if (k->match && !strstr(what, k->match))
+        return;
+    size_t row = kvt_row_bytes(type, (size_t)s.K), w_bytes = (size_t)s.N * row, TK = (size_t)s.T * (size_t)s.K, TN = (size_t)s.T * (size_t)s.N;
+    unsigned char *host = kc_host(k, w_bytes);
+    kc_fill_blocks(k, host, type, (size_t)PATTERN * (size_t)s.K);
+    for (int n = PATTERN; n < s.N; n++)
+        memcpy(host + (size_t)n * row, host + (size_t)(n % PATTERN) * row, row);
+    float *x = kc_host(k, TK * sizeof *x);
+    kc_fill(k, x, TK, KC_UNIFORM);
+    int calls = s.T > 64 ? 4 : CALLS, copies = s.T > 64 ? 1 : 1 + (int)(((size_t)256 << 20) / w_bytes);
+    float *in = kc_put(k, c, x, TK * sizeof *x), *out = kc_put(k, c, NULL, TN * sizeof *out);
+    for (int i = 0; i < calls; i++)
+        a[i] = (struct kvt_linear_args){.w = {i < copies ? kc_put(k, c, host, w_bytes) : a[i % copies].w.data, type, s.N, s.K}, .in = in, .out = out,
+                                        .T = s.T, .exact = exact, .compute = compute};
+    struct timed t = {c, a, calls};
+    kc_line(k, c, "linear", what, kc_time(run_timed, &t) / calls, 2.0 * (double)TN * s.K, s.T <= 64 ? (double)w_bytes : 0);
+    kc_end_case(k, "linear");
+}
+
+/* Its widest matrices at a step of one branch and of several, its narrowest, its head, and prefills by the library (not exact) and by the
+ * backend's own kernel. */
+static void bench_8b(struct kc *k, struct kc_cand *c)
+{
+    static const enum kvt_dtype types[] = {KVT_Q4_0, KVT_Q8_0, KVT_BF16, KVT_Q4_K, KVT_Q6_K};
+    static const int rows[] = {1, 4, 8, 16, 32, 40};
+    const enum kvt_compute bf16 = KVT_COMPUTE_BF16, f32 = KVT_COMPUTE_F32;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        for (size_t t = 0; t < sizeof rows / sizeof *rows; t++)
+            bench_8b_one(k, c, types[i], bf16, (struct shape){4096, 14336, rows[t]}, true);
+        for (int T = 1; T <= 8; T *= 8) {
+            bench_8b_one(k, c, types[i], bf16, (struct shape){14336, 4096, T}, true);
+            bench_8b_one(k, c, types[i], bf16, (struct shape){4096, 4096, T}, true);
+            bench_8b_one(k, c, types[i], bf16, (struct shape){1024, 4096, T}, true);
+        }
+        bench_8b_one(k, c, types[i], bf16, (struct shape){14336, 4096, 128}, false);
+        bench_8b_one(k, c, types[i], bf16, (struct shape){14336, 4096, 2048}, false);
+    }
+    bench_8b_one(k, c, KVT_Q8_0, bf16, (struct shape){128256, 4096, 1}, true);
+    bench_8b_one(k, c, KVT_Q8_0, bf16, (struct shape){128256, 4096, 8}, true);
+    bench_8b_one(k, c, KVT_Q4_0, bf16, (struct shape){14336, 4096, 2048}, true);
+    bench_8b_one(k, c, KVT_BF16, bf16, (struct shape){14336, 4096, 2048}, true);
+    for (int T = 1; T <= 8; T *= 8) {
+        bench_8b_one(k, c, KVT_Q4_0, f32, (struct shape){4096, 4096, T}, true);
+        bench_8b_one(k, c, KVT_F32, f32, (struct shape){4096, 4096, T}, true);
+    }
+    bench_8b_one(k, c, KVT_Q4_0, f32, (struct shape){4096, 4096, 512}, false);
+}
+
 static void bench(struct kc *k)
 {
     bench_one(k, &k->ref, KVT_Q4_1, KVT_COMPUTE_F32, (struct shape){576, 576, 4}, true);
@@ -414,6 +476,8 @@ static void bench(struct kc *k)
             for (int type = 0; type < KVT_N_DTYPE; type++)
                 bench_one(k, c, (enum kvt_dtype)type, how, (struct shape){4096, 1536, 1}, true);
         }
+        if (!strcmp(c->ops->name, "cuda"))
+            bench_8b(k, c);
     }
 }
 
