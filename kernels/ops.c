@@ -16,9 +16,24 @@ enum kvt_compute kvt_fastest_compute(const struct kvt_ops *ops, struct kvt_dev *
     return KVT_COMPUTE_F32;
 }
 
+/* Whether a GPU of this machine opens. Without a driver the library, which is large, isn't even loaded. */
+static bool gpu_opens(const struct kvt_ops **out)
+{
+    struct kvt_dev *dev = NULL;
+    if (!kvt_plugin_driver() || kvt_plugin_ops(out, "cuda", NULL) || (*out)->open(&dev, NULL, NULL))
+        return false;
+    (*out)->close(&dev);
+    return true;
+}
+
 int kvt_ops_load(const struct kvt_ops **out, const char *name, struct kvt_err *err)
 {
     static const struct kvt_ops *const all[] = {&kvt_ops_ref, &kvt_ops_cpu};
+    if (!strcmp(name, "auto")) {
+        if (!gpu_opens(out))
+            *out = &kvt_ops_cpu;
+        return 0;
+    }
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!strcmp(all[i]->name, name)) {
             *out = all[i];

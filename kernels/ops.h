@@ -500,7 +500,7 @@ struct kvt_ops {
 };
 
 /* "ref" and "cpu" are part of the program, "cuda" (and "simt", the same sources on a CPU, for tests) a library that is looked for:
- * KVT_EDEVICE and err where it can't be had. kvt_ops_find: the same without the words, NULL then. */
+ * KVT_EDEVICE and err where it can't be had. "auto" is cuda where a GPU opens, else cpu. kvt_ops_find: the same without the words, NULL then. */
 int kvt_ops_load(const struct kvt_ops **out, const char *name, struct kvt_err *err);
 const struct kvt_ops *kvt_ops_find(const char *name);
 

@@ -43,3 +43,5 @@ int kvt_plugin_ops(const struct kvt_ops **out, const char *name, struct kvt_err 
     *out = dlsym(lib, "kvt_plugin_table"); /* stays open: the table is in use until the program ends */
     return *out ? 0 : kvt_fail(err, KVT_EDEVICE, "backend %s: %s is not a library of this program", name, path);
 }
+
+bool kvt_plugin_driver(void) { return dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != NULL; }

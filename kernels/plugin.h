@@ -8,4 +8,7 @@
  * KVT_EDEVICE: there is none, or it can't be loaded, and err says why. */
 int kvt_plugin_ops(const struct kvt_ops **out, const char *name, struct kvt_err *err);
 
+/* Whether this machine has NVIDIA's driver. */
+bool kvt_plugin_driver(void);
+
 #endif

@@ -6,7 +6,7 @@
 const char *const kvtrace_protocols[] = { "visible", "hidden", "literature", NULL };
 const char *const kvtrace_decodes[] = { "both", "forced", "free", NULL };
 const char *const kvtrace_kv_types[] = { "f16", "bf16", "f32", NULL };
-const char *const kvtrace_backends[] = { "cpu", "ref", NULL };
+const char *const kvtrace_backends[] = { "auto", "cpu", "cuda", "ref", "simt", NULL };
 static const char *const maps[] = { "pooled", "full", "none", NULL };
 static const char *const computes[] = { "auto", "f32", "bf16", "f16", NULL };
 static const char *const thinkings[] = { "model", "on", "off", NULL }; /* enum kvt_thinking */
@@ -60,7 +60,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "compute", .type = KVT_OPT_CHOICE, .to = &o->compute, .choices = computes, .def = "auto",
           .help = "arithmetic of matrix products; auto: bf16 where the CPU has it" },
         { .name = "kv-type", .type = KVT_OPT_CHOICE, .to = &o->kv_type, .choices = kvtrace_kv_types, .def = "f16", .help = "how keys and values are kept" },
-        { .name = "backend", .type = KVT_OPT_CHOICE, .to = &o->backend, .choices = kvtrace_backends, .def = "cpu", .help = "cpu is the fast one, ref the definition" },
+        { .name = "backend", .type = KVT_OPT_CHOICE, .to = &o->backend, .choices = kvtrace_backends, .def = "auto", .help = "auto: cuda where a GPU opens, else cpu; ref is the definition, simt cuda's kernels run on the CPU (slow)" },
         { .name = "threads", .letter = 't', .type = KVT_OPT_INT, .to = &o->threads, .value = "N", .def = "0", .min = 0, .max = 1024, .help = "0 = one for each core" },
         { .name = "seed", .type = KVT_OPT_U64, .to = &o->seed, .value = "N", .def = "0", .help = "of random choices" },
         { .help = "trace and output" },

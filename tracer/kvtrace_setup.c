@@ -320,7 +320,10 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         rc = kvtrace_open_prompts(run, err);
     if (rc)
         return rc;
-    const struct kvt_ops *ops = kvt_ops_find(kvtrace_backends[o->backend]);
+    const struct kvt_ops *ops;
+    rc = kvt_ops_load(&ops, kvtrace_backends[o->backend], err);
+    if (rc)
+        return rc;
     struct kvt_dev *dev = NULL;
     enum kvt_compute compute = o->compute == KVTRACE_COMPUTE_BF16 ? KVT_COMPUTE_BF16 : o->compute == KVTRACE_COMPUTE_F16 ? KVT_COMPUTE_F16 : KVT_COMPUTE_F32;
     if (o->compute == KVTRACE_COMPUTE_AUTO) {
