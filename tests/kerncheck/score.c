@@ -333,9 +333,9 @@ static void bench(struct kc *k)
         kc_fill_blocks(k, w, KVT_Q4_1, hd * B_E);
         for (int j = 0; j < B_N; j++)
             pos[j] = j;
-        for (int l = 0; l < B_L; l++)
-            c->ops->cache_append(c->dev, &(struct kvt_append_args){t.at.cache, l, B_N, x, x + 100, zero, pos});
         t.q = kc_put(k, c, x, nq * sizeof(float));
+        for (int l = 0; l < B_L; l++)
+            c->ops->cache_append(c->dev, &(struct kvt_append_args){t.at.cache, l, B_N, t.q, t.q + 100, zero, pos});
         t.out = kc_put(k, c, x, B_H * B_N * sizeof(float));
         t.row = kc_put(k, c, x, B_H * B_N * sizeof(float));
         t.mean = kc_put(k, c, x, hd * sizeof(float));

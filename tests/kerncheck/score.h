@@ -60,8 +60,10 @@ static inline struct kvt_cache *grow(struct kc *k, struct kc_cand *c, struct hel
     int32_t *zero = kc_host(k, (size_t)x->n * sizeof *zero), *pos = kc_host(k, (size_t)x->n * sizeof *pos);
     for (int i = 0; i < x->n; i++)
         pos[i] = i + i / 9; /* gaps: a position is not a slot */
+    size_t rows = (size_t)(x->n * x->s.G * x->s.D) * sizeof(float);
+    float *rows_k = kc_put(k, c, x->k, rows), *rows_v = kc_put(k, c, x->v, rows);
     for (int l = 0; l < 2; l++)
-        kc_rc(k, c, "score", c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, l, x->n, x->k, x->v, zero, pos}), "append");
+        kc_rc(k, c, "score", c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, l, x->n, rows_k, rows_v, zero, pos}), "append");
     kc_rc(k, c, "score", c->ops->cache_fork(c->dev, cache, 0, BRANCH), "fork");
     size_t slots = (size_t)(x->s.G * x->n) * sizeof(int32_t), counts = (size_t)x->s.G * sizeof(int32_t);
     struct kvt_keep_args keep = {cache, BRANCH, LAYER, kc_put(k, c, x->slot, slots), kc_put(k, c, x->count, counts), x->n};
