@@ -197,6 +197,8 @@ static void check_rows(struct kc *k)
 {
     static const int lengths[] = {1, 15, 16, 17, 33, 100, 270, 300}; /* above 256 a row has two parts */
     for (int turn = 0; turn < 28; turn++) {
+        if (kc_skip(k))
+            continue;
         struct decode d = {.s = kc_attn_shapes[turn % KC_ATTN_SHAPES], .n = lengths[turn % 8], .B = lengths[turn % 8] == 33 ? MAX_B : kc_int(k, 1, 4),
                            .seed = kc_u64(k) | 1, .renumber = turn % 3 == 1, .halves = turn % 2, .every = turn % 4 < 2 ? 9 : 70};
         int kind = turn % KC_ATTN_KINDS, G = d.s.G, D = d.s.D;
@@ -263,6 +265,8 @@ static void check_rows(struct kc *k)
 static void check_order(struct kc *k)
 {
     for (int turn = 0; turn < 6; turn++) {
+        if (kc_skip(k))
+            continue;
         struct kc_attn_shape s = kc_attn_shapes[turn % KC_ATTN_SHAPES];
         int n = 100, G = s.G, D = s.D, H = s.H;
         bool renumber = turn % 2;

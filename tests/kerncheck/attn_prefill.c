@@ -254,6 +254,8 @@ static void check_prefill(struct kc *k)
 {
     static const int lengths[] = {1, 15, 16, 17, 33, 49, 100, 130, 210}; /* from 193 on a strip has more than one tile */
     for (int turn = 0; turn < 27; turn++) {
+        if (kc_skip(k))
+            continue;
         struct prefill p = {.s = kc_attn_shapes[turn % KC_ATTN_SHAPES], .T = lengths[turn % 9], .R = turn % 2 ? 16 : 7, .C = turn % 3 ? 16 : 64};
         int T = p.T, kind = turn % KC_ATTN_KINDS;
         if (turn % 9 == 7) /* as many bins as rows, and more */
@@ -324,6 +326,8 @@ static void check_gaps(struct kc *k)
     static const int length[][2] = {{40, 1}, {33, 16}, {100, 37}, {5, 130}};
     static const char *const what[] = {"mass", "window 5", "squares", "last", "out"};
     for (int turn = 0; turn < 2 * KC_ATTN_SHAPES; turn++) {
+        if (kc_skip(k))
+            continue;
         const struct kc_attn_shape *s = &kc_attn_shapes[turn % KC_ATTN_SHAPES];
         int before = length[turn % 4][0], T = length[turn % 4][1], n = before + T;
         struct kc_attn_numbers x = kc_attn_make(k, s, T, n, turn % 2);

@@ -75,6 +75,8 @@ static void contract(struct kc *k, struct kc_cand *c, const struct kvt_divide_ar
 static void check_divide(struct kc *k)
 {
     for (int turn = 0; turn < 160; turn++) {
+        if (kc_skip(k))
+            continue;
         static const int alphas[] = {0, 200000, 500000, 333333, 1000000};
         int sets = kc_int(k, 1, 3), per = kc_int(k, 1, MAX_ROWS / sets), R = sets * per, ld = kc_int(k, 1, 90);
         int how = turn % 4, kind = turn / 4 % 4, alpha = alphas[turn / 16 % 5];
@@ -158,6 +160,8 @@ static double best_sum(const float *score, const int *cost, const uint8_t *may, 
 static void check_shared_units(struct kc *k)
 {
     for (int turn = 0; turn < 120; turn++) {
+        if (kc_skip(k))
+            continue;
         int sets = kc_int(k, 1, 2), per = turn % 2 ? kc_int(k, 2, 4) : 1, R = sets * per, S = kc_int(k, 1, MAX_UNITS);
         int n = kc_int(k, 20, 90), ld = n + kc_int(k, 0, 9), kind = turn / 2 % 4;
         bool knapsack = per == 1;
@@ -277,6 +281,8 @@ static void check_many_units(struct kc *k)
 static void check_weigh(struct kc *k)
 {
     for (int turn = 0; turn < 20; turn++) {
+        if (kc_skip(k))
+            continue;
         int R = kc_int(k, 1, 4), n = kc_int(k, 1, 90), ld = n + kc_int(k, 0, 9);
         size_t bytes = (size_t)(R * ld) * 4;
         float *in = kc_host(k, bytes), *by = kc_host(k, bytes), *want = kc_host(k, bytes), *got = kc_host(k, bytes);

@@ -62,6 +62,8 @@ static void check_norm(struct kc *k)
 {
     static const int sizes[] = {1, 5, 16, 64, 100, 576, 1000, 4096};
     for (int turn = 0; turn < 112; turn++) {
+        if (kc_skip(k))
+            continue;
         int E = sizes[turn % 8], T = turn % 5 ? kc_int(k, 1, 7) : 70;
         enum kc_fill_kind fill = (enum kc_fill_kind)(turn % KC_N_FILL);
         size_t n = (size_t)T * (size_t)E, bytes = n * sizeof(float);
@@ -103,6 +105,8 @@ static void check_norm(struct kc *k)
 static void check_rotate(struct kc *k)
 {
     for (int turn = 0; turn < 42; turn++) {
+        if (kc_skip(k))
+            continue;
         int T = turn % 4 ? kc_int(k, 1, 9) : 60, heads = kc_int(k, 1, 9), D = 2 * kc_int(k, 1, 64), n_pos = 50;
         int rot = turn % 3 ? D : 2 * kc_int(k, 0, D / 2);
         bool halves = turn % 2;
@@ -160,6 +164,8 @@ static double allow_glu(enum kvt_act act, double g, double up, double want)
 static void check_glu(struct kc *k)
 {
     for (int turn = 0; turn < 84; turn++) {
+        if (kc_skip(k))
+            continue;
         enum kvt_act act = (enum kvt_act)(turn / 28);
         int T = turn % 4 ? kc_int(k, 1, 5) : 40, F = kc_int(k, 1, 1700);
         enum kc_fill_kind fill = (enum kc_fill_kind)(turn % KC_N_FILL);
@@ -266,6 +272,8 @@ static void check_logit_stats(struct kc *k)
     static const char *const name[] = {"logprob", "top_logprob", "kl", "entropy"};
     static const int sizes[] = {1, 2, 17, 255, 256, 257, 1000, 5003};
     for (int turn = 0; turn < 40; turn++) {
+        if (kc_skip(k))
+            continue;
         int T = turn % 5 ? kc_int(k, 1, 6) : 13, V = sizes[turn % 8];
         enum kc_fill_kind fill = (enum kc_fill_kind)(turn % KC_N_FILL);
         size_t n = (size_t)T * (size_t)V;

@@ -43,6 +43,7 @@ struct kc_state {
     struct op_line line[MAX_OP];
     int n_line;
     bool quiet;             /* sabotage: failures are expected, so they are only counted */
+    bool quick;
 };
 
 static const struct kc_subject *const subjects[] = {&kc_elem, &kc_linear, &kc_cache, &kc_score, &kc_step, &kc_attn, &kc_lost};
@@ -67,6 +68,8 @@ uint64_t kc_u64(struct kc *k) /* xorshift128+ */
     k->rng[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
     return k->rng[1] + b;
 }
+
+bool kc_skip(struct kc *k) { return k->state->quick && kc_u64(k) % 3; }
 
 static void reseed(struct kc *k)
 {
@@ -493,6 +496,7 @@ static void usage(FILE *f)
     fprintf(f, "kerncheck: judges every kernel against ref\n"
                "  kerncheck [--only SUBJECT] [--seed N] [--threads N]   with 1 thread and with N (2)\n"
                "  kerncheck --backend cuda|simt [--only SUBJECT] [--seed N] [--bench]   the cuda backend, or its sources on the CPU\n"
+               "      --quick: a third of the cases, which third depends on the seed; only with another backend than the cpu\n"
                "  kerncheck [--only SUBJECT] --bench [--threads N] [--level plain|avx2|avx512|avx512bf16|avx512fp16] [--match TEXT]\n"
                "  kerncheck --sabotage SUBJECT   swaps in wrong kernels; exit 1 when all of them were caught\n"
                "  kerncheck --list               names the subjects\n"
@@ -526,6 +530,8 @@ static int program(struct kc *k, int argc, char **argv)
         }
         if (!strcmp(argv[i], "--bench")) {
             bench = true;
+        } else if (!strcmp(argv[i], "--quick")) {
+            k->state->quick = true;
         } else if ((!strcmp(argv[i], "--only") || !strcmp(argv[i], "--sabotage")) && next) {
             sabotage = !strcmp(argv[i++], "--sabotage");
             if (!(only = subject_of(next)))
@@ -553,6 +559,10 @@ static int program(struct kc *k, int argc, char **argv)
             usage(stderr);
             return 2;
         }
+    }
+    if (k->state->quick && !choice.other) {
+        fprintf(stderr, "kerncheck: --quick is for backends that run on an emulation; the cpu's checks are never cut\n");
+        return 2;
     }
     if (sabotage)
         return run_sabotage(k, only);

@@ -25,6 +25,8 @@ static void check_norms(struct kc *k)
 {
     static const enum kc_fill_kind fill[] = {KC_NORMAL, KC_EQUAL, KC_ONE_HUGE, KC_ZERO, KC_DENORMAL};
     for (int turn = 0; turn < 30; turn++) {
+        if (kc_skip(k))
+            continue;
         struct held x = hold(k, turn, fill[turn % 5]);
         int value = turn % 2;
         judge(k, &x, &(struct one){"norms", value ? "of values" : "of keys", limit_of(turn, x.n), call_norms, &value, allow_norms, NULL});
@@ -63,6 +65,8 @@ static void check_keydiff(struct kc *k)
 {
     static const enum kc_fill_kind fill[] = {KC_NORMAL, KC_UNIFORM, KC_EQUAL, KC_ZERO};
     for (int turn = 0; turn < 24; turn++) {
+        if (kc_skip(k))
+            continue;
         struct held x = hold(k, turn, fill[turn % 4]);
         int limit = limit_of(turn, x.n);
         if (turn % 5 == 1)
@@ -139,6 +143,8 @@ static void check_lag(struct kc *k)
 {
     static const struct lag how[] = {{4, 16, 0, 0}, {0, 7, 0, 0}, {5, 20, 0, 0}, {16, 33, 0, 0}, {4, 1, 0, 0}};
     for (int turn = 0; turn < 30; turn++) {
+        if (kc_skip(k))
+            continue;
         struct held x = hold(k, turn, turn % 4 == 3 ? KC_EQUAL : KC_NORMAL);
         struct lag l = how[turn % 5];
         l.limit = limit_of(turn, x.n);

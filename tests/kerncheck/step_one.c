@@ -152,6 +152,8 @@ static void same(struct kc *k, struct kc_cand *c, const struct run *r, const str
 void kc_check_evict_one(struct kc *k)
 {
     for (int turn = 0; turn < 96; turn++) {
+        if (kc_skip(k))
+            continue;
         int G = kc_int(k, 1, MOST_G), H = G * kc_int(k, 1, 4), n = turn % 12 == 11 ? 290 : kc_int(k, 1, 60), ld = n + STEPS + 2;
         struct run r = {.G = G, .n = n, .first = n + n / 3 + 4, .steps = STEPS};
         static const int32_t some_turn;

@@ -5,7 +5,7 @@
 namespace simt {
 static unsigned char *arena;
 static size_t arena_used;
-std::map<const unsigned char *, Alloc> allocs;
+std::map<const unsigned char *, Alloc> &allocs = *new std::map<const unsigned char *, Alloc>; // looked at when the program ends
 size_t bytes_live;
 static long fail_after = -1;
 bool in_device_arena(const void *p) { return arena && (const unsigned char *)p >= arena && (const unsigned char *)p < arena + ARENA; }
@@ -79,8 +79,16 @@ cudaError_t dev_free(void *p)
         free(p);
         allocs.erase(it);
     } else {
-        memset(p, 0xDD, it->second.n);
-        ASAN_POISON_MEMORY_REGION(p, it->second.n); // never reused: stale pointers stay visible
+        // Never reused: stale pointers stay visible, small blocks by their contents, whole pages by a fault.
+        memset(p, 0xDD, it->second.n < 4096 ? it->second.n : 4096);
+        ASAN_POISON_MEMORY_REGION(p, it->second.n);
+        unsigned char *from = (unsigned char *)(((uintptr_t)p + 4096 + 4095) & ~uintptr_t(4095)),
+                      *to = (unsigned char *)(((uintptr_t)p + it->second.n) & ~uintptr_t(4095));
+        if (from < to) {
+            madvise(from, (size_t)(to - from), MADV_DONTNEED);
+            if (to - from >= 1 << 16)
+                mprotect(from, (size_t)(to - from), PROT_NONE);
+        }
     }
     return cudaSuccess;
 }

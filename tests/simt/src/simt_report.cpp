@@ -72,12 +72,13 @@ static struct AtExit {
     ~AtExit()
     {
         size_t n = 0, bytes = 0;
-        for (auto &a : allocs)
-            if (!a.second.freed) {
-                n++;
-                bytes += a.second.n;
-            }
-        if (n && getenv("SIMT_LEAKS"))
+        if (getenv("SIMT_LEAKS"))
+            for (auto &a : allocs)
+                if (!a.second.freed) {
+                    n++;
+                    bytes += a.second.n;
+                }
+        if (n)
             report(Err::Leak, "%zu allocations, %zu bytes never freed", n, bytes);
         if (!err_total)
             return;
