@@ -38,6 +38,7 @@ static void bench_shape(struct kc *k, struct kc_cand *c, int T, int B, int n_lo,
     float *q = kc_host(k, (size_t)(T * H * D) * sizeof *q), *kv = kc_host(k, (size_t)(n_hi * G * D) * sizeof *kv);
     kc_fill(k, q, (size_t)(T * H * D), KC_NORMAL);
     kc_fill(k, kv, (size_t)(n_hi * G * D), KC_NORMAL);
+    const float *rows = kc_put(k, c, kv, (size_t)(n_hi * G * D) * sizeof *kv);
     double slots = 0;
     for (int i = 0; i < n_hi; i++)
         pos[i] = lies(lie, i, n_hi);
@@ -47,7 +48,7 @@ static void bench_shape(struct kc *k, struct kc_cand *c, int T, int B, int n_lo,
         for (int i = 0; i < n; i++)
             branch[i] = b;
         for (int l = 0; l < L; l++)
-            c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, l, n, kv, kv, branch, pos});
+            c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, l, n, rows, rows, branch, pos});
     }
     for (int t = 0; t < T; t++) {
         branch[t] = B > 1 ? t : 0;

@@ -210,13 +210,14 @@ static void bench(struct kc *k)
         int32_t *zero = kc_host(k, N * sizeof *zero), *pos = kc_host(k, N * sizeof *pos), ids[B];
         for (int j = 0; j < N; j++)
             pos[j] = j;
-        c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, 0, N, v, v, zero, pos});
+        const float *kv = kc_put(k, c, v, N * G * D * sizeof *kv);
+        c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, 0, N, kv, kv, zero, pos});
         const float *own[B];
         for (int b = 0; b < B; b++) { /* a quarter */
             ids[b] = b + 1, own[b] = kc_put(k, c, x.own, H * D * sizeof(float));
             for (int j = 0; j < N / 4; j++)
                 zero[j] = b + 1, pos[j] = 4 * j;
-            c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, 0, N / 4, v, v, zero, pos});
+            c->ops->cache_append(c->dev, &(struct kvt_append_args){cache, 0, N / 4, kv, kv, zero, pos});
         }
         struct timed t = {c, {.cache = cache, .H = H, .row = kc_put(k, c, x.row, H * N * sizeof(float)), .ld = N,
                               .out = kc_put(k, c, x.out, H * D * sizeof(float)), .B = B, .branch = ids, .own = own, .n_sink = 4,

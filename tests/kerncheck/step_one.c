@@ -106,7 +106,8 @@ static void steps(struct kc *k, struct kc_cand *c, const struct run *r, bool in_
     struct kvt_cache_opts opts = {.L = 1, .G = G, .D = D, .max_branch = 1, .max_slots = ld, .type = KVT_F16};
     struct kvt_evict_one_args a = r->a;
     kc_rc(k, c, "evict_one", c->ops->cache_open(c->dev, &a.cache, &opts, NULL), "cache_open");
-    float *kv = kc_host(k, (size_t)(r->n * G * D) * sizeof *kv), *state = kc_put(k, c, r->state, ints);
+    size_t kv_bytes = (size_t)(r->n * G * D) * sizeof(float);
+    float *kv = kc_put(k, c, kc_host(k, kv_bytes), kv_bytes), *state = kc_put(k, c, r->state, ints);
     int32_t *branch = kc_host(k, (size_t)r->n * sizeof *branch), n[MOST_G];
     kc_rc(k, c, "evict_one", c->ops->cache_append(c->dev, &(struct kvt_append_args){a.cache, 0, r->n, kv, kv, branch, r->pos}), "append");
     int32_t *turn = kc_put(k, c, r->turn, few), *live = kc_put(k, c, NULL, few), *where = kc_put(k, c, NULL, ints);
@@ -276,12 +277,12 @@ void kc_bench_evict_one(struct kc *k)
         for (int kind = 0; kind < 4; kind++) {
             struct kc_cand *c = &k->cand[i];
             struct kvt_cache_opts opts = {.L = 1, .G = G, .D = 64, .max_branch = 1, .max_slots = LD, .type = KVT_F16};
-            struct timed t = {.c = c, .kv = kv, .a = {.H = H, .row = kind < 3 ? kc_put(k, c, rows, H * LD * 4) : NULL,
+            struct timed t = {.c = c, .kv = kc_put(k, c, kv, (size_t)N * G * 64 * 4), .a = {.H = H, .row = kind < 3 ? kc_put(k, c, rows, H * LD * 4) : NULL,
                 .state = kind < 2 ? kc_put(k, c, rows, G * LD * 4) : NULL, .row_ld = LD, .ld = LD, .added = 1, .how = KVT_GROUP_MEAN,
                 .visible_mean = kind == 1, .shared = kind == 2, .pos = N - 1, .sinks = 4, .recent = kind ? one : half, .budget = budget,
                 .turn = kind == 1 ? kc_put(k, c, turn, sizeof turn) : NULL, .left = kc_put(k, c, NULL, G * 4)}};
             c->ops->cache_open(c->dev, &t.a.cache, &opts, NULL);
-            c->ops->cache_append(c->dev, &(struct kvt_append_args){t.a.cache, 0, N, kv, kv, branch, pos});
+            c->ops->cache_append(c->dev, &(struct kvt_append_args){t.a.cache, 0, N, t.kv, t.kv, branch, pos});
             kc_line(k, c, "evict_one", name[kind], kc_time(run_step, &t), 0, 0);
             c->ops->cache_close(c->dev, &t.a.cache);
             kc_end_cand(k, c, "evict_one");
