@@ -125,7 +125,7 @@ struct rows_work {
 };
 
 template <class K, int V, int C, int M, bool TURN>
-static __global__ void __launch_bounds__(THREADS) rows_kernel(struct kvt_attn_call a, struct rows_work w)
+static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn_call a, struct rows_work w)
 {
     const int D = a.p.D, heads = a.H / a.p.G, t = blockIdx.x, g = blockIdx.y / w.chunks, h0 = blockIdx.y % w.chunks * M;
     const int from = blockIdx.z * PART, at = a.pos[t], warp = threadIdx.x / 32, lane = threadIdx.x % 32;

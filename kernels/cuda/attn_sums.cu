@@ -17,27 +17,47 @@ static __global__ void columns_kernel(const float *line, int blocks, size_t coun
     out[i] = larger ? x : out[i] + x;
 }
 
-/* Values of rows' lines, [first, first + width), summed over rows of each kind: where(position) says which kind a row is. */
-enum kind { BY_SEGMENT, FAR, BY_BIN };
-static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)
+/* The first of T ascending positions that isn't below `at`. */
+static __device__ int lower_bound(const int32_t *pos, int T, int at)
 {
-    int j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y, at = blockIdx.z;
+    int low = 0;
+    while (low < T) {
+        int mid = (low + T) / 2;
+        if (pos[mid] < at)
+            low = mid + 1;
+        else
+            T = mid;
+    }
+    return low;
+}
+
+/* Values of rows' lines, [first, first + width), summed over the rows of each kind: those of a segment, of a bin of the map, or from
+ * far_from on. A prefill's rows ascend, so a kind's are neighbours. */
+enum kind { BY_SEGMENT, FAR, BY_BIN };
+static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *all_pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)
+{
+    int j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y, at = blockIdx.z, low = w.far_from, up = 2147483647;
+    const int32_t *pos = all_pos + w.T0;
     if (j >= width)
         return;
-    size_t to = ((size_t)h * (size_t)kinds + (size_t)at) * (size_t)width + (size_t)j;
-    float x = larger ? out[to] : 0;
-    bool any = false;
-    for (int t = 0; t < w.T; t++) {
-        int p = pos[w.T0 + t];
-        bool mine = kind == FAR ? p >= w.far_from : kind == BY_BIN ? (int)((int64_t)p * w.R / w.n_rows) == at : p >= w.segment[at] && p < w.segment[at + 1];
-        if (!mine)
-            continue;
-        float y = w.rowwise[((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld + (size_t)(first + j)];
-        x = larger ? fmaxf(x, y) : x + y;
-        any = true;
+    if (kind == BY_SEGMENT) {
+        low = w.segment[at];
+        up = w.segment[at + 1];
+    } else if (kind == BY_BIN) { /* pos R / n_rows == at */
+        low = (int)(((int64_t)at * w.n_rows + w.R - 1) / w.R);
+        up = (int)(((int64_t)(at + 1) * w.n_rows + w.R - 1) / w.R);
     }
-    if (any)
-        out[to] = larger ? x : out[to] + x;
+    size_t to = ((size_t)h * (size_t)kinds + (size_t)at) * (size_t)width + (size_t)j, step = (size_t)H * (size_t)w.row_ld;
+    int t = lower_bound(pos, w.T, low), end = lower_bound(pos, w.T, up);
+    const float *line = w.rowwise + (size_t)h * (size_t)w.row_ld + (size_t)(first + j);
+    float x = larger ? out[to] : 0;
+    if (t >= end)
+        return;
+    for (; t < end; t++) {
+        float y = line[(size_t)t * step];
+        x = larger ? fmaxf(x, y) : x + y;
+    }
+    out[to] = larger ? x : out[to] + x;
 }
 
 static void add_rows(struct kvt_dev *dev, const struct kvt_sweep *w, int H, const int32_t *pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)

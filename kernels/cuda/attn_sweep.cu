@@ -21,7 +21,7 @@ struct walker {
 
 /* A column: sums over the block's rows. p: this tile's probabilities, a row each KEYS + 1. */
 template <int KEYS>
-static __device__ void walk_column(const struct kvt_sweep &w, const float *p, const int32_t *row_pos, int rows, int high, int c, int j, int h, int H)
+static __device__ void walk_column(const struct kvt_sweep &w, const float *p, const int32_t *row_pos, int rows, int c, int j, int h, int H)
 {
     float mass = 0, window[KVT_MAX_WINDOWS] = {0}, square[KVT_MAX_WINDOWS] = {0}, most = 0, later = 0;
     int end = 2147483647; /* of the column's unit */
@@ -56,7 +56,6 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
         if (w.last && at == w.n_rows - 1)
             w.last[(size_t)h * (size_t)w.ld + j] = x;
     }
-    (void)high;
     size_t line = ((size_t)blockIdx.x * (size_t)H + (size_t)h) * (size_t)w.ld + (size_t)j, step = (size_t)gridDim.x * (size_t)H * (size_t)w.ld;
     float *out = w.column + line;
     if (w.mass) {
@@ -158,7 +157,7 @@ static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, co
         float sum = 0, most = 0;
         int bin = -1;
         for (int c = 0; c < live && j0 + c <= at; c++) {
-            int b = (int)((int64_t)(j0 + c) * w.C / w.n_rows);
+            int b = w.bin[j0 + c];
             if (b != bin && bin >= 0) {
                 line[w.at_sum + bin] += sum;
                 line[w.at_max + bin] = fmaxf(line[w.at_max + bin], most);
@@ -196,7 +195,7 @@ static __device__ void fill_rows(const struct kvt_sweep &w, const struct kvt_att
 }
 
 template <class K, int KEYS>
-static __global__ void __launch_bounds__(THREADS) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int DP, const struct kvt_row_sum *sums, struct kvt_sweep w)
+static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int DP, const struct kvt_row_sum *sums, struct kvt_sweep w)
 {
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK, STAGES = NK == 1 ? 2 : 1;
@@ -288,7 +287,7 @@ static __global__ void __launch_bounds__(THREADS) sweep_kernel(struct kvt_attn_c
         if (mine < 0) {
             for (int c = threadIdx.x; c < KEYS; c += THREADS / 2)
                 if (j0 + c < n)
-                    walk_column<KEYS>(w, p, row_pos, rows, high, c, j0 + c, h, a.H);
+                    walk_column<KEYS>(w, p, row_pos, rows, c, j0 + c, h, a.H);
         } else if (mine < rows) {
             walk_row<KEYS>(w, me, p, key_pos[stage], mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
         }
@@ -322,6 +321,13 @@ static __global__ void __launch_bounds__(THREADS) sweep_kernel(struct kvt_attn_c
         w.sink[row] = me.sink;
     if (w.local)
         w.local[row] = me.local;
+}
+
+static __global__ void bins_kernel(int n_rows, int C, int32_t *bin)
+{
+    int j = blockIdx.x * blockDim.x + threadIdx.x;
+    if (j < n_rows)
+        bin[j] = (int32_t)((int64_t)j * C / n_rows);
 }
 
 /* ---- launches ---- */
@@ -398,7 +404,8 @@ size_t kvt_cuda_attn_sweep_bytes(const struct kvt_attn_call *a, const struct kvt
 {
     struct kvt_sweep w = wishes(see);
     size_t rows = (size_t)group_rows(a, &w), blocks = (rows + ROWS - 1) / ROWS;
-    return aligned((size_t)w.n_kinds * blocks * (size_t)a->H * (size_t)w.ld * sizeof(float)) + rows * (size_t)a->H * (size_t)w.row_ld * sizeof(float);
+    return aligned((size_t)(w.C ? w.n_rows : 0) * sizeof *w.bin) + aligned((size_t)w.n_kinds * blocks * (size_t)a->H * (size_t)w.ld * sizeof(float)) +
+           rows * (size_t)a->H * (size_t)w.row_ld * sizeof(float);
 }
 
 int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, const struct kvt_row_sum *sums,
@@ -412,6 +419,11 @@ int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int 
         return dev->err.code;
     if (w.n_segments && !(w.segment = (const int32_t *)kvt_cuda_post(dev, see->segment, (size_t)(see->n_segments + 1) * sizeof(int32_t))))
         return dev->err.code;
+    if (w.C) {
+        w.bin = (int32_t *)scratch;
+        scratch = (char *)scratch + aligned((size_t)w.n_rows * sizeof *w.bin);
+        GPU_LAUNCH(bins_kernel, kvt_blocks((size_t)w.n_rows, 256), 256, 0, dev->stream, w.n_rows, w.C, w.bin);
+    }
     for (w.T0 = 0; !rc && w.T0 < a->T; w.T0 += group) {
         w.T = a->T - w.T0 < group ? a->T - w.T0 : group;
         int blocks = (w.T + ROWS - 1) / ROWS;
