@@ -33,7 +33,7 @@ struct divide_mem {          /* scratch; what is before `part` begins as 0 */
 };
 
 static __device__ __forceinline__ int pass_bits(int pass) { return pass % 3 == 2 ? 10 : 11; }
-static __device__ __forceinline__ int pass_shift(int pass) { return pass == 0 ? 53 : pass == 1 ? 42 : pass == 2 ? 32 : pass == 3 ? 21 : pass == 4 ? 10 : 0; }
+static __device__ __forceinline__ int pass_shift(int pass) { return (pass < 3 ? 32 : 0) + (pass % 3 == 0 ? 21 : pass % 3 == 1 ? 10 : 0); }
 
 /* Pages of a row of n slots that are free when c of them have left. */
 static __device__ __forceinline__ int pages_free(int n, int c)
@@ -286,23 +286,16 @@ static __global__ void __launch_bounds__(THREADS) share_kernel(struct kvt_divide
     }
 }
 
-static size_t place(size_t *at, size_t bytes)
-{
-    size_t here = *at;
-    *at += (bytes + 255) / 256 * 256;
-    return here;
-}
-
 int kvt_cuda_divide(struct kvt_dev *dev, const struct kvt_divide_args *a)
 {
     if (a->R <= 0)
         return 0;
     size_t R = (size_t)a->R, sets = R / (size_t)a->per, at = 0;
     bool pages = a->how == KVT_DIVIDE_PAGES;
-    size_t hist = place(&at, sets * PASSES * BINS * sizeof(unsigned)), row_hist = place(&at, pages ? R * BINS * sizeof(unsigned) : 0);
-    size_t before = place(&at, R * sizeof(unsigned)), win = place(&at, R * sizeof(int32_t)), zeros = at;
-    size_t part = place(&at, R * sizeof(struct row_part)), bound = place(&at, sets * PASSES * sizeof(struct bound));
-    size_t room = place(&at, sets * sizeof(int64_t));
+    size_t hist = set_aside(&at, sets * PASSES * BINS * sizeof(unsigned)), row_hist = set_aside(&at, pages ? R * BINS * sizeof(unsigned) : 0);
+    size_t before = set_aside(&at, R * sizeof(unsigned)), win = set_aside(&at, R * sizeof(int32_t)), zeros = at;
+    size_t part = set_aside(&at, R * sizeof(struct row_part)), bound = set_aside(&at, sets * PASSES * sizeof(struct bound));
+    size_t room = set_aside(&at, sets * sizeof(int64_t));
     unsigned char *mem = (unsigned char *)kvt_cuda_scratch(dev, at);
     if (!mem)
         return KVT_ENOMEM;

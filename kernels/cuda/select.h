@@ -279,6 +279,14 @@ static __device__ void block_sort(u64 *x, int n)
 void kvt_cuda_gather(struct kvt_dev *dev, const uint8_t *stay, const int32_t *n, int every, int R, int ld, int32_t *kept, int32_t *n_kept,
                      uint8_t *reason);
 
+/* Where a part of the scratch of `bytes` begins, when *at are spoken for. */
+static inline size_t set_aside(size_t *at, size_t bytes)
+{
+    size_t here = *at;
+    *at += (bytes + 255) / 256 * 256;
+    return here;
+}
+
 /* The least power of two that isn't below n. */
 static inline int power_of_two(size_t n)
 {

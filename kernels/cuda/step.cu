@@ -63,7 +63,10 @@ struct contest_mem {         /* a row's share of the scratch */
     uint8_t *gone;           /* (ld) */
 };
 
-static __host__ __device__ size_t contest_bytes(int ld, int keys) { return ((size_t)keys * sizeof(u64) + (size_t)ld * (3 * sizeof(int32_t) + 1) + 255) / 256 * 256; }
+static __host__ __device__ size_t contest_bytes(int ld, int keys)
+{
+    return ((size_t)keys * sizeof(u64) + (size_t)ld * (3 * sizeof(int32_t) + 1) + 255) / 256 * 256;
+}
 
 /* Slots in order of position. */
 static __device__ void in_order(const struct contest_mem *c, const int32_t *pos, int m, struct block_mem *mem)

@@ -160,7 +160,10 @@ static __global__ void __launch_bounds__(PICKERS, 1) greedy_kernel(struct kvt_pi
 /* ---- the knapsack ---- */
 
 static size_t knapsack_words(int n) { return ((size_t)n + 1 + 31) / 32; } /* of a line of bits */
-static size_t knapsack_bytes(int S, int n) { return knapsack_words(n) * 32 * 2 * sizeof(double) + ((size_t)S * knapsack_words(n) * sizeof(unsigned) + 255) / 256 * 256; }
+static size_t knapsack_bytes(int S, int n) /* of a row */
+{
+    return (knapsack_words(n) * (2 * 32 * sizeof(double) + (size_t)S * sizeof(unsigned)) + 255) / 256 * 256;
+}
 
 /* A block for each row. best(s, w): the value of units s .. S - 1 in w slots; a bit says whether s is among them. */
 static __global__ void __launch_bounds__(PICKERS, 1) knapsack_kernel(struct kvt_pick_units_args a, struct units_mem d, int r0)
@@ -251,13 +254,6 @@ static __global__ void __launch_bounds__(THREADS) spread_kernel(struct kvt_pick_
         a.reason[at] = safe ? safe : d.whole[r] && v == KVT_KEPT_UNIT ? (uint8_t)KVT_KEPT_ALL : v;
 }
 
-static size_t place(size_t *at, size_t bytes)
-{
-    size_t here = *at;
-    *at += (bytes + 255) / 256 * 256;
-    return here;
-}
-
 int kvt_cuda_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a)
 {
     if (a->R <= 0)
@@ -265,18 +261,19 @@ int kvt_cuda_pick_units(struct kvt_dev *dev, const struct kvt_pick_units_args *a
     int per = a->per > 1 ? a->per : 1, keys = power_of_two((size_t)per * (size_t)a->S), batch = 0;
     bool knapsack = a->overflow == KVT_OVERFLOW_KNAPSACK && a->max_units < 0;
     size_t R = (size_t)a->R, units = R * (size_t)a->S, at = 0, table_bytes = 0;
-    size_t cost = place(&at, units * sizeof(int32_t)), verdict = place(&at, units), whole = place(&at, R), stay = place(&at, R * (size_t)a->ld);
-    size_t key = place(&at, !knapsack && keys > SHARED_KEYS ? R / (size_t)per * (size_t)keys * sizeof(u64) : 0);
+    size_t cost = set_aside(&at, units * sizeof(int32_t)), verdict = set_aside(&at, units), whole = set_aside(&at, R);
+    size_t stay = set_aside(&at, R * (size_t)a->ld);
+    size_t key = set_aside(&at, !knapsack && keys > SHARED_KEYS ? R / (size_t)per * (size_t)keys * sizeof(u64) : 0);
     if (knapsack) {
         table_bytes = knapsack_bytes(a->S, a->n);
         batch = table_bytes * R <= BATCH_BYTES ? a->R : table_bytes < BATCH_BYTES ? (int)(BATCH_BYTES / table_bytes) : 1;
     }
-    size_t table = place(&at, (size_t)batch * table_bytes);
+    size_t table = set_aside(&at, (size_t)batch * table_bytes);
     unsigned char *mem = (unsigned char *)kvt_cuda_scratch(dev, at);
     if (!mem)
         return KVT_ENOMEM;
-    struct units_mem d = {(int32_t *)(mem + cost), mem + verdict, mem + whole, mem + stay, keys > SHARED_KEYS ? (u64 *)(mem + key) : NULL, keys, mem + table,
-                          table_bytes};
+    struct units_mem d = {(int32_t *)(mem + cost), mem + verdict, mem + whole, mem + stay, keys > SHARED_KEYS ? (u64 *)(mem + key) : NULL,
+                          keys, mem + table, table_bytes};
     if (units)
         GPU_LAUNCH(cost_kernel, kvt_blocks(units, THREADS / 32), THREADS, 0, dev->stream, *a, d);
     int threads = knapsack ? PICKERS : keys <= 512 ? THREADS : PICKERS;
