@@ -16,6 +16,15 @@ static constexpr __host__ __device__ int kvt_type_block(int type)
     }
     return 0;
 }
+static constexpr __host__ __device__ int kvt_type_bytes(int type)
+{
+    switch (type) {
+#define X(name, values, bytes) case KVT_##name: return bytes;
+        KVT_DTYPE_MAP(X)
+#undef X
+    }
+    return 0;
+}
 static constexpr __host__ __device__ bool kvt_type_single(int type) { return kvt_type_block(type) == 1; }
 
 static __device__ __forceinline__ unsigned block_u16(const unsigned char *p) { return *reinterpret_cast<const unsigned short *>(p); }
@@ -80,6 +89,61 @@ static __device__ __forceinline__ void block_scale_min(const unsigned char *q, i
     *min = block_small(high, 0);
 }
 
+/* The types of blocks of 256 whose runs of 32 take two factors at most from the block: they can be had once for all that share the run. */
+static constexpr __host__ __device__ bool kvt_type_scaled(int type)
+{
+    return type == KVT_Q4_K || type == KVT_Q5_K || type == KVT_Q6_K || type == KVT_Q3_K || type == KVT_IQ4_XS;
+}
+
+/* Factors of a run: scale and minimum (Q4_K, Q5_K), scales of its halves (Q6_K, Q3_K), or its scale (IQ4_XS). */
+template <int type> static __device__ __forceinline__ float2 kvt_block_scales(const unsigned char *p, int run)
+{
+    if (type == KVT_Q4_K || type == KVT_Q5_K) {
+        float scale, min;
+        block_scale_min(p + 4, run, &scale, &min);
+        return make_float2(block_f16(p) * scale, block_f16(p + 2) * min);
+    }
+    if (type == KVT_Q6_K) {
+        float d = block_f16(p + 208);
+        return make_float2(d * (float)(signed char)p[192 + run * 2], d * (float)(signed char)p[193 + run * 2]);
+    }
+    if (type == KVT_Q3_K) {
+        float d = block_f16(p + 108), scale[2];
+        for (int i = 0; i < 2; i++) {
+            int s = run * 2 + i;
+            unsigned q = ((unsigned)(p[96 + s % 8] >> (s / 8 * 4)) & 15) | ((unsigned)(p[104 + s % 4] >> (s / 4 * 2)) & 3) << 4;
+            scale[i] = d * block_small(q, 32);
+        }
+        return make_float2(scale[0], scale[1]);
+    }
+    unsigned q = ((unsigned)(p[4 + run / 2] >> (run % 2 * 4)) & 15) | ((unsigned)(p[2 + run / 4] >> (run % 4 * 2)) & 3) << 4;
+    return make_float2(block_f16(p) * block_small(q, 32), 0);
+}
+
+/* Values i .. i + 3 of a run of the block at p, with its factors. */
+template <int type, bool fast> static __device__ __forceinline__ void kvt_block_scaled(const unsigned char *p, int run, int i, float2 s, float *v)
+{
+    const unsigned nibbles = 0x0f0f0f0fu, ones = 0x01010101u;
+    if (type == KVT_Q4_K || type == KVT_Q5_K) {
+        float f[4];
+        unsigned q = (block_u32<4>(p + (type == KVT_Q4_K ? 16 : 48) + run / 2 * 32 + i) >> (run % 2 * 4)) & nibbles;
+        if (type == KVT_Q5_K)
+            q |= ((block_u32<4>(p + 16 + i) >> run) & ones) << 4;
+        block_bytes(q, 0, f);
+        for (int j = 0; j < 4; j++)
+            v[j] = fmaf(s.x, f[j], -s.y);
+    } else if (type == KVT_Q6_K) {
+        int half = run / 4, quarter = run % 4;
+        unsigned q = (block_u32<2>(p + half * 64 + quarter % 2 * 32 + i) >> (quarter / 2 * 4)) & nibbles;
+        block_scaled<fast, 32>(q | ((block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2)) & 3 * ones) << 4, i < 16 ? s.x : s.y, v);
+    } else if (type == KVT_Q3_K) {
+        unsigned q = (block_u32<2>(p + 32 + run / 4 * 32 + i) >> (run % 4 * 2)) & 3 * ones;
+        block_scaled<fast, 4>(q | ((block_u32<2>(p + i) >> run) & ones) << 2, i < 16 ? s.x : s.y, v);
+    } else {
+        block_scaled<false, 128>(block_iq4((block_u32<4>(p + 8 + 16 * run + i % 16) >> (i / 16 * 4)) & nibbles), s.x, v);
+    }
+}
+
 /* Values k .. k + 3 of a row, k a multiple of 4; of f32, f16 and bf16 all four must be there. fast: zeros may have the wrong sign. */
 template <int type, bool fast = false> static __device__ __forceinline__ void kvt_block_quad(const unsigned char *row, int k, float *v)
 {
@@ -127,24 +191,6 @@ template <int type, bool fast = false> static __device__ __forceinline__ void kv
         const unsigned char *p = row + k / 32 * 17;
         float d = __uint_as_float(p[0] < 2 ? 0x00200000u << p[0] : (unsigned)(p[0] - 1) << 23);
         block_scaled<false, 16>(block_mxfp4((block_u32<1>(p + 1 + byte) >> shift) & nibbles), d, v);
-    } else if (type == KVT_Q4_K || type == KVT_Q5_K) {
-        const unsigned char *p = row + k / 256 * (type == KVT_Q4_K ? 144 : 176);
-        int run = k % 256 / 32;
-        float scale, min;
-        block_scale_min(p + 4, run, &scale, &min);
-        float d = block_f16(p) * scale, m = block_f16(p + 2) * min;
-        unsigned q = (block_u32<4>(p + (type == KVT_Q4_K ? 16 : 48) + run / 2 * 32 + i) >> (run % 2 * 4)) & nibbles;
-        if (type == KVT_Q5_K)
-            q |= ((block_u32<4>(p + 16 + i) >> run) & ones) << 4;
-        block_bytes(q, 0, f);
-        for (int j = 0; j < 4; j++)
-            v[j] = fmaf(d, f[j], -m);
-    } else if (type == KVT_Q6_K) {
-        const unsigned char *p = row + k / 256 * 210;
-        int run = k % 256 / 32, half = run / 4, quarter = run % 4;
-        float d = block_f16(p + 208) * (float)(signed char)p[192 + run * 2 + i / 16];
-        unsigned q = (block_u32<2>(p + half * 64 + quarter % 2 * 32 + i) >> (quarter / 2 * 4)) & nibbles;
-        block_scaled<fast, 32>(q | ((block_u32<2>(p + 128 + half * 32 + i) >> (quarter * 2)) & 3 * ones) << 4, d, v);
     } else if (type == KVT_Q2_K) {
         const unsigned char *p = row + k / 256 * 84;
         int at = k % 256;
@@ -153,19 +199,9 @@ template <int type, bool fast = false> static __device__ __forceinline__ void kv
         block_bytes((block_u32<4>(p + 16 + at / 128 * 32 + i) >> (at / 32 % 4 * 2)) & 3 * ones, 0, f);
         for (int j = 0; j < 4; j++)
             v[j] = fmaf(d, f[j], -m);
-    } else if (type == KVT_Q3_K) {
-        const unsigned char *p = row + k / 256 * 110;
-        int at = k % 256, s = at / 16;
-        unsigned scale = ((unsigned)(p[96 + s % 8] >> (s / 8 * 4)) & 15) | ((unsigned)(p[104 + s % 4] >> (s / 4 * 2)) & 3) << 4;
-        float d = block_f16(p + 108) * block_small(scale, 32);
-        unsigned q = (block_u32<2>(p + 32 + at / 128 * 32 + i) >> (at / 32 % 4 * 2)) & 3 * ones;
-        block_scaled<fast, 4>(q | ((block_u32<2>(p + i) >> (at / 32)) & ones) << 2, d, v);
-    } else if (type == KVT_IQ4_XS) {
-        const unsigned char *p = row + k / 256 * 136;
-        int run = k % 256 / 32;
-        unsigned scale = ((unsigned)(p[4 + run / 2] >> (run % 2 * 4)) & 15) | ((unsigned)(p[2 + run / 4] >> (run % 4 * 2)) & 3) << 4;
-        float d = block_f16(p) * block_small(scale, 32);
-        block_scaled<false, 128>(block_iq4((block_u32<4>(p + 8 + 16 * run + byte) >> shift) & nibbles), d, v);
+    } else if (kvt_type_scaled(type)) {
+        const unsigned char *p = row + k / 256 * kvt_type_bytes(type);
+        kvt_block_scaled<type, fast>(p, k % 256 / 32, i, kvt_block_scales<type>(p, k % 256 / 32), v);
     }
 }
 

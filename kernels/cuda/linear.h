@@ -17,7 +17,8 @@
 
 #include "kernels/cuda/blocks.h"
 
-enum { LINEAR_WARPS = 8, LINEAR_PARTS = 4, LINEAR_OUT = LINEAR_WARPS / LINEAR_PARTS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32 };
+enum { LINEAR_WARPS = 8, LINEAR_PARTS = 2, LINEAR_OUT = LINEAR_WARPS / LINEAR_PARTS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32,
+       LINEAR_FACTORS = 9 /* of a staged row, 8 bytes each, one of them padding: rows lie in different banks */ };
 
 struct kvt_linear_job {
     const unsigned char *w;
@@ -26,9 +27,9 @@ struct kvt_linear_job {
     int runs;                   /* of 32 values in a row, the last one perhaps not whole */
     int unit, splits;           /* parts begin at multiples of `unit` runs */
     int span, block, block_bytes; /* runs that are staged at a time; values and bytes of a block of the type */
-    int pitch;                  /* bytes of a staged row, an odd multiple of 16: rows lie in different banks */
+    int pitch;                  /* bytes of a staged row (with room for a start within 16), an odd multiple of 16: rows lie in different banks */
     const void *x;              /* activations: 16-bit as [T / 8][runs][32 lanes][8], f32 as [T][32 runs] */
-    const float *raw;           /* or, up to 4 rows whose runs are whole and aligned to 16 bytes, as they came; then x is NULL */
+    const float *raw;           /* or, up to 8 rows whose runs are whole and aligned to 16 bytes, as they came; then x is NULL */
     const float *unscale;       /* (T) f16: what a row's sums are multiplied by; or NULL */
     const float *bias;
     float *out;
@@ -57,9 +58,10 @@ template <enum kvt_compute compute> static __device__ __forceinline__ unsigned l
     return *reinterpret_cast<unsigned *>(&h);
 }
 
-/* Eight values of a run: 4 c .. + 3 and 16 + 4 c .. + 3; row: the span's first byte, k: of its first value. type KVT_N_DTYPE: job->type */
+/* Eight values of a run: 4 c .. + 3 and 16 + 4 c .. + 3; row: the span's first byte, k: of its first value; factors: of the run, if the
+ * type has such. type KVT_N_DTYPE: job->type */
 template <int type>
-static __device__ __forceinline__ void linear_values(const struct kvt_linear_job *job, const unsigned char *row, int k, int run, int c, float *v)
+static __device__ __forceinline__ void linear_values(const struct kvt_linear_job *job, const unsigned char *row, int k, int run, int c, float2 factors, float *v)
 {
     int at = run * LINEAR_RUN + 4 * c;
     bool single = type == KVT_N_DTYPE ? job->block == 1 : kvt_type_single(type);
@@ -71,6 +73,9 @@ static __device__ __forceinline__ void linear_values(const struct kvt_linear_job
     } else if (type == KVT_N_DTYPE) {
         kvt_block_values(job->type, row, at, v);
         kvt_block_values(job->type, row, at + 16, v + 4);
+    } else if (kvt_type_scaled(type)) { /* a span is a block */
+        kvt_block_scaled<type, true>(row, run, 4 * c, factors, v);
+        kvt_block_scaled<type, true>(row, run, 16 + 4 * c, factors, v + 4);
     } else {
         kvt_block_quad<type, true>(row, at, v);
         kvt_block_quad<type, true>(row, at + 16, v + 4);
@@ -79,7 +84,7 @@ static __device__ __forceinline__ void linear_values(const struct kvt_linear_job
 
 /* Copies a span of a warp's rows from byte `from` up to `end`; lanes 0..15 take even rows, 16..31 odd ones. */
 template <int rows>
-static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job *job, unsigned char *stage, int row0, size_t from, size_t end)
+static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job *job, unsigned char *stage, int row0, unsigned from, unsigned end)
 {
     int piece = (int)threadIdx.x % 16 * 16;
 #pragma unroll 4
@@ -92,8 +97,21 @@ static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job 
     }
 }
 
+/* Where row r of a stage begins whose span begins at byte `from` of its rows. */
+static __device__ __forceinline__ const unsigned char *linear_begin(const struct kvt_linear_job *job, const unsigned char *stage, int row0, int r, unsigned from)
+{
+    int row = row0 + r < job->N ? row0 + r : job->N - 1;
+    return stage + r * job->pitch + (((unsigned)(uintptr_t)job->w + (unsigned)row * (unsigned)job->row_bytes + from) & 15);
+}
+
+/* Blocks on a multiprocessor: as many as shared memory has room for. */
+static constexpr __host__ __device__ int linear_blocks(int type, int M)
+{
+    return type == KVT_N_DTYPE || (M == 2 && type == KVT_Q6_K) ? 1 : M == 1 && (kvt_type_block(type) < 256 || type == KVT_Q4_K) ? 3 : 2;
+}
+
 template <int type, enum kvt_compute compute, int M, int NT>
-static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1 : 2) linear_kernel(const struct kvt_linear_job job)
+static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M)) linear_kernel(const struct kvt_linear_job job)
 {
     constexpr int STAGES = M == 1 ? 3 : 2, ROWS = 16 * M, TILE = 8 * NT, OUTS = LINEAR_OUT * ROWS, PITCH = OUTS + 4;
     constexpr bool f32 = compute == KVT_COMPUTE_F32;
@@ -104,20 +122,16 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1
     int run0 = (int)((long long)units * p / parts) * job.unit, end = (int)((long long)units * (p + 1) / parts) * job.unit;
     end = end < job.runs ? end : job.runs;
     int k_end = end * LINEAR_RUN < job.K ? end * LINEAR_RUN : job.K;
-    size_t byte_end = (size_t)(k_end / job.block) * job.block_bytes;
+    unsigned byte_end = (unsigned)(k_end / job.block * job.block_bytes);
     unsigned char *stages = shared + (size_t)warp * STAGES * ROWS * job.pitch;
-    unsigned skew[2 * M];
-#pragma unroll
-    for (int q = 0; q < 2 * M; q++) {
-        int row = row0 + r + 8 * q < job.N ? row0 + r + 8 * q : job.N - 1;
-        skew[q] = (unsigned)((uintptr_t)(job.w + (size_t)row * job.row_bytes) & 15);
-    }
+    constexpr bool scaled = kvt_type_scaled(type);
+    float2 *table = reinterpret_cast<float2 *>(shared + (size_t)LINEAR_WARPS * STAGES * ROWS * job.pitch) + warp * ROWS * LINEAR_FACTORS;
     float acc[f32 ? 2 * M : M][f32 ? TILE : 4 * NT] = {};
-    size_t span_bytes = (size_t)(job.span * LINEAR_RUN / job.block) * job.block_bytes, first = (size_t)(run0 * LINEAR_RUN / job.block) * job.block_bytes;
+    unsigned span_bytes = (unsigned)(job.span * LINEAR_RUN / job.block * job.block_bytes), first = (unsigned)(run0 * LINEAR_RUN / job.block * job.block_bytes);
     int spans = (end - run0 + job.span - 1) / job.span;
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++) {
-        size_t from = first + i * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
+        unsigned from = first + i * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
         if (i < spans)
             linear_stage<ROWS>(&job, stages + (size_t)i * ROWS * job.pitch, row0, from, to);
         gpu_cp_async_commit();
@@ -133,7 +147,7 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1
                 raw_next[0] = raw[0];
                 raw_next[1] = raw[4];
             }
-        } else {
+        } else if (M == 1) {
 #pragma unroll
             for (int j = 0; j < NT; j++)
                 next[j] = x16[(size_t)j * job.runs * 32];
@@ -144,19 +158,26 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1
         __syncwarp();
         int ahead = i + STAGES - 1;
         if (ahead < spans) { /* its stage was read before the barrier */
-            size_t from = first + ahead * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
+            unsigned from = first + ahead * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
             linear_stage<ROWS>(&job, stages + (size_t)(ahead % STAGES) * ROWS * job.pitch, row0, from, to);
         }
         gpu_cp_async_commit();
         const unsigned char *stage = stages + (size_t)(i % STAGES) * ROWS * job.pitch, *rows[2 * M];
-        unsigned offset = (unsigned)(first + i * span_bytes);
+        unsigned offset = first + i * span_bytes;
 #pragma unroll
         for (int q = 0; q < 2 * M; q++)
-            rows[q] = stage + (r + 8 * q) * job.pitch + ((skew[q] + offset) & 15);
+            rows[q] = linear_begin(&job, stage, row0, r + 8 * q, offset);
         int at = run0 + i * job.span, many = end - at < job.span ? end - at : job.span;
-        /* blocks of 256 are always whole: their scales are decoded once if the loop is unrolled */
-        constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0;
-#pragma unroll(whole ? 8 : type == KVT_N_DTYPE ? 1 : 2)
+        if (scaled) { /* the factors of the block's runs, each decoded once */
+#pragma unroll 2
+            for (int j = lane; j < ROWS * 8; j += 32) {
+                const unsigned char *block = linear_begin(&job, stage, row0, j / 8, offset);
+                table[j / 8 * LINEAR_FACTORS + j % 8] = kvt_block_scales<scaled ? type : KVT_Q4_K>(block, j % 8);
+            }
+            __syncwarp();
+        }
+        constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0; /* blocks of 256 are always whole */
+#pragma unroll(type == KVT_N_DTYPE || (M == 2 && type == KVT_Q3_K) ? 1 : 2) /* more would spill */
         for (int run = 0; run < (whole ? whole : many); run++) {
             uint4 now[f32 ? 1 : NT];
             int ahead_run = at + run + 1 - run0; /* its activations are on their way during this run */
@@ -173,16 +194,20 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1
             } else if (!f32) {
 #pragma unroll
                 for (int j = 0; j < NT; j++) {
+                    if (M == 2) { /* decoding so many weights takes longer than this load */
+                        now[j] = x16[(unsigned)(j * job.runs + ahead_run - 1) * 32u];
+                        continue;
+                    }
                     now[j] = next[j];
                     if (more)
-                        next[j] = x16[((size_t)j * job.runs + ahead_run) * 32];
+                        next[j] = x16[(unsigned)(j * job.runs + ahead_run) * 32u];
                 }
             }
             if constexpr (f32) {
                 float v[2 * M][8];
 #pragma unroll
                 for (int q = 0; q < 2 * M; q++)
-                    linear_values<type>(&job, rows[q], at * LINEAR_RUN, run, c, v[q]);
+                    linear_values<type>(&job, rows[q], at * LINEAR_RUN, run, c, float2(), v[q]);
 #pragma unroll
                 for (int t = 0; t < TILE; t++) {
                     int from = (int)blockIdx.x * TILE + t < job.T ? (int)blockIdx.x * TILE + t : job.T - 1;
@@ -202,7 +227,8 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1
 #pragma unroll
                     for (int q = 0; q < 2; q++) {
                         float v[8];
-                        linear_values<type>(&job, rows[2 * m + q], at * LINEAR_RUN, run, c, v);
+                        float2 factors = scaled ? table[(r + 8 * (2 * m + q)) * LINEAR_FACTORS + run] : float2();
+                        linear_values<type>(&job, rows[2 * m + q], at * LINEAR_RUN, run, c, factors, v);
 #pragma unroll
                         for (int step = 0; step < 2; step++) {
                             a[step][q] = linear_pack<compute>(v[4 * step], v[4 * step + 1]);
@@ -291,9 +317,11 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, type == KVT_N_DTYPE ? 1
 }
 
 /* Shared memory of a launch. */
-static inline size_t linear_shared(const struct kvt_linear_job *job, int M, int NT)
+static inline size_t linear_shared(const struct kvt_linear_job *job, int type, int M, int NT)
 {
     size_t stages = (size_t)LINEAR_WARPS * (M == 1 ? 3 : 2) * 16 * (size_t)M * (size_t)job->pitch;
+    if (kvt_type_scaled(type))
+        stages += (size_t)LINEAR_WARPS * 16 * (size_t)M * LINEAR_FACTORS * sizeof(float2);
     size_t box = (size_t)LINEAR_PARTS * 8 * (size_t)NT * (size_t)(LINEAR_OUT * 16 * M + 4) * sizeof(float);
     return stages > box ? stages : box;
 }
@@ -301,7 +329,7 @@ static inline size_t linear_shared(const struct kvt_linear_job *job, int M, int 
 template <int type, enum kvt_compute compute, int M, int NT>
 static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *job)
 {
-    size_t shared = linear_shared(job, M, NT);
+    size_t shared = linear_shared(job, type, M, NT);
     bool *ready = &dev->linear_ready[compute][type][M - 1]; /* of one type a kernel's need is the same each time */
     if (!*ready || type == KVT_N_DTYPE) {
         cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
