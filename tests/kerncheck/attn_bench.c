@@ -73,9 +73,9 @@ static void bench_shape(struct kc *k, struct kc_cand *c, int T, int B, int n_lo,
     struct timed t = {c, {.cache = cache, .T = T, .H = H, .q = kc_put(k, c, q, (size_t)(T * H * D) * sizeof(float)),
                           .out = kc_put(k, c, NULL, (size_t)(T * H * D) * sizeof(float)), .branch = branch, .pos = pos,
                           .scale = 0.125f, .exact = B > 1 || T == 1, .see = seen == TRACED ? &see : seen == METHODS ? &needs : seen == ROW ? &row : NULL,
-                          .renumber = lie == PLAIN ? NULL : (const uint8_t[]){1}, .rope = {table, 2 * n_hi + 1, D, true}}, L};
+                          .renumber = lie == PLAIN ? NULL : (const uint8_t[]){1}, .rope = {kc_put(k, c, table, (size_t)(2 * n_hi + 1) * D * sizeof *table), 2 * n_hi + 1, D, true}}, L};
     double pairs = T > 1 && B == 1 ? 0.5 * T * (T + 1) : slots;
-    kc_line(k, c, "attn", what, kc_time(run_layers, &t), 4.0 * pairs * H * D * L, T > 1 && B == 1 ? 0 : slots * G * D * 4.0 * L);
+    kc_line(k, c, "attn", what, kc_time(c, run_layers, &t), 4.0 * pairs * H * D * L, T > 1 && B == 1 ? 0 : slots * G * D * 4.0 * L);
     c->ops->cache_close(c->dev, &cache);
     kc_end_case(k, "attn");
 }

@@ -567,10 +567,10 @@ static void bench(struct kc *k)
             return;
         t.append = (struct kvt_append_args){t.cache, 0, T, kc_put(k, c, kv, T * G * D * 4), kc_put(k, c, kv, T * G * D * 4), branch, pos};
         t.keep = (struct kvt_keep_args){t.cache, 0, 0, kc_put(k, c, slot, G * T * 4), kc_put(k, c, count, sizeof count), T};
-        kc_line(k, c, "topk", "3 x 8192, a quarter", kc_time(run_topk, &t), 0, 0);
-        double append = kc_time(run_append, &t);
+        kc_line(k, c, "topk", "3 x 8192, a quarter", kc_time(c, run_topk, &t), 0, 0);
+        double append = kc_time(c, run_append, &t);
         kc_line(k, c, "cache_append", "1150 rows x 3 heads", append, 0, 2.0 * T * G * D * 6);
-        kc_line(k, c, "cache_keep", "287 of 1150 x 3 heads", kc_time(run_keep, &t) - append, 0, 0);
+        kc_line(k, c, "cache_keep", "287 of 1150 x 3 heads", kc_time(c, run_keep, &t) - append, 0, 0);
         c->ops->cache_close(c->dev, &t.cache);
         kc_end_case(k, "cache");
     }

@@ -309,7 +309,7 @@ void kc_check_pick(struct kc *k)
     check_weigh(k);
 }
 
-/* ---- speed: rows as a prefill of 32768 tokens gives them to 8 kv heads. What is read back makes a device finish. ---- */
+/* ---- speed: rows as a prefill of 32768 tokens gives them to 8 kv heads. ---- */
 
 struct timed {
     struct kc_cand *c;
@@ -317,36 +317,12 @@ struct timed {
     struct kvt_divide_args divide;
     struct kvt_pick_units_args units;
     struct kvt_pool_args pool;
-    int32_t one;
 };
 
-static void run_topk(void *arg)
-{
-    struct timed *t = arg;
-    t->c->ops->topk(t->c->dev, &t->topk);
-    t->c->ops->read(t->c->dev, &t->one, t->topk.n_kept, sizeof t->one);
-}
-
-static void run_divide(void *arg)
-{
-    struct timed *t = arg;
-    t->c->ops->divide(t->c->dev, &t->divide);
-    t->c->ops->read(t->c->dev, &t->one, t->divide.budget, sizeof t->one);
-}
-
-static void run_units(void *arg)
-{
-    struct timed *t = arg;
-    t->c->ops->pick_units(t->c->dev, &t->units);
-    t->c->ops->read(t->c->dev, &t->one, t->units.n_kept, sizeof t->one);
-}
-
-static void run_pool(void *arg)
-{
-    struct timed *t = arg;
-    t->c->ops->pool(t->c->dev, &t->pool);
-    t->c->ops->read(t->c->dev, &t->one, t->pool.out, sizeof t->one);
-}
+static void run_topk(void *arg) { struct timed *t = arg; t->c->ops->topk(t->c->dev, &t->topk); }
+static void run_divide(void *arg) { struct timed *t = arg; t->c->ops->divide(t->c->dev, &t->divide); }
+static void run_units(void *arg) { struct timed *t = arg; t->c->ops->pick_units(t->c->dev, &t->units); }
+static void run_pool(void *arg) { struct timed *t = arg; t->c->ops->pool(t->c->dev, &t->pool); }
 
 void kc_bench_pick(struct kc *k)
 {
@@ -371,17 +347,17 @@ void kc_bench_pick(struct kc *k)
             .pool = {.in = in, .out = kc_put(k, c, NULL, R * N * 4), .R = R, .ld = N, .from = 0, .to = N, .width = 7, .how = KVT_POOL_MAX}};
         t.units = (struct kvt_pick_units_args){.score = in, .seg = kc_put(k, c, seg, (S + 1) * 4), .budget = t.topk.budget, .max_units = -1,
                                                .R = R, .S = S, .n = N, .ld = N, .kept = kept, .n_kept = counts};
-        kc_line(k, c, "pool", "8 x 32768, 7 wide", kc_time(run_pool, &t), 0, 2.0 * R * N * 4);
-        kc_line(k, c, "topk", "8 x 32768, a quarter", kc_time(run_topk, &t), 0, 0);
+        kc_line(k, c, "pool", "8 x 32768, 7 wide", kc_time(c, run_pool, &t), 0, 2.0 * R * N * 4);
+        kc_line(k, c, "topk", "8 x 32768, a quarter", kc_time(c, run_topk, &t), 0, 0);
         for (int m = 0; m < 2; m++) {
             t.units.overflow = (enum kvt_overflow)m;
-            kc_line(k, c, "pick_units", overflow[m], kc_time(run_units, &t), 0, 0);
+            kc_line(k, c, "pick_units", overflow[m], kc_time(c, run_units, &t), 0, 0);
         }
         for (int m = 0; m < 4; m++) {
             total = m == KVT_DIVIDE_PAGES ? R * N / 4 / KVT_PAGE_SLOTS : R * N / 4;
             t.divide = (struct kvt_divide_args){.score = in, .n = t.topk.n, .total = kc_put(k, c, &total, sizeof total), .R = R, .ld = N, .per = R,
                                                 .how = (enum kvt_divide)m, .alpha_ppm = 200000, .budget = counts};
-            kc_line(k, c, "divide", how[m], kc_time(run_divide, &t), 0, 0);
+            kc_line(k, c, "divide", how[m], kc_time(c, run_divide, &t), 0, 0);
         }
         kc_end_cand(k, c, "topk");
     }

@@ -485,16 +485,16 @@ static void bench(struct kc *k)
             .add = {.x = z, .y = y, .count = (size_t)T * E, .scale = 1},
             .scale = {.x = z, .count = (size_t)T * E, .scale = 1, .cap = 30},
             .stats = {.logits = x, .T = ROWS, .V = V, .base = base, .argmax = argmax, .kl = kl, .entropy = entropy}};
-        kc_line(k, c, "norm", "T=512 E=576", kc_time(run_norm, &t), 0, 2.0 * T * E * 4);
-        kc_line(k, c, "rotate", "T=512 heads=9 D=64 adjacent", kc_time(run_rotate, &t), 0, 2.0 * T * E * 4);
+        kc_line(k, c, "norm", "T=512 E=576", kc_time(c, run_norm, &t), 0, 2.0 * T * E * 4);
+        kc_line(k, c, "rotate", "T=512 heads=9 D=64 adjacent", kc_time(c, run_rotate, &t), 0, 2.0 * T * E * 4);
         t.rotate.rope.halves = true;
-        kc_line(k, c, "rotate", "T=512 heads=9 D=64 halves", kc_time(run_rotate, &t), 0, 2.0 * T * E * 4);
-        kc_line(k, c, "glu", "T=512 F=1536", kc_time(run_glu, &t), 0, 3.0 * T * F * 4);
+        kc_line(k, c, "rotate", "T=512 heads=9 D=64 halves", kc_time(c, run_rotate, &t), 0, 2.0 * T * E * 4);
+        kc_line(k, c, "glu", "T=512 F=1536", kc_time(c, run_glu, &t), 0, 3.0 * T * F * 4);
         t.glu.act = KVT_ACT_GELU_TANH;
-        kc_line(k, c, "glu", "T=512 F=1536 gelu-tanh", kc_time(run_glu, &t), 0, 3.0 * T * F * 4);
-        kc_line(k, c, "scale", "512 x 576, cap", kc_time(run_scale, &t), 0, 2.0 * T * E * 4);
-        kc_line(k, c, "add", "T=512 E=576", kc_time(run_add, &t), 0, 3.0 * T * E * 4);
-        kc_line(k, c, "logit_stats", "T=49 V=49152 argmax kl entropy", kc_time(run_stats, &t), 0, 1.0 * ROWS * V * 4);
+        kc_line(k, c, "glu", "T=512 F=1536 gelu-tanh", kc_time(c, run_glu, &t), 0, 3.0 * T * F * 4);
+        kc_line(k, c, "scale", "512 x 576, cap", kc_time(c, run_scale, &t), 0, 2.0 * T * E * 4);
+        kc_line(k, c, "add", "T=512 E=576", kc_time(c, run_add, &t), 0, 3.0 * T * E * 4);
+        kc_line(k, c, "logit_stats", "T=49 V=49152 argmax kl entropy", kc_time(c, run_stats, &t), 0, 1.0 * ROWS * V * 4);
         kc_end_case(k, "bench");
     }
 }

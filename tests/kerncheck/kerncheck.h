@@ -36,6 +36,7 @@ struct kc_cand {
     struct kvt_dev *dev;
     const char *label;         /* "avx512 x2" */
     int threads;
+    void *mark;                /* backend memory: who reads it waits for all that was asked before */
 };
 
 struct kc_state; /* the harness's own */
@@ -119,8 +120,8 @@ bool kc_that(struct kc *k, const struct kc_cand *c, const char *op, bool holds, 
 
 /* ---- timing ---- */
 
-/* Shortest of many runs, seconds; runs for about 0.3 s and at least 3 times. */
-double kc_time(void (*run)(void *arg), void *arg);
+/* Shortest of many runs, seconds, until the device has finished; runs for about 0.3 s and at least 3 times. */
+double kc_time(struct kc_cand *c, void (*run)(void *arg), void *arg);
 /* One line: op, candidate, what, time, and GFLOP/s and GB/s where they are not 0. */
 void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *what, double seconds, double flops,
              double bytes);

@@ -222,9 +222,9 @@ static void bench(struct kc *k)
         struct timed t = {c, {.cache = cache, .H = H, .row = kc_put(k, c, x.row, H * N * sizeof(float)), .ld = N,
                               .out = kc_put(k, c, x.out, H * D * sizeof(float)), .B = B, .branch = ids, .own = own, .n_sink = 4,
                               .lost = lost, .lost_rest = rest}};
-        kc_line(k, c, "lost", "5 branches x 1150, masses", kc_time(run_lost, &t), 0, 0);
+        kc_line(k, c, "lost", "5 branches x 1150, masses", kc_time(c, run_lost, &t), 0, 0);
         t.a.local = local, t.a.propagated = propagated;
-        kc_line(k, c, "lost", "5 branches x 1150, errors too", kc_time(run_lost, &t), 0, 0);
+        kc_line(k, c, "lost", "5 branches x 1150, errors too", kc_time(c, run_lost, &t), 0, 0);
         c->ops->cache_close(c->dev, &cache);
         kc_end_case(k, "lost");
     }

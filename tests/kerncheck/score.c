@@ -351,7 +351,7 @@ static void bench(struct kc *k)
         t.rope = (struct kvt_rope){kc_put(k, c, table, (B_N + B_AHEAD) * B_D * sizeof(float)), B_N + B_AHEAD, B_D, true};
         static const double flops[] = {0, 0, 0, 2.0 * B_L * B_N * B_E * B_H * B_D, 2.0 * B_L * B_N * B_H * B_D * B_D, 2.0 * B_L * B_N * B_H * B_D * B_D};
         for (t.what = 0; t.what < 6; t.what++)
-            kc_line(k, c, timed_name[t.what], "1150 slots x 30", kc_time(run_layers, &t), flops[t.what], 0);
+            kc_line(k, c, timed_name[t.what], "1150 slots x 30", kc_time(c, run_layers, &t), flops[t.what], 0);
         c->ops->cache_close(c->dev, &t.at.cache);
         kc_end_case(k, "score");
     }

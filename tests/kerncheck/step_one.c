@@ -283,7 +283,7 @@ void kc_bench_evict_one(struct kc *k)
                 .turn = kind == 1 ? kc_put(k, c, turn, sizeof turn) : NULL, .left = kc_put(k, c, NULL, G * 4)}};
             c->ops->cache_open(c->dev, &t.a.cache, &opts, NULL);
             c->ops->cache_append(c->dev, &(struct kvt_append_args){t.a.cache, 0, N, t.kv, t.kv, branch, pos});
-            kc_line(k, c, "evict_one", name[kind], kc_time(run_step, &t), 0, 0);
+            kc_line(k, c, "evict_one", name[kind], kc_time(c, run_step, &t), 0, 0);
             c->ops->cache_close(c->dev, &t.a.cache);
             kc_end_cand(k, c, "evict_one");
         }
