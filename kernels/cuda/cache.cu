@@ -212,7 +212,7 @@ static __global__ void remove_kernel(struct kvt_pages p, int branch, int layer, 
         if (!threadIdx.x && last % SLOTS == 0)
             let_go(p, table[last / SLOTS]);
     }
-    if (!threadIdx.x)
+    if (!threadIdx.x && count[g])
         p.n[cell] = n;
 }
 
