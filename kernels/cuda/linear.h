@@ -107,7 +107,7 @@ static __device__ __forceinline__ const unsigned char *linear_begin(const struct
 /* Blocks on a multiprocessor: as many as shared memory has room for. */
 static constexpr __host__ __device__ int linear_blocks(int type, int M)
 {
-    return type == KVT_N_DTYPE || (M == 2 && type == KVT_Q6_K) ? 1 : M == 1 && (kvt_type_block(type) < 256 || type == KVT_Q4_K) ? 3 : 2;
+    return type == KVT_N_DTYPE ? 1 : M == 1 && (kvt_type_block(type) < 256 || type == KVT_Q4_K) ? 3 : 2;
 }
 
 template <int type, enum kvt_compute compute, int M, int NT>
@@ -177,7 +177,7 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
             __syncwarp();
         }
         constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0; /* blocks of 256 are always whole */
-#pragma unroll(type == KVT_N_DTYPE || (M == 2 && type == KVT_Q3_K) ? 1 : 2) /* more would spill */
+#pragma unroll(type == KVT_N_DTYPE || (M == 2 && scaled) ? 1 : 2) /* more would spill */
         for (int run = 0; run < (whole ? whole : many); run++) {
             uint4 now[f32 ? 1 : NT];
             int ahead_run = at + run + 1 - run0; /* its activations are on their way during this run */

@@ -206,8 +206,8 @@ static void check(struct kc *k)
         }
     }
     /* the shared prefill's kind of call: many rows, not exact, sizes of a small model; rows that don't fit a core's cache at once;
-     * few rows, so wide that their sums are joined more than once */
-    static const struct { enum kvt_dtype type; struct shape s; } large[] = {{KVT_Q4_1, {192, 576, 200}}, {KVT_Q4_0, {40, 2304, 200}}, {KVT_Q4_K, {6, 12800, 2}}};
+     * few rows, so wide that their sums are joined more than once; more rows than a backend may take at once */
+    static const struct { enum kvt_dtype type; struct shape s; } large[] = {{KVT_Q4_1, {192, 576, 200}}, {KVT_Q4_0, {40, 2304, 200}}, {KVT_Q4_K, {6, 12800, 2}}, {KVT_Q8_0, {6, 64, 1030}}};
     for (int compute = 0; compute < KVT_N_COMPUTE && !kc_caught(k); compute++)
         for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
             struct problem p = {.type = large[i].type, .compute = (enum kvt_compute)compute, .s = large[i].s};
