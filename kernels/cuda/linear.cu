@@ -187,8 +187,7 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
     job.block = type->block_values;
     job.block_bytes = type->block_bytes;
     int bytes = job.span * LINEAR_RUN / job.block * job.block_bytes;
-    bool even = (bytes | job.row_bytes | (uintptr_t)job.w) % 16 == 0; /* every span begins at a multiple of 16 */
-    job.pitch = ((bytes + (even ? 0 : 15) + 15) / 16 | 1) * 16;
+    job.pitch = linear_pitch(bytes, (bytes | job.row_bytes | (uintptr_t)job.w) % 16 == 0);
     job.bias = a->bias;
     job.out = a->out;
     job.accumulate = a->accumulate;
@@ -197,7 +196,7 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
     bool f32 = a->compute == KVT_COMPUTE_F32, narrow = T <= 8;
     int tile = narrow ? 8 : f32 ? 16 : 32, tiles = (T + tile - 1) / tile;
     bool raw = a->compute == KVT_COMPUTE_BF16 && narrow && K % LINEAR_RUN == 0 && (uintptr_t)a->in % 16 == 0;
-    narrow = narrow || linear_shared(&job, a->w.type, 2, tile / 8) > dev->shared_most;
+    narrow = narrow || linear_shared(&job, a->w.type, 2, tile / 8) > dev->shared_most - LINEAR_STATIC;
     job.splits = splits_of(N, (job.runs + job.unit - 1) / job.unit, a->exact ? 1 : tiles);
     size_t padded = (size_t)tiles * (size_t)tile, x_bytes = raw ? 0 : padded * (size_t)job.runs * LINEAR_RUN * (f32 ? sizeof(float) : 2);
     size_t part_bytes = job.splits > 1 ? (size_t)job.splits * (size_t)T * (size_t)N * sizeof(float) : 0;

@@ -18,7 +18,8 @@
 #include "kernels/cuda/blocks.h"
 
 enum { LINEAR_WARPS = 8, LINEAR_PARTS = 2, LINEAR_OUT = LINEAR_WARPS / LINEAR_PARTS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32,
-       LINEAR_FACTORS = 9 /* of a staged row, 8 bytes each, one of them padding: rows lie in different banks */ };
+       LINEAR_FACTORS = 9 /* of a staged row, 8 bytes each, one of them padding: rows lie in different banks */,
+       LINEAR_STATIC = 1024 /* bytes of shared memory left for what isn't asked for at the launch */ };
 
 struct kvt_linear_job {
     const unsigned char *w;
@@ -316,6 +317,9 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
     }
 }
 
+/* Bytes of a staged row of `bytes`; even: every span begins at a multiple of 16. */
+static inline int linear_pitch(int bytes, bool even) { return ((bytes + (even ? 0 : 15) + 15) / 16 | 1) * 16; }
+
 /* Shared memory of a launch. */
 static inline size_t linear_shared(const struct kvt_linear_job *job, int type, int M, int NT)
 {
@@ -330,9 +334,13 @@ template <int type, enum kvt_compute compute, int M, int NT>
 static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *job)
 {
     size_t shared = linear_shared(job, type, M, NT);
-    bool *ready = &dev->linear_ready[compute][type][M - 1]; /* of one type a kernel's need is the same each time */
-    if (!*ready || type == KVT_N_DTYPE) {
-        cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    bool *ready = &dev->linear_ready[compute][type][M - 1];
+    if (!*ready || type == KVT_N_DTYPE) { /* of one type it is once allowed the most it can need: rows that begin anywhere */
+        struct kvt_linear_job most = *job;
+        most.pitch = linear_pitch(job->span * LINEAR_RUN / job->block * job->block_bytes, false);
+        size_t allowed = linear_shared(&most, type, M, NT);
+        allowed = allowed < dev->shared_most - LINEAR_STATIC ? allowed : dev->shared_most - LINEAR_STATIC;
+        cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)allowed);
         if (code != cudaSuccess)
             return kvt_cuda_failed(dev, code, "linear");
         *ready = true;
