@@ -1,37 +1,13 @@
-// Kernels: found in nvcc's PTX where that is asked for, launched, run block by block.
+// Kernels: launched, run block by block.
 #include "simt_rt.h"
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
-#include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 namespace simt {
-// ------------------------------------------------------------------ kernels translated from PTX
 void (*prof_access)(const void *, unsigned, bool, int, int, int);
 void (*prof_block_end)();
-static PtxKernel *ptx_list;
-PtxKernel::PtxKernel(const char *n, void (*f)(const void *const *), unsigned s) : name(n), fn(f), smem(s), next(ptx_list)
-{
-    ptx_list = this;
-}
-// The host compiler mangles the kernel's name as nvcc does.
-const PtxKernel *ptx_find(const void *func)
-{
-    static bool on = getenv("SIMT_PTX") != nullptr;
-    if (!on || !ptx_list)
-        return nullptr;
-    Dl_info d;
-    if (!dladdr(func, &d) || !d.dli_sname) {
-        fprintf(stderr, "simt: no symbol for a kernel (link with -rdynamic)\n");
-        abort();
-    }
-    for (auto *k = ptx_list; k; k = k->next)
-        if (!strcmp(k->name, d.dli_sname))
-            return k;
-    fprintf(stderr, "simt: SIMT_PTX set but no PTX for %s\n", d.dli_sname);
-    abort();
-}
 // ------------------------------------------------------------------ launching
 std::map<const void *, int> dyn_limits;
 static bool run_block(Body body, void *arg, dim3 bd, uint3 bid, uint64_t flat)
