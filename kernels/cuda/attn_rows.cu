@@ -53,17 +53,21 @@ static __device__ float warp_sum(float x)
     return x;
 }
 
-/* Where a pair's other half lies, and how value d of a row turns by `by` positions. */
-static __device__ float turned_value(const struct kvt_rope &rope, int by, const float *x, int d)
+static __device__ float value_of(float x) { return x; }
+static __device__ float value_of(__half x) { return __half2float(x); }
+static __device__ float value_of(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+/* Value d of a row turned by `by` positions. */
+template <class K> static __device__ float turned_value(const struct kvt_rope &rope, int by, const K *x, int d)
 {
     if (d >= rope.rot)
-        return x[d];
+        return value_of(x[d]);
     int half = rope.rot / 2, i = rope.halves ? d % half : d / 2;
     bool first = rope.halves ? d < half : d % 2 == 0;
     const float *row = rope.table + (size_t)(by < 0 ? -by : by) * (size_t)rope.rot;
-    float c = row[2 * i], s = by < 0 ? -row[2 * i + 1] : row[2 * i + 1];
-    float other = x[rope.halves ? (first ? d + half : d - half) : (first ? d + 1 : d - 1)];
-    return first ? x[d] * c - other * s : x[d] * c + other * s;
+    float c = row[2 * i], s = by < 0 ? -row[2 * i + 1] : row[2 * i + 1], own = value_of(x[d]);
+    float other = value_of(x[rope.halves ? (first ? d + half : d - half) : (first ? d + 1 : d - 1)]);
+    return first ? own * c - other * s : own * c + other * s;
 }
 
 /* Ranks of renumbered rows: rank of each slot among those that the row sees, by position; and how many these are. One block for each
@@ -159,56 +163,41 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
 
     /* scores */
     const int lp = w.lp, sub = lane / lp, l = lane % lp, slots = 32 / lp, row_bytes = D * (int)sizeof(K);
-    if (turn) {
-        __shared__ float key[WARPS][MAX_D];
-        const int32_t *rank = w.rank + ((size_t)t * (size_t)a.p.G + (size_t)g) * (size_t)w.rank_ld + from;
-        for (int j = warp; j < len; j += WARPS) {
-            const K *row = (const K *)(page[j / KVT_PAGE_SLOTS] + j % KVT_PAGE_SLOTS * row_bytes);
-            bool sees = kvt_sees(a, at, pos[j]); /* what isn't seen has no rank */
-            float dot[M] = {0};
-            __syncwarp();
-            for (int d = lane; d < D; d += 32)
-                key[warp][d] = (float)row[d];
-            __syncwarp();
-            for (int d = lane; sees && d < D; d += 32) {
-                float x = turned_value(a.rope, rank[j] - pos[j], key[warp], d);
+    const int32_t *rank = turn ? w.rank + ((size_t)t * (size_t)a.p.G + (size_t)g) * (size_t)w.rank_ld + from : NULL;
+    for (int j0 = warp * slots; j0 < len; j0 += WARPS * slots) {
+        int j = j0 + sub;
+        float dot[M] = {0};
+        if (j < len && (!turn || kvt_sees(a, at, pos[j]))) { /* what a turned row doesn't see has no rank */
+            const unsigned char *row = page[j / KVT_PAGE_SLOTS] + j % KVT_PAGE_SLOTS * row_bytes;
+#pragma unroll
+            for (int c = 0; c < C; c++) {
+                int d = (c * lp + l) * V;
+                if (d >= D)
+                    continue;
+                float x[V];
+                if (turn) {
+#pragma unroll
+                    for (int i = 0; i < V; i++)
+                        x[i] = turned_value(a.rope, rank[j] - pos[j], (const K *)row, d + i);
+                } else {
+                    chunk<K, V> y = load<K, V>(row + d * (int)sizeof(K));
+#pragma unroll
+                    for (int i = 0; i < V; i++)
+                        x[i] = y.at(i);
+                }
 #pragma unroll
                 for (int h = 0; h < M; h++)
-                    dot[h] = fmaf(q[h * D + d], x, dot[h]);
-            }
 #pragma unroll
-            for (int h = 0; h < M; h++) {
-                float x = warp_sum(dot[h]);
-                if (!lane)
-                    s[h * PART + j] = x;
+                    for (int i = 0; i < V; i++)
+                        dot[h] = fmaf(q[h * D + d + i], x[i], dot[h]);
             }
         }
-    } else {
-        for (int j0 = warp * slots; j0 < len; j0 += WARPS * slots) {
-            int j = j0 + sub;
-            float dot[M] = {0};
-            if (j < len) {
-                const unsigned char *row = page[j / KVT_PAGE_SLOTS] + j % KVT_PAGE_SLOTS * row_bytes;
 #pragma unroll
-                for (int c = 0; c < C; c++) {
-                    int d = (c * lp + l) * V;
-                    if (d >= D)
-                        continue;
-                    chunk<K, V> x = load<K, V>(row + d * (int)sizeof(K));
-#pragma unroll
-                    for (int h = 0; h < M; h++)
-#pragma unroll
-                        for (int i = 0; i < V; i++)
-                            dot[h] = fmaf(q[h * D + d + i], x.at(i), dot[h]);
-                }
-            }
-#pragma unroll
-            for (int h = 0; h < M; h++) {
-                for (int i = lp / 2; i; i /= 2)
-                    dot[h] += __shfl_xor_sync(0xffffffffu, dot[h], i);
-                if (!l && j < len)
-                    s[h * PART + j] = dot[h];
-            }
+        for (int h = 0; h < M; h++) {
+            for (int i = lp / 2; i; i /= 2)
+                dot[h] += __shfl_xor_sync(0xffffffffu, dot[h], i);
+            if (!l && j < len)
+                s[h * PART + j] = dot[h];
         }
     }
     __syncthreads();

@@ -144,14 +144,21 @@ void kvt_cuda_free(struct kvt_dev *dev, void *p)
     cudaFree(p); /* waits for kernels that still use it */
 }
 
+/* In the stream, and done when it returns: cudaMemcpy from pageable memory may come back while the last of it is still on its way, and
+ * what is launched into another stream then doesn't wait for it. */
+static int upload(struct kvt_dev *dev, void *dst, const void *src, size_t bytes, const char *what)
+{
+    int rc = kvt_cuda_failed(dev, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, dev->stream), what);
+    return rc ? rc : kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), what);
+}
+
 /* Small writes go through the box, so that the caller's memory is free at once and nobody waits. */
 int kvt_cuda_write(struct kvt_dev *dev, void *dst, const void *host_src, size_t bytes)
 {
     if (!bytes)
         return 0;
     if (bytes > dev->box_bytes / 16)
-        return kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "write") ||
-               kvt_cuda_failed(dev, cudaMemcpy(dst, host_src, bytes, cudaMemcpyHostToDevice), "write") ? dev->err.code : 0;
+        return upload(dev, dst, host_src, bytes, "write");
     if (round_up(bytes, ALIGN) > dev->box_bytes - dev->box_at) {
         int rc = kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "write");
         if (rc)
@@ -204,11 +211,11 @@ int kvt_cuda_weights(struct kvt_dev *dev, struct kvt_mat *mat)
     }
     block->next = dev->owned;
     dev->owned = block;
-    code = cudaMemcpy(block->data, mat->data, bytes, cudaMemcpyHostToDevice);
-    if (code == cudaSuccess)
-        code = cudaMemsetAsync((char *)block->data + bytes, 0, PAD, dev->stream);
+    int rc = kvt_cuda_zero(dev, (char *)block->data + bytes, PAD);
+    if (!rc)
+        rc = upload(dev, block->data, mat->data, bytes, "weights");
     mat->data = block->data;
-    return kvt_cuda_failed(dev, code, "weights");
+    return rc;
 }
 
 void *kvt_cuda_scratch(struct kvt_dev *dev, size_t bytes)

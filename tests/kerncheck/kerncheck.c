@@ -433,6 +433,7 @@ static int open_all(struct kc *k, const struct kvt_ops *cpu, const struct choice
     }
     for (int i = 0; i < k->n_cand; i++)
         k->cand[i].mark = need(k->cand[i].ops->alloc(k->cand[i].dev, 1));
+    k->ref.mark = rc ? NULL : need(k->ref.ops->alloc(k->ref.dev, 1));
     if (rc)
         fprintf(stderr, "kerncheck: %s\n", err.text);
     return rc;
@@ -444,6 +445,7 @@ static void close_all(struct kc *k)
         k->cand[i].ops->free(k->cand[i].dev, k->cand[i].mark);
         k->cand[i].ops->close(&k->cand[i].dev);
     }
+    k->ref.ops->free(k->ref.dev, k->ref.mark);
     k->ref.ops->close(&k->ref.dev);
 }
 

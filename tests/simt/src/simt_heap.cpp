@@ -72,7 +72,7 @@ cudaError_t dev_free(void *p)
         return ret(cudaErrorInvalidValue);
     check_red(it->second);
     it->second.freed = true;
-    bytes_live -= it->second.n;
+    bytes_live -= it->second.kind == 2 ? 0 : it->second.n; /* the host's pinned memory isn't the device's */
     if (hooks)
         hooks->freed(p, it->second.n);
     if (it->second.kind == 2) {
