@@ -30,7 +30,7 @@ void kvt_cuda_page_bounds(struct kvt_dev *dev, const struct kvt_attn_call *a, in
 
 /* Keys of a tile: fewer where heads are wide, so that the tiles fit into shared memory and the scores into registers. */
 template <class K, int DP> struct sizes {
-    static constexpr int KEYS = DP <= 96 ? 64 : DP <= 128 ? 32 : 16, STAGES = kvt_pieces<K>::NK == 1 ? 2 : 1, PITCH = DP + KVT_PITCH;
+    static constexpr int KEYS = DP <= 96 || (DP <= 128 && kvt_pieces<K>::NQ == 2) ? 64 : DP <= 128 ? 32 : 16, STAGES = kvt_pieces<K>::NK == 1 ? 2 : 1, PITCH = DP + KVT_PITCH;
     static constexpr int BYTES = (kvt_pieces<K>::NQ * ROWS + STAGES * 2 * kvt_pieces<K>::NK * KEYS) * PITCH * 2;
 };
 
@@ -42,7 +42,9 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
     constexpr int KEYS = sizes<K, DP>::KEYS, STAGES = sizes<K, DP>::STAGES, PITCH = sizes<K, DP>::PITCH;
     GPU_DYN_SHARED(piece, q);                    /* (NQ, ROWS, PITCH) */
     piece *tiles = q + NQ * ROWS * PITCH;        /* (STAGES, {K, V}, NK, KEYS, PITCH) */
-    __shared__ int32_t row_pos[ROWS], key_pos[STAGES][KEYS];
+    __shared__ int32_t row_pos[ROWS];
+    __shared__ __align__(16) int32_t key_pos[STAGES][KEYS];
+    __shared__ struct kvt_tile_pages<KEYS> page[2];
     __shared__ float by_row[ROWS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, h = blockIdx.y, g = h / (a.H / a.p.G);
     const int t0 = (int)(gridDim.x - 1 - blockIdx.x) * ROWS;
@@ -64,34 +66,40 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
     const int32_t at[2] = {row_pos[r0], row_pos[r0 + 8]};
     const float by[2] = {by_row[r0], by_row[r0 + 8]};
 
-#define LOAD(tile, stage)                                                                                              \
-    do {                                                                                                               \
-        piece *to_ = tiles + (stage) * 2 * NK * KEYS * PITCH;                                                          \
-        kvt_load_tile<K, KEYS>(a.p, table, n, (tile) * KEYS, 0, DP, to_);                                              \
-        kvt_load_tile<K, KEYS>(a.p, table, n, (tile) * KEYS, a.p.page_bytes / 2, DP, to_ + NK * KEYS * PITCH);         \
-        for (int i_ = threadIdx.x; i_ < KEYS; i_ += THREADS)                                                           \
-            key_pos[stage][i_] = (tile) * KEYS + i_ < n ? kvt_slot_pos(a.p, table, (tile) * KEYS + i_) : 2147483647;   \
+    const struct kvt_stride stride = kvt_stride_of(D % 8 ? 1 : D / 8);
+#define LOAD(tile, stage, pages_)                                                                                  \
+    do {                                                                                                           \
+        piece *to_ = tiles + (stage) * 2 * NK * KEYS * PITCH;                                                      \
+        kvt_load_tile<K, KEYS>(pages_, n - (tile) * KEYS, D, 0, DP, stride, to_);                                  \
+        kvt_load_tile<K, KEYS>(pages_, n - (tile) * KEYS, D, a.p.page_bytes / 2, DP, stride, to_ + NK * KEYS * PITCH); \
+        kvt_load_positions<KEYS>(pages_, key_pos[stage]);                                                          \
     } while (0)
 
     float out[DP / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
 #pragma unroll
     for (int i = 0; i < DP / 8; i++)
         out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
-    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0;
+    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0, turn = 0;
+    int next = tile < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high);
+    kvt_keep_page<KEYS>(&page[0], kvt_find_page<KEYS>(a.p, table, pages, tile));
+    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
+    __syncthreads();
     if (tile >= 0)
-        LOAD(tile, 0);
+        LOAD(tile, 0, &page[0]);
     gpu_cp_async_commit();
-    while (tile >= 0) {
-        int next = kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high);
+    while (tile >= 0) { /* page[turn] was this tile's, page[turn ^ 1] is the next one's */
+        int second = next < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, next + 1, low, high);
+        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second);
         if (STAGES == 2) {
             if (next >= 0)
-                LOAD(next, stage ^ 1);
+                LOAD(next, stage ^ 1, &page[turn ^ 1]);
             gpu_cp_async_commit();
             gpu_cp_async_wait<1>();
         } else {
             gpu_cp_async_wait<0>();
         }
         __syncthreads();
+        const int live = n - tile * KEYS;
         const piece *k = tiles + stage * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
         float s[KEYS / 8][4], top[2] = {-INFINITY, -INFINITY};
         kvt_scores<K, KEYS>(q, k, DP, s);
@@ -99,8 +107,8 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
         for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                int32_t pos = key_pos[stage][i * 8 + lane % 4 * 2 + j % 2];
-                s[i][j] = kvt_sees(a, at[j / 2], pos) ? kvt_score2(a, s[i][j] * by[j / 2]) : -INFINITY;
+                int c = i * 8 + lane % 4 * 2 + j % 2;
+                s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[stage][c]) ? kvt_score2(a, s[i][j] * by[j / 2]) : -INFINITY;
                 top[j / 2] = fmaxf(top[j / 2], s[i][j]);
             }
 #pragma unroll
@@ -146,12 +154,17 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
                         }
                 }
         }
+        kvt_keep_page<KEYS>(&page[turn], ahead);
         __syncthreads();
         tile = next;
+        next = second;
+        turn ^= 1;
         if (STAGES == 2)
             stage ^= 1;
         else if (tile >= 0)
-            LOAD(tile, 0);
+            LOAD(tile, 0, &page[turn]);
+        if (STAGES == 1)
+            gpu_cp_async_commit();
     }
 #undef LOAD
     gpu_cp_async_wait<0>();

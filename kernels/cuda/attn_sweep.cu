@@ -15,47 +15,67 @@ static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
 /* A thread's row, from tile to tile. */
 struct walker {
-    float entropy, sink, local;
+    float entropy, sink, local, least; /* least: of the k largest so far */
     int segment;             /* of the last column */
 };
 
-/* A column: sums over the block's rows. p: this tile's probabilities, a row each KEYS + 1. */
+/* The sum over the block's rows of one column's probabilities x (a row each KEYS + 1) where the row's position is at least `from`. */
+template <int KEYS> static __device__ __forceinline__ float sum_from(const float *x, const int32_t *row_pos, int from)
+{
+    float sum = 0;
+#pragma unroll 8
+    for (int r = 0; r < ROWS; r++)
+        sum += row_pos[r] >= from ? x[r * (KEYS + 1)] : 0;
+    return sum;
+}
+
+/* A column: sums over the block's rows; rows that aren't there are 0. low, high: the rows' positions. */
 template <int KEYS>
-static __device__ void walk_column(const struct kvt_sweep &w, const float *p, const int32_t *row_pos, int rows, int c, int j, int h, int H)
+static __device__ void walk_column(const struct kvt_sweep &w, const float *p, const int32_t *row_pos, int last_row, int high, int c, int j, int h, int H)
 {
     float mass = 0, window[KVT_MAX_WINDOWS] = {0}, square[KVT_MAX_WINDOWS] = {0}, most = 0, later = 0;
-    int end = 2147483647; /* of the column's unit */
+    const float *x = p + c;
+#pragma unroll 16
+    for (int r = 0; r < ROWS; r++)
+        mass += x[r * (KEYS + 1)];
+#pragma unroll
+    for (int i = 0; i < KVT_MAX_WINDOWS; i++)
+        if (i < w.n_windows && high >= w.n_rows - w.window[i])
+            window[i] = sum_from<KEYS>(x, row_pos, w.n_rows - w.window[i]);
+#pragma unroll
+    for (int i = 0; i < KVT_MAX_WINDOWS; i++) {
+        if (i >= w.n_squares)
+            continue;
+        int from = w.square[i].window ? w.n_rows - w.square[i].window : 0, behind = j + w.square[i].distance;
+        from = from > behind ? from : behind;
+        if (high < from)
+            continue;
+        if (w.square[i].by_pos)
+            for (int r = 0; r < ROWS; r++)
+                square[i] += row_pos[r] >= from ? x[r * (KEYS + 1)] * (float)row_pos[r] : 0;
+        else
+#pragma unroll 8
+            for (int r = 0; r < ROWS; r++)
+                square[i] += row_pos[r] >= from ? x[r * (KEYS + 1)] * x[r * (KEYS + 1)] : 0;
+    }
+    if (w.max_ && high >= w.max_from)
+#pragma unroll 8
+        for (int r = 0; r < ROWS; r++)
+            most = fmaxf(most, row_pos[r] >= w.max_from ? x[r * (KEYS + 1)] : 0);
     if (w.later) {
-        int low = 0, up = w.n_units;
-        while (low < up) { /* the first unit that ends behind j */
-            int mid = (low + up) / 2;
+        int from = 0, up = w.n_units;
+        while (from < up) { /* the first unit that ends behind j */
+            int mid = (from + up) / 2;
             if (w.unit[2 * mid + 1] > j)
                 up = mid;
             else
-                low = mid + 1;
+                from = mid + 1;
         }
-        if (low < w.n_units && w.unit[2 * low] <= j)
-            end = w.unit[2 * low + 1];
+        if (from < w.n_units && w.unit[2 * from] <= j && high >= w.unit[2 * from + 1])
+            later = sum_from<KEYS>(x, row_pos, w.unit[2 * from + 1]);
     }
-    for (int r = 0; r < rows; r++) {
-        float x = p[r * (KEYS + 1) + c];
-        int at = row_pos[r];
-        mass += x;
-#pragma unroll
-        for (int i = 0; i < KVT_MAX_WINDOWS; i++)
-            if (i < w.n_windows && at >= w.n_rows - w.window[i])
-                window[i] += x;
-#pragma unroll
-        for (int i = 0; i < KVT_MAX_WINDOWS; i++)
-            if (i < w.n_squares && (!w.square[i].window || at >= w.n_rows - w.square[i].window) && at >= j + w.square[i].distance)
-                square[i] += x * (w.square[i].by_pos ? (float)at : x);
-        if (at >= w.max_from)
-            most = fmaxf(most, x);
-        if (at >= end)
-            later += x;
-        if (w.last && at == w.n_rows - 1)
-            w.last[(size_t)h * (size_t)w.ld + j] = x;
-    }
+    if (w.last && last_row >= 0)
+        w.last[(size_t)h * (size_t)w.ld + j] = x[last_row * (KEYS + 1)];
     size_t line = ((size_t)blockIdx.x * (size_t)H + (size_t)h) * (size_t)w.ld + (size_t)j, step = (size_t)gridDim.x * (size_t)H * (size_t)w.ld;
     float *out = w.column + line;
     if (w.mass) {
@@ -85,8 +105,6 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
 /* One more value among the k largest of a row: descending, equal ones by column. */
 static __device__ void top_insert(float *top, int32_t *top_at, int k, float x, int j)
 {
-    if (x <= top[k - 1])
-        return;
     int i = k - 1;
     for (; i > 0 && top[i - 1] < x; i--) {
         top[i] = top[i - 1];
@@ -104,19 +122,24 @@ static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, co
     size_t row = (size_t)h * (size_t)w.n_rows + (size_t)at;
     float *line = w.rowwise + ((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld;
     p += r * (KEYS + 1);
-    if (w.keys_or_entropy)
-        for (int c = 0; c < live; c++) {
-            float x = p[c];
-            me.entropy -= x > 0 ? x * logf(x) : 0;
-        }
+    if (w.keys_or_entropy) /* columns that aren't there are 0, here and below */
+#pragma unroll 8
+        for (int c = 0; c < KEYS; c++)
+            me.entropy -= p[c] > 0 ? p[c] * logf(p[c]) : 0;
     if (w.sink || w.local)
-        for (int c = 0; c < live; c++) {
-            me.sink += key_pos[c] < w.n_sink ? p[c] : 0;
-            me.local += at - key_pos[c] < w.n_local ? p[c] : 0;
+#pragma unroll 8
+        for (int c = 0; c < KEYS; c++) {
+            me.sink += c < live && key_pos[c] < w.n_sink ? p[c] : 0;
+            me.local += c < live && at - key_pos[c] < w.n_local ? p[c] : 0;
         }
-    if (w.top)
+    if (w.top) {
+        float *top = w.top + row * (size_t)w.top_k;
         for (int c = 0; c < live; c++)
-            top_insert(w.top + row * (size_t)w.top_k, w.top_at + row * (size_t)w.top_k, w.top_k, p[c], j0 + c);
+            if (p[c] > me.least) {
+                top_insert(top, w.top_at + row * (size_t)w.top_k, w.top_k, p[c], j0 + c);
+                me.least = top[w.top_k - 1];
+            }
+    }
     if (w.n_segments) {
         float sum = 0;
         for (int c = 0; c < live && j0 + c <= at; c++) {
@@ -203,7 +226,9 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     GPU_DYN_SHARED(float, p);                    /* (ROWS, KEYS + 1), then 16-byte aligned */
     piece *q = (piece *)(p + ROWS * (KEYS + 4)); /* (NQ, ROWS, pitch) */
     piece *tiles = q + NQ * ROWS * pitch;        /* (STAGES, NK, KEYS, pitch) */
-    __shared__ int32_t row_pos[ROWS], key_pos[STAGES][KEYS];
+    __shared__ int32_t row_pos[ROWS];
+    __shared__ __align__(16) int32_t key_pos[STAGES][KEYS];
+    __shared__ struct kvt_tile_pages<KEYS> page[2];
     __shared__ float by_row[ROWS];
     const int t0 = w.T0 + (int)blockIdx.x * ROWS, rows = w.T0 + w.T - t0 < ROWS ? w.T0 + w.T - t0 : ROWS;
     const size_t cell = kvt_cell(a.p, branch, a.layer, g);
@@ -235,7 +260,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         inverse[j] = s.sum > 0 ? 1 / s.sum : 0;
     }
     const int mine = (int)threadIdx.x - THREADS / 2; /* the row that this thread walks along; negative: it walks down columns */
-    struct walker me = {0, 0, 0, 0};
+    struct walker me = {0, 0, 0, 0, 0};
     if (mine >= 0 && mine < rows) {
         if (w.top) {
             size_t row = ((size_t)h * (size_t)w.n_rows + (size_t)row_pos[mine]) * (size_t)w.top_k;
@@ -248,22 +273,27 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     const bool whole = w.row_heads >> h & 1;
     const size_t whole_at = whole ? (size_t)__popcll(w.row_heads & ((1ull << h) - 1)) * (size_t)a.T : 0;
 
-#define LOAD(tile, stage)                                                                                             \
-    do {                                                                                                              \
-        kvt_load_tile<K, KEYS>(a.p, table, n, (tile) * KEYS, 0, DP, tiles + (stage) * NK * KEYS * pitch);             \
-        for (int i_ = threadIdx.x; i_ < KEYS; i_ += THREADS)                                                          \
-            key_pos[stage][i_] = (tile) * KEYS + i_ < n ? kvt_slot_pos(a.p, table, (tile) * KEYS + i_) : 2147483647;  \
+    const struct kvt_stride stride = kvt_stride_of(D % 8 ? 1 : D / 8);
+#define LOAD(tile, stage, pages_)                                                                                       \
+    do {                                                                                                                \
+        kvt_load_tile<K, KEYS>(pages_, n - (tile) * KEYS, D, 0, DP, stride, tiles + (stage) * NK * KEYS * pitch);        \
+        kvt_load_positions<KEYS>(pages_, key_pos[stage]);                                                               \
     } while (0)
 
-    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0, done = 0;
+    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0, turn = 0, done = 0;
+    int next = tile < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high);
+    kvt_keep_page<KEYS>(&page[0], kvt_find_page<KEYS>(a.p, table, pages, tile));
+    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
+    __syncthreads();
     if (tile >= 0)
-        LOAD(tile, 0);
+        LOAD(tile, 0, &page[0]);
     gpu_cp_async_commit();
-    while (tile >= 0) {
-        int next = kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high), j0 = tile * KEYS;
+    while (tile >= 0) { /* page[turn] was this tile's, page[turn ^ 1] is the next one's */
+        int second = next < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, next + 1, low, high), j0 = tile * KEYS;
+        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second);
         if (STAGES == 2) {
             if (next >= 0)
-                LOAD(next, stage ^ 1);
+                LOAD(next, stage ^ 1, &page[turn ^ 1]);
             gpu_cp_async_commit();
             gpu_cp_async_wait<1>();
         } else {
@@ -277,7 +307,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 int c = i * 8 + lane % 4 * 2 + j % 2;
-                float x = kvt_sees(a, at[j / 2], key_pos[stage][c]) ? exp2f(kvt_score2(a, s[i][j] * by[j / 2]) - most[j / 2]) * inverse[j / 2] : 0;
+                float x = j0 + c < n && kvt_sees(a, at[j / 2], key_pos[stage][c]) ? exp2f(kvt_score2(a, s[i][j] * by[j / 2]) - most[j / 2]) * inverse[j / 2] : 0;
                 p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
             }
         __syncthreads();
@@ -287,7 +317,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         if (mine < 0) {
             for (int c = threadIdx.x; c < KEYS; c += THREADS / 2)
                 if (j0 + c < n)
-                    walk_column<KEYS>(w, p, row_pos, rows, c, j0 + c, h, a.H);
+                    walk_column<KEYS>(w, p, row_pos, last_row, high, c, j0 + c, h, a.H);
         } else if (mine < rows) {
             walk_row<KEYS>(w, me, p, key_pos[stage], mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
         }
@@ -300,12 +330,17 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
             if (w.half && j0 + c < w.ld)
                 w.half[to] = __half_as_ushort(__float2half_rn(x * KVT_HALF_SCALE));
         }
+        kvt_keep_page<KEYS>(&page[turn], ahead);
         __syncthreads();
         tile = next;
+        next = second;
+        turn ^= 1;
         if (STAGES == 2)
             stage ^= 1;
         else if (tile >= 0)
-            LOAD(tile, 0);
+            LOAD(tile, 0, &page[turn]);
+        if (STAGES == 1)
+            gpu_cp_async_commit();
     }
 #undef LOAD
     gpu_cp_async_wait<0>();

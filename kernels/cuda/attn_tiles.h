@@ -95,31 +95,76 @@ static __device__ void kvt_load_queries(const struct kvt_attn_call &a, int t0, i
     }
 }
 
-/* Rows [first, first + KEYS) of K (or, at `half_page`, V) of a cell into (NK, KEYS, DP + 8). 16-bit rows that are a multiple of 16 bytes
- * are on their way when this returns (commit and wait are the caller's). Dims behind D must be 0 already; slots behind n become 0. */
+/* Where a tile's pages lie, for the loads of a tile: found by one thread for each page, one tile ahead of its loads, since each
+ * of these pointers is two loads behind the other. In shared memory, two of them by turns. */
+template <int KEYS> struct kvt_tile_pages {
+    const unsigned char *kv[KEYS / KVT_PAGE_SLOTS]; /* NULL behind the last page */
+    const int32_t *pos[KEYS / KVT_PAGE_SLOTS];
+};
+struct kvt_page_at {
+    const unsigned char *kv;
+    const int32_t *pos;
+};
+template <int KEYS> static __device__ __forceinline__ struct kvt_page_at kvt_find_page(const struct kvt_pages &p, const int32_t *table, int pages, int tile)
+{
+    int i = tile * (KEYS / KVT_PAGE_SLOTS) + (int)threadIdx.x;
+    if (tile < 0 || (int)threadIdx.x >= KEYS / KVT_PAGE_SLOTS || i >= pages)
+        return {NULL, NULL};
+    int32_t page = table[i];
+    return {kvt_page_kv(p, page), kvt_page_pos(p, page)};
+}
+template <int KEYS> static __device__ __forceinline__ void kvt_keep_page(struct kvt_tile_pages<KEYS> *to, const struct kvt_page_at &x)
+{
+    if (threadIdx.x < KEYS / KVT_PAGE_SLOTS) {
+        to->kv[threadIdx.x] = x.kv;
+        to->pos[threadIdx.x] = x.pos;
+    }
+}
+
+/* Which 16 bytes of a tile a thread loads: first here, then a step on. */
+struct kvt_stride {
+    int row, at, rows, step, per; /* per: loads of a row */
+};
+static __device__ __forceinline__ struct kvt_stride kvt_stride_of(int per) { return {(int)threadIdx.x / per, (int)threadIdx.x % per, KVT_TILE_THREADS / per, KVT_TILE_THREADS % per, per}; }
+
+/* The first `live` rows of a tile of K (or, at `half_page`, V) into (NK, KEYS, DP + 8), the others 0. 16-bit rows that are a multiple
+ * of 16 bytes are on their way when this returns (commit and wait are the caller's). Dims behind D must be 0 already. */
 template <class K, int KEYS>
-static __device__ void kvt_load_tile(const struct kvt_pages &p, const int32_t *table, int n, int first, size_t half_page, int DP, typename kvt_pieces<K>::piece *to)
+static __device__ __forceinline__ void kvt_load_tile(const struct kvt_tile_pages<KEYS> *pages, int live, int D, size_t half_page, int DP, struct kvt_stride at, typename kvt_pieces<K>::piece *to)
 {
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NK = kvt_pieces<K>::NK;
-    const int D = p.D, pitch = DP + KVT_PITCH;
+    const int pitch = DP + KVT_PITCH;
     if (sizeof(K) == 2 && D % 8 == 0) {
-        int per = D / 8;
-        for (int i = threadIdx.x; i < KEYS * per; i += KVT_TILE_THREADS) {
-            int r = i / per, d = i % per * 8;
-            if (first + r < n)
-                gpu_cp_async16(to + r * pitch + d, kvt_slot_k(p, table, first + r) + half_page + d * 2);
+        while (at.row < KEYS) {
+            piece *dst = to + at.row * pitch + at.at * 8;
+            if (at.row < live)
+                gpu_cp_async16(dst, pages->kv[at.row / KVT_PAGE_SLOTS] + half_page + (at.row % KVT_PAGE_SLOTS * D + at.at * 8) * 2);
             else
-                *(int4 *)(void *)(to + r * pitch + d) = make_int4(0, 0, 0, 0);
+                *(int4 *)(void *)dst = make_int4(0, 0, 0, 0);
+            at.row += at.rows;
+            at.at += at.step;
+            if (at.at >= at.per) {
+                at.at -= at.per;
+                at.row++;
+            }
         }
         return;
     }
     for (int i = threadIdx.x; i < KEYS * D; i += KVT_TILE_THREADS) {
         int r = i / D, d = i % D;
-        float x = first + r < n ? (float)((const K *)(kvt_slot_k(p, table, first + r) + half_page))[d] : 0;
+        float x = r < live ? (float)((const K *)(pages->kv[r / KVT_PAGE_SLOTS] + half_page))[r % KVT_PAGE_SLOTS * D + d] : 0;
         for (int j = 0; j < NK; j++)
             x = kvt_piece_of(x, &to[(j * KEYS + r) * pitch + d]);
     }
+}
+
+/* Positions of a tile's slots, on their way; those of slots that aren't there are left as they are. */
+template <int KEYS> static __device__ __forceinline__ void kvt_load_positions(const struct kvt_tile_pages<KEYS> *pages, int32_t *pos)
+{
+    int i = (int)threadIdx.x;
+    if (i < KEYS / 4 && pages->pos[i / 4])
+        gpu_cp_async16(pos + i * 4, pages->pos[i / 4] + i % 4 * 4);
 }
 
 /* Zeros where no value of a row goes, once for each tile of memory: dims [D, DP). */
