@@ -34,6 +34,17 @@ static int block_out(struct kvt_forward *f, const struct kvt_mat *mat, const flo
     return rc;
 }
 
+/* f->pos for the rotations; the layers of a step have the same, which go over once. */
+static int send_positions(struct kvt_forward *f, const int32_t *pos, int n)
+{
+    size_t bytes = (size_t)n * sizeof *pos;
+    if (n == f->n_sent && !memcmp(f->sent, pos, bytes))
+        return 0;
+    memcpy(f->sent, pos, bytes);
+    f->n_sent = n;
+    return f->ops->write(f->dev, f->pos, pos, bytes);
+}
+
 /* The page to read: one layer over rows [row0, row0 + n). What a family hasn't is NULL or off, and then it isn't done. */
 static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, int row0, int n, float *x,
                      const struct kvt_look *look, struct kvt_err *err)
@@ -75,7 +86,7 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
     if (look && look->queries)
         DO(look->queries(look->self, l, row0, n, f->q));
     if (rope->rot) {
-        DO(ops->write(dev, f->pos, rows->pos + row0, (size_t)n * sizeof *f->pos));
+        DO(send_positions(f, rows->pos + row0, n));
         ROTATE(f->q, s->H);
         ROTATE(f->k, s->G);
     }
@@ -265,7 +276,8 @@ int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *s, const str
     f->gate = get(f, (size_t)run * s->F, sizeof(float));
     f->up = get(f, (size_t)run * s->F, sizeof(float));
     f->pos = get(f, (size_t)run, sizeof(int32_t));
-    int rc = f->layer && f->h && f->q && f->k && f->v && f->att && f->gate && f->up && f->pos ? 0 : KVT_ENOMEM;
+    f->sent = kvt_calloc((size_t)run, sizeof *f->sent);
+    int rc = f->sent && f->layer && f->h && f->q && f->k && f->v && f->att && f->gate && f->up && f->pos ? 0 : KVT_ENOMEM;
     if (!rc)
         rc = open_weights(f, weights);
     if (!rc)
@@ -292,6 +304,7 @@ void kvt_forward_close(struct kvt_forward *f)
                     f->rope_table[1] };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         f->ops->free(f->dev, own[i]);
+    free(f->sent);
     free(f->layer);
     memset(f, 0, sizeof *f);
 }

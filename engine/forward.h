@@ -5,9 +5,6 @@
 #include "kernels/ops.h"
 #include "kvt/model.h"
 
-/* Rows are worked through in runs of at most this many, so that work memory doesn't grow with the prompt. */
-#define KVT_ROWS_RUN 512
-
 /* One call's rows: row t is token[t] of branch[t] at text position pos[t]; rows of a branch ascend. Host. */
 struct kvt_rows {
     int T;
@@ -52,12 +49,14 @@ struct kvt_forward {
     float *att;                /* (run, H D) */
     float *gate, *up;          /* (run, F) */
     int32_t *pos;              /* (run) */
+    int32_t *sent;           /* host, (run) what f->pos holds, n_sent of them */
+    int n_sent;
     float *rope_table[2];      /* (n_tok + 1, rot / 2, 2) */
     volatile const int *interrupted; /* or NULL */
     struct kvt_times *times;   /* or NULL */
 };
 
-/* shape and weights: the model's, or a test's copy of them. run: rows of one call at most KVT_ROWS_RUN, fewer for small
+/* shape and weights: the model's, or a test's copy of them. run: rows of one call at most ops->run, fewer for small
  * sessions; n_tok: tokens of the run, prompt and generated together, from which rope factors follow; ahead: positions behind them
  * that have factors too. */
 int kvt_forward_open(struct kvt_forward *f, const struct kvt_shape *shape, const struct kvt_weights *weights, const struct kvt_ops *ops,

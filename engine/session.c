@@ -239,7 +239,7 @@ int kvt_opts_rows(const struct kvt_session_opts *o)
 int kvt_opts_run(const struct kvt_session_opts *o)
 {
     int rows = kvt_opts_rows(o), most = rows > kvt_opts_prefill(o) ? rows : kvt_opts_prefill(o);
-    return most < KVT_ROWS_RUN ? most : KVT_ROWS_RUN;
+    return most < o->ops->run ? most : o->ops->run;
 }
 
 /* K and V of one slot of one kv head. */

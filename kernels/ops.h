@@ -429,6 +429,7 @@ struct kvt_dev_opts {
 
 struct kvt_ops {
     const char *name;        /* "ref", "cpu", "cuda" */
+    int run;                 /* rows of one call that it does well with: a longer prefill comes in pieces */
 
     int (*open)(struct kvt_dev **out, const struct kvt_dev_opts *opts, struct kvt_err *err);
     void (*close)(struct kvt_dev **dev);                 /* accepts NULL and *dev == NULL; writes NULL back */

@@ -50,6 +50,7 @@ static bool cpu_can_compute(struct kvt_dev *dev, enum kvt_compute compute)
 
 const struct kvt_ops kvt_ops_cpu = {
     .name = "cpu",
+    .run = 512,
     .open = cpu_open,
     .close = kvt_dev_close,
     .describe = kvt_dev_describe,

@@ -32,18 +32,26 @@ int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
     a.scale2 = given->scale * 1.44269504089f;
     a.cap2 = given->cap > 0 ? given->cap * 1.44269504089f : 0;
     a.in_cap = given->cap > 0 ? given->scale / given->cap : 0;
-    a.branch = (const int32_t *)kvt_cuda_post(dev, given->branch, (size_t)T * sizeof(int32_t));
-    a.pos = a.branch ? (const int32_t *)kvt_cuda_post(dev, given->pos, (size_t)T * sizeof(int32_t)) : NULL;
-    if (!a.pos)
-        return dev->err.code;
-    /* a turned row's own kind is asked for in each row, so that a row's bits are the same in any call */
-    if (given->renumber && !(a.turned = (const uint8_t *)kvt_cuda_post(dev, given->renumber, (size_t)T)))
-        return dev->err.code;
-    const int32_t *row_at = NULL;
-    if (see && see->row_at && !(row_at = (const int32_t *)kvt_cuda_post(dev, see->row_at, (size_t)T * sizeof(int32_t))))
-        return dev->err.code;
+    a.any_turned = given->renumber != NULL; /* not `turned`: so that a row's bits are the same in any call */
+    const bool rows_wanted = see && see->row_at, sweep = prefill_asked(see);
+    if (T <= KVT_FEW_ROWS && !sweep) {
+        for (int t = 0; t < T; t++) {
+            a.few.branch[t] = given->branch[t];
+            a.few.pos[t] = given->pos[t];
+            a.few.row_at[t] = rows_wanted ? see->row_at[t] : -1;
+            a.few.turned[t] = given->renumber ? given->renumber[t] : 0;
+        }
+    } else {
+        size_t bytes = (size_t)T * sizeof(int32_t);
+        a.pos = (const int32_t *)kvt_cuda_post(dev, given->pos, bytes);
+        a.row_at = a.pos && rows_wanted ? (const int32_t *)kvt_cuda_post(dev, see->row_at, bytes) : NULL;
+        a.turned = a.pos && given->renumber ? (const uint8_t *)kvt_cuda_post(dev, given->renumber, (size_t)T) : NULL;
+        a.branch = a.pos ? (const int32_t *)kvt_cuda_post(dev, given->branch, bytes) : NULL;
+        if (!a.branch || (rows_wanted && !a.row_at) || (given->renumber && !a.turned))
+            return dev->err.code;
+    }
 
-    const bool sweep = prefill_asked(see), tiles = !given->exact && one_branch && !turned && !row_at && T > 1 && kvt_cuda_attn_prefill_can(dev, &a);
+    const bool tiles = !given->exact && one_branch && !turned && !rows_wanted && T > 1 && kvt_cuda_attn_prefill_can(dev, &a);
     const int pages = (most + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
     size_t sums_bytes = sweep ? aligned((size_t)T * (size_t)H * sizeof(struct kvt_row_sum)) : 0;
     size_t bounds_bytes = tiles || sweep ? aligned((size_t)c->o.G * (size_t)pages * sizeof(int2)) : 0;
@@ -57,7 +65,7 @@ int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
     if (tiles || sweep)
         kvt_cuda_page_bounds(dev, &a, b0, pages, bounds);
     int rc = tiles ? kvt_cuda_attn_prefill(dev, &a, b0, bounds, pages, sums)
-                   : kvt_cuda_attn_rows(dev, &a, most, sums, row_at, see ? see->row : NULL, see ? see->row_ld : 0, rest);
+                   : kvt_cuda_attn_rows(dev, &a, most, sums, rows_wanted ? see->row : NULL, see ? see->row_ld : 0, rest);
     if (!rc && sweep) {
         assert(one_branch && !turned);
         rc = kvt_cuda_attn_sweep(dev, &a, b0, bounds, pages, sums, see, given->pos, rest);

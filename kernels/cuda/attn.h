@@ -10,6 +10,13 @@
 
 #include "kernels/cuda/cache.h"
 
+/* Rows of a step travel with the launch: a copy of their own would cost more than the kernel that waits for it. */
+enum { KVT_FEW_ROWS = 64 };
+struct kvt_few_rows {
+    int32_t branch[KVT_FEW_ROWS], pos[KVT_FEW_ROWS], row_at[KVT_FEW_ROWS];
+    uint8_t turned[KVT_FEW_ROWS];
+};
+
 /* A call. Scores are kept in units of log 2, so that exp2f gives probabilities: score = scale2 x q k, and with a cap
  * cap2 x tanh(q k x scale / cap). */
 struct kvt_attn_call {
@@ -17,8 +24,11 @@ struct kvt_attn_call {
     int layer, T, H;
     const float *q;          /* (T, H, D) */
     float *out;              /* (T, H, D) */
-    const int32_t *branch, *pos; /* (T) */
-    const uint8_t *turned;   /* (T) rows whose positions are renumbered; or NULL */
+    const int32_t *branch, *pos; /* (T); NULL: T <= KVT_FEW_ROWS, and they are in `few` */
+    const int32_t *row_at;   /* (T) likewise, where the row of probabilities goes; unused without w.row */
+    const uint8_t *turned;   /* (T) likewise, rows whose positions are renumbered */
+    struct kvt_few_rows few;
+    bool any_turned;         /* some row of the call may be renumbered */
     struct kvt_rope rope;
     float scale2, cap2, in_cap; /* scale log2 e; cap log2 e; scale / cap */
     int window;
@@ -29,12 +39,15 @@ struct kvt_row_sum {
     float max, sum;
 };
 
+KVT_DEVICE int32_t kvt_row_branch(const struct kvt_attn_call &a, int t) { return a.branch ? a.branch[t] : a.few.branch[t]; }
+KVT_DEVICE int32_t kvt_row_pos(const struct kvt_attn_call &a, int t) { return a.branch ? a.pos[t] : a.few.pos[t]; }
+KVT_DEVICE int32_t kvt_row_place(const struct kvt_attn_call &a, int t) { return a.branch ? a.row_at[t] : a.few.row_at[t]; }
+KVT_DEVICE bool kvt_row_turned(const struct kvt_attn_call &a, int t) { return a.any_turned && (a.branch ? a.turned[t] : a.few.turned[t]); }
 KVT_DEVICE bool kvt_sees(const struct kvt_attn_call &a, int32_t row_pos, int32_t pos) { return pos <= row_pos && (!a.window || pos > row_pos - a.window); }
 KVT_DEVICE float kvt_score2(const struct kvt_attn_call &a, float dot) { return a.cap2 > 0 ? a.cap2 * tanhf(dot * a.in_cap) : dot * a.scale2; }
 
-/* attn_rows.cu. most: no cell of the call has more slots. sums: (T, H) or NULL. row_at: (T) on the device, or NULL. */
-int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, const int32_t *row_at, float *row, int row_ld,
-                       void *scratch);
+/* attn_rows.cu. most: no cell of the call has more slots. sums: (T, H) or NULL. row: NULL, or (blocks, H, row_ld). */
+int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, float *row, int row_ld, void *scratch);
 size_t kvt_cuda_attn_rows_bytes(const struct kvt_attn_call *a, int most);
 
 /* attn_prefill.cu: all rows belong to one branch, none is turned. False where there is no kernel for the head's size on this device.

@@ -74,13 +74,13 @@ template <class K> static __device__ float turned_value(const struct kvt_rope &r
  * (row, kv head). bits: (pos + 1) of them in shared memory, then the counts of bits before each word. */
 static __global__ void rank_kernel(struct kvt_attn_call a, int32_t *rank, int32_t *seen, int ld)
 {
-    int t = blockIdx.x, g = blockIdx.y, G = a.p.G, at = a.pos[t];
-    if (!a.turned[t])
+    int t = blockIdx.x, g = blockIdx.y, G = a.p.G, at = kvt_row_pos(a, t);
+    if (!kvt_row_turned(a, t))
         return;
     GPU_DYN_SHARED(unsigned, bits);
     int words = at / 32 + 1;
     unsigned *before = bits + words;
-    size_t cell = kvt_cell(a.p, a.branch[t], a.layer, g);
+    size_t cell = kvt_cell(a.p, kvt_row_branch(a, t), a.layer, g);
     const int32_t *table = kvt_table(a.p, cell);
     int n = a.p.n[cell];
     for (int i = threadIdx.x; i < words; i += blockDim.x)
@@ -121,8 +121,7 @@ struct rows_work {
     int parts;               /* most of any cell */
     int lp;                  /* lanes that share a slot's row: a power of two */
     int chunks;              /* groups of M heads that a kv head has */
-    const int32_t *row_at;   /* (T) or NULL */
-    float *row;              /* (blocks, H, row_ld): 2^(score - maximum of the part) goes here first */
+    float *row;              /* NULL or (blocks, H, row_ld): 2^(score - maximum of the part) goes here first */
     int row_ld;
     const int32_t *rank, *seen; /* of renumbered rows */
     int rank_ld;
@@ -132,13 +131,13 @@ template <class K, int V, int C, int M, bool TURN>
 static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn_call a, struct rows_work w)
 {
     const int D = a.p.D, heads = a.H / a.p.G, t = blockIdx.x, g = blockIdx.y / w.chunks, h0 = blockIdx.y % w.chunks * M;
-    const int from = blockIdx.z * PART, at = a.pos[t], warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const size_t cell = kvt_cell(a.p, a.branch[t], a.layer, g);
+    const int from = blockIdx.z * PART, at = kvt_row_pos(a, t), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const size_t cell = kvt_cell(a.p, kvt_row_branch(a, t), a.layer, g);
     const int n = a.p.n[cell], len = n - from < PART ? n - from : PART;
     if (len <= 0)
         return;
     const int mine = heads - h0 < M ? heads - h0 : M;
-    const bool turn = TURN && a.turned[t];
+    const bool turn = TURN && kvt_row_turned(a, t);
     GPU_DYN_SHARED(float, q);            /* (M, D) */
     float *s = q + M * D;                /* (M, PART); later (WARPS, M, D) */
     __shared__ const unsigned char *page[PART / KVT_PAGE_SLOTS];
@@ -226,10 +225,11 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
         for (int j = lane; j < len; j += 32)
             s[h * PART + j] = 0;
     __syncthreads();
-    if (w.row_at && w.row_at[t] >= 0)
+    const int place = w.row ? kvt_row_place(a, t) : -1;
+    if (place >= 0)
         for (int i = threadIdx.x; i < mine * len; i += THREADS) {
             int h = i / len, j = i % len;
-            w.row[((size_t)w.row_at[t] * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.row_ld + from + j] = s[h * PART + j];
+            w.row[((size_t)place * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.row_ld + from + j] = s[h * PART + j];
         }
 
     /* the sum of p v */
@@ -282,7 +282,7 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
 static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, struct kvt_row_sum *sums)
 {
     int t = blockIdx.x, h = blockIdx.y, D = a.p.D;
-    int n = a.p.n[kvt_cell(a.p, a.branch[t], a.layer, h / (a.H / a.p.G))], parts = (n + PART - 1) / PART;
+    int n = a.p.n[kvt_cell(a.p, kvt_row_branch(a, t), a.layer, h / (a.H / a.p.G))], parts = (n + PART - 1) / PART;
     size_t row = (size_t)t * (size_t)a.H + (size_t)h;
     const float *part = w.part + row * (size_t)w.parts * (size_t)(D + 2);
     float most = -INFINITY, sum = 0;
@@ -298,9 +298,10 @@ static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, s
     }
     if (sums && !threadIdx.x)
         sums[row] = {most, sum};
-    if (!w.row_at || w.row_at[t] < 0)
+    const int place = w.row ? kvt_row_place(a, t) : -1;
+    if (place < 0)
         return;
-    float *p = w.row + ((size_t)w.row_at[t] * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
+    float *p = w.row + ((size_t)place * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
     for (int j = threadIdx.x; j < n; j += blockDim.x)
         p[j] = sum > 0 ? p[j] * exp2f(part[(size_t)(j / PART) * (size_t)(D + 2) + D] - most) / sum : 0;
 }
@@ -321,7 +322,7 @@ template <class K, int V, int C>
 static void launch_heads(struct kvt_dev *dev, const struct kvt_attn_call *a, const struct rows_work &w)
 {
     int heads = a->H / a->p.G;
-    if (a->turned)
+    if (a->any_turned)
         launch<K, V, C, 4, true>(dev, a, w);
     else if (heads == 1)
         launch<K, V, C, 1, false>(dev, a, w);
@@ -340,10 +341,12 @@ static void launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, stru
         int lanes = D / V;
         for (w.lp = 1; w.lp < 32 && w.lp < lanes;)
             w.lp *= 2;
-        if (lanes <= 32)
-            launch_heads<K, V, 1>(dev, a, w);
-        else
-            launch_heads<K, V, 2>(dev, a, w);
+        if constexpr (V == 4)
+            if (lanes > 32) {
+                launch_heads<K, V, 2>(dev, a, w);
+                return;
+            }
+        launch_heads<K, V, 1>(dev, a, w); /* MAX_D / 8 lanes at most */
         return;
     }
     w.lp = 32;
@@ -355,19 +358,18 @@ static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 size_t kvt_cuda_attn_rows_bytes(const struct kvt_attn_call *a, int most)
 {
     size_t parts = (size_t)(most + PART - 1) / PART, rows = (size_t)a->T * (size_t)a->H, cells = (size_t)a->T * (size_t)a->p.G;
-    return aligned(rows * parts * (size_t)(a->p.D + 2) * sizeof(float)) + (a->turned ? aligned(cells * sizeof(int32_t)) + cells * (size_t)most * sizeof(int32_t) : 0);
+    return aligned(rows * parts * (size_t)(a->p.D + 2) * sizeof(float)) + (a->any_turned ? aligned(cells * sizeof(int32_t)) + cells * (size_t)most * sizeof(int32_t) : 0);
 }
 
-int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, const int32_t *row_at, float *row, int row_ld,
-                       void *scratch)
+int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, float *row, int row_ld, void *scratch)
 {
     struct rows_work w = {};
     w.part = (float *)scratch;
     w.parts = (most + PART - 1) / PART;
-    w.row_at = row_at, w.row = row, w.row_ld = row_ld;
+    w.row = row, w.row_ld = row_ld;
     if (a->p.D > MAX_D || a->p.D % 2)
         return kvt_fail(&dev->err, KVT_EUNSUP, "attention: no kernel for heads of %d values (even, at most %d); use --backend cpu", a->p.D, MAX_D);
-    if (a->turned && w.parts) {
+    if (a->any_turned && w.parts) {
         size_t cells = (size_t)a->T * (size_t)a->p.G, bits = ((size_t)a->rope.n_pos / 32 + 2) * 2 * sizeof(unsigned);
         int32_t *seen = (int32_t *)((char *)scratch + aligned((size_t)a->T * (size_t)a->H * (size_t)w.parts * (size_t)(a->p.D + 2) * sizeof(float)));
         int32_t *rank = (int32_t *)((char *)seen + aligned(cells * sizeof *seen));

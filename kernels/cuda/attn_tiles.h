@@ -89,7 +89,7 @@ static __device__ void kvt_load_queries(const struct kvt_attn_call &a, int t0, i
                 x = kvt_piece_of(x, &q[(i * KVT_TILE_ROWS + r) * pitch + d]);
         }
         if (!lane) {
-            row_pos[r] = there ? a.pos[t0 + r] : -1;
+            row_pos[r] = there ? kvt_row_pos(a, t0 + r) : -1;
             by_row[r] = 1 / by;
         }
     }

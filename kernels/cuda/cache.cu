@@ -70,13 +70,26 @@ struct newcomers {           /* one branch of the call */
     int32_t branch, rows;
 };
 
+/* Those of a step travel with the launch. */
+enum { FEW_ROWS = 64 };
+struct newcomer {            /* one row of the call */
+    int32_t at, rank, pos;   /* its branch's place in the call, which of its rows it is, its position */
+};
+struct call_rows {
+    const struct newcomers *of; /* NULL: they are in `few_of` and `few_row` */
+    const struct newcomer *row;
+    struct newcomers few_of[FEW_ROWS];
+    struct newcomer few_row[FEW_ROWS];
+};
+
 /* One block a cell (x: kv head, y: branch of the call): room in the table, pages of its own. base (branches of the call, G) gets the slots that the
  * cell had. */
-static __global__ void room_kernel(struct kvt_pages p, int layer, const struct newcomers *of, int32_t *base)
+static __global__ void room_kernel(struct kvt_pages p, int layer, struct call_rows rows, int32_t *base)
 {
     int g = blockIdx.x, G = gridDim.x;
-    size_t cell = kvt_cell(p, of[blockIdx.y].branch, layer, g);
-    int n = p.n[cell], more = of[blockIdx.y].rows;
+    const struct newcomers of = rows.of ? rows.of[blockIdx.y] : rows.few_of[blockIdx.y];
+    size_t cell = kvt_cell(p, of.branch, layer, g);
+    int n = p.n[cell], more = of.rows;
     int32_t *table = kvt_table(p, cell);
     __shared__ unsigned at;
     if (n % SLOTS)
@@ -96,10 +109,6 @@ static __global__ void room_kernel(struct kvt_pages p, int layer, const struct n
     }
 }
 
-struct newcomer {            /* one row of the call */
-    int32_t at, rank, pos;   /* its branch's place in the call, which of its rows it is, its position */
-};
-
 template <class V> static __device__ V encoded(float x);
 template <> __device__ float encoded<float>(float x) { return x; }
 template <> __device__ __half encoded<__half>(float x) { return __float2half_rn(x); }
@@ -107,15 +116,14 @@ template <> __device__ __nv_bfloat16 encoded<__nv_bfloat16>(float x) { return __
 
 /* One thread a value; D neighbours write one slot's row. */
 template <class V>
-static __global__ void write_kernel(struct kvt_pages p, int layer, size_t count, const struct newcomers *of, const struct newcomer *row,
-                                    const int32_t *base, const float *k, const float *v)
+static __global__ void write_kernel(struct kvt_pages p, int layer, size_t count, struct call_rows rows, const int32_t *base, const float *k, const float *v)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count)
         return;
     int d = (int)(i % (unsigned)p.D), g = (int)(i / (unsigned)p.D % (unsigned)p.G), t = (int)(i / ((size_t)p.D * (size_t)p.G));
-    struct newcomer r = row[t];
-    const int32_t *table = kvt_table(p, kvt_cell(p, of[r.at].branch, layer, g));
+    const struct newcomer r = rows.of ? rows.row[t] : rows.few_row[t];
+    const int32_t *table = kvt_table(p, kvt_cell(p, rows.of ? rows.of[r.at].branch : rows.few_of[r.at].branch, layer, g));
     int slot = base[r.at * p.G + g] + r.rank;
     V *to = (V *)kvt_slot_k(p, table, slot);
     to[d] = encoded<V>(k[i]);
@@ -467,21 +475,28 @@ int kvt_cuda_cache_append(struct kvt_dev *dev, const struct kvt_append_args *a)
     }
     if (!rc)
         rc = reserve(dev, c, pages);
-    const struct newcomers *of_dev = rc ? NULL : (const struct newcomers *)kvt_cuda_post(dev, of, bytes);
-    int32_t *base = of_dev ? (int32_t *)kvt_cuda_scratch(dev, (size_t)n_branch * (size_t)G * sizeof *base) : NULL;
+    struct call_rows rows = {};
+    if (!rc && a->T <= FEW_ROWS) {
+        memcpy(rows.few_of, of, (size_t)n_branch * sizeof *of);
+        memcpy(rows.few_row, row, (size_t)a->T * sizeof *row);
+    } else if (!rc) {
+        rows.of = (const struct newcomers *)kvt_cuda_post(dev, of, bytes);
+        rows.row = (const struct newcomer *)(rows.of + a->T);
+        rc = rows.of ? 0 : dev->err.code;
+    }
+    int32_t *base = rc ? NULL : (int32_t *)kvt_cuda_scratch(dev, (size_t)n_branch * (size_t)G * sizeof *base);
     free(of);
     free(place);
     if (!base)
         return dev->err.code;
-    const struct newcomer *row_dev = (const struct newcomer *)(of_dev + a->T);
     size_t count = (size_t)a->T * (size_t)G * (size_t)c->o.D;
-    GPU_LAUNCH(room_kernel, dim3((unsigned)G, (unsigned)n_branch), THREADS, 0, dev->stream, c->at, a->layer, of_dev, base);
+    GPU_LAUNCH(room_kernel, dim3((unsigned)G, (unsigned)n_branch), THREADS, 0, dev->stream, c->at, a->layer, rows, base);
     if (c->o.type == KVT_F32)
-        GPU_LAUNCH(write_kernel<float>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, of_dev, row_dev, base, a->k, a->v);
+        GPU_LAUNCH(write_kernel<float>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
     else if (c->o.type == KVT_F16)
-        GPU_LAUNCH(write_kernel<__half>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, of_dev, row_dev, base, a->k, a->v);
+        GPU_LAUNCH(write_kernel<__half>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
     else
-        GPU_LAUNCH(write_kernel<__nv_bfloat16>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, of_dev, row_dev, base, a->k, a->v);
+        GPU_LAUNCH(write_kernel<__nv_bfloat16>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
     return kvt_cuda_launched(dev, "append");
 }
 

@@ -3,6 +3,7 @@
 
 extern "C" __attribute__((visibility("default"))) const struct kvt_ops kvt_plugin_table = {
     .name = KVT_PLUGIN_NAME,
+    .run = 2048,
     .open = kvt_cuda_open,
     .close = kvt_cuda_close,
     .describe = kvt_cuda_describe,

@@ -16,6 +16,7 @@ static bool ref_can_compute(struct kvt_dev *dev, enum kvt_compute compute)
 
 const struct kvt_ops kvt_ops_ref = {
     .name = "ref",
+    .run = 512,
     .open = ref_open,
     .close = kvt_dev_close,
     .describe = kvt_dev_describe,
