@@ -96,7 +96,7 @@ void kc_get(struct kc *k, struct kc_cand *c, void *host, const void *p, size_t b
 void *kc_edge(struct kc *k, const void *host, size_t bytes);
 /* Judges the guard bands of every buffer of the case and frees all of it. `op` names the case in the report. */
 void kc_end_case(struct kc *k, const char *op);
-/* With --quick two cases of three, drawn anew by each seed, are left out: for backends that run on an emulation. */
+/* With --quick two cases of three (given twice, eight of nine), drawn anew by each seed, are left out: for backends that run on an emulation. */
 bool kc_skip(struct kc *k);
 /* A sabotaged op has failed already: further cases would tell nothing new. */
 bool kc_caught(const struct kc *k);

@@ -195,6 +195,30 @@ template <int BUG> static __global__ void global_race(const float *x, float *y) 
         atomicAdd(&y[i], x[blockIdx.x * N + i]);
 }
 
+static __device__ unsigned tickets;
+template <int BUG> static __global__ void last_block(const float *x, float *y) /* what the others wrote, not fenced */
+{
+    __shared__ bool last;
+    int i = threadIdx.x;
+    y[blockIdx.x * N + i] = x[blockIdx.x * N + i];
+    if (!BUG)
+        __threadfence();
+    __syncthreads();
+    if (!i) {
+        last = atomicAdd(&tickets, 1u) + 1 == gridDim.x;
+        if (last)
+            atomicExch(&tickets, 0u);
+    }
+    __syncthreads();
+    if (!last)
+        return;
+    __threadfence();
+    float sum = 0;
+    for (unsigned b = 0; b < gridDim.x; b++)
+        sum += __ldcg(&y[b * N + i]);
+    y[i] = sum;
+}
+
 /* The bug is the caller's: a wrong pointer, too much shared memory. */
 template <int BUG> static __global__ void plain(const float *x, float *y)
 {
@@ -230,6 +254,7 @@ int run_bug(const char *name, int bug, const float *x, float *y, int n, cudaStre
     CASE(async_nowait, x, y)
     CASE(async_misaligned, x, y)
     CASE(global_race, x, y)
+    CASE(last_block, x, y)
     CASE(plain, x, y)
     if (!strcmp(name, "big_shared")) {
         GPU_LAUNCH(one, 1, 1, bug ? 50000 : 4000, stream, y);

@@ -1,4 +1,4 @@
-// Twenty planted bugs, each with a correct twin, under four schedules: does this build of the emulation see them? Seen is a report, an
+// Twenty-one planted bugs, each with a correct twin, under four schedules: does this build of the emulation see them? Seen is a report, an
 // error of the runtime, or a result unlike the twin's. No twin may be reported.
 // usage: simt_bugs [NAME...]     bugs that this build is known not to see; if it does see one, that fails too
 #include <cstdio>
@@ -15,7 +15,7 @@
 enum { MOST = 1024 };
 
 static const char *const names[] = {"missing_sync", "missing_sync_loop", "missing_syncwarp", "flag_race", "static_oob", "dyn_oob", "global_oob", "uninit_shared",
-                                    "divergent_exit", "barrier_in_if", "two_barriers", "shfl_subset", "async_nowait", "async_misaligned", "global_race",
+                                    "divergent_exit", "barrier_in_if", "two_barriers", "shfl_subset", "async_nowait", "async_misaligned", "global_race", "last_block",
                                     "host_pointer", "use_after_free", "leading_write", "big_shared", "no_stream_wait"};
 
 struct Outcome {

@@ -59,6 +59,13 @@ void async_wait(unsigned prior)
     for (auto &x : t->groups)
         x -= upto;
 }
+// ------------------------------------------------------------------ between blocks
+void fence()
+{
+    RtGuard g;
+    if (hooks && ctx.cur)
+        hooks->fence();
+}
 // ------------------------------------------------------------------ atomics
 template <class T, class F> static uint64_t rmw_loop(void *p, F f)
 {
