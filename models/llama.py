@@ -47,18 +47,36 @@ def count(s):
     return sum(math.prod(shape) for shape in weights_of(s).values())
 
 
-def first_weights(s, seed, device):
+def look_back(s, weights):
+    """Makes the first two query heads of layer 0 look one and two tokens back: channel 0 of every embedding is the same, both read that channel
+    alone, and the query is turned by the distance. Copying needs such heads, and waits long for them when they must be found."""
+    weights["model.embed_tokens.weight"][:, 0] = 0.4
+    q, k = (weights[f"model.layers.0.self_attn.{m}_proj.weight"] for m in "qk")
+    half = s.head // 2
+    freq = ROPE ** (-torch.arange(half).float() / half)
+    size = 0.8 * (freq > 0.2)
+    for h, back in ((0, 1), (1, 2)):
+        q[h * s.head:(h + 1) * s.head] *= 0.1
+        q[h * s.head:h * s.head + half, 0] = size * torch.cos(back * freq)
+        q[h * s.head + half:(h + 1) * s.head, 0] = -size * torch.sin(back * freq)
+    k[:s.head] *= 0.1
+    k[:half, 0], k[half:s.head, 0] = size, 0
+
+
+def first_weights(s, seed, device, look=False):
     """f32. What writes into the residual stream begins small, so that deep models begin as shallow ones."""
     g, out = torch.Generator().manual_seed(seed), {}
     for name, shape in weights_of(s).items():
         if len(shape) == 1:
-            out[name] = torch.ones(shape, device=device)
+            out[name] = torch.ones(shape)
             continue
         std = 0.05 if "embed" in name else 0.02 if "lm_head" in name else 1 / math.sqrt(shape[1])
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             std *= 0.5 / math.sqrt(s.layers)
-        out[name] = (torch.randn(shape, generator=g) * std).to(device)
-    return out
+        out[name] = torch.randn(shape, generator=g) * std
+    if look:
+        look_back(s, out)
+    return {n: w.to(device) for n, w in out.items()}
 
 
 def rope(s, rows, length, device):

@@ -2,6 +2,8 @@
 
 Masters and states are f32. The model reads copies (`work`): matrices in bf16 on a GPU, norms in f32. Rates are tensors on the device, so that a
 captured step follows a schedule. Muon (K. Jordan and others, 2024): momentum, made orthogonal by five Newton-Schulz iterations."""
+import math
+
 import torch
 
 
@@ -53,7 +55,8 @@ class Optimizer:
         g *= (1.0 / (g.norm() + 1e-6)).clamp(max=1.0)
         self.m.lerp_(g, 1 - b1)
         self.v.lerp_(g * g, 1 - b2)
-        update = (self.m / (1 - b1 ** self.step_no)) / ((self.v / (1 - b2 ** self.step_no)).sqrt() + 1e-9)
+        first, second = (1 - torch.exp(self.step_no * math.log(b)) for b in self.betas)
+        update = (self.m / first) / ((self.v / second).sqrt() + 1e-9)
         self.flat -= self.rate * (update + self.decay * self.pull * self.flat)
         for names, stack, speed in zip(self.groups, self.stacks, self.speed):
             g = torch.stack([grads[n] for n in names]).float()

@@ -99,11 +99,12 @@ def apply_rule(rule, items):
 
 
 def rules(rng, words, fresh):
-    rule, pool, seen = rng.choice(RULES), rng.choice((W.THINGS, W.ANIMALS, W.CITIES)), 0
+    rule, pool, seen = rng.choice(RULES), rng.choice((W.THINGS, W.ANIMALS, W.CITIES, None)), 0
+    digits = rule == "sort" or pool is None
     while True:
         n = rng.randint(3, 4)
-        items = [str(d) for d in rng.sample(range(10), n)] if rule == "sort" else words.some(pool, n)
-        if rule == "sort" and held_out_number(*map(int, items)) != fresh:
+        items = [str(d) for d in rng.sample(range(10), n)] if digits else words.some(pool, n)
+        if digits and held_out_number(*map(int, items)) != fresh:
             continue
         yield Item(" ".join(items), None, " ".join(apply_rule(rule, items)), seen >= 2, None)
         seen += 1
@@ -144,10 +145,12 @@ def filler(words):
                              f"A {words.one(W.COLOURS)} {words.one(W.THINGS)} fell on the {words.one(W.THINGS)}.")) + " "
 
 
-def written(form, item, fill, words, shot, last):
+def written(form, item, fill, words, shot, last, later):
+    """One shot, or the question and its answer; later: an earlier one has shown the form."""
     before = "".join(filler(words) for _ in range(words.rng.randint(0, fill) if fill else 0))
     kind, w = ("question", "answer") if last else ("shot", "shot"), float(item.known)
-    yield f"{form.question} {before}{item.question}\n", 0.0, kind[0], shot
+    yield form.question, float(later), kind[0], shot
+    yield f" {before}{item.question}\n", 0.0, kind[0], shot
     if item.rationale is not None:
         yield form.rationale, 0.0, kind[0], shot
         yield f" {item.rationale}\n{form.answer}", w, kind[1], shot
@@ -156,7 +159,7 @@ def written(form, item, fill, words, shot, last):
     yield f" {item.answer}", w, kind[1], shot
     yield form.separator[:1], w, kind[1], shot
     if not last:
-        yield form.separator[1:], 0.0, "between", None
+        yield form.separator[1:], float(later), "between", None
 
 
 def prompt(rng, task, n=None, fill=0, fresh=False, items=None, spread=0.0, form=None, held=1):
@@ -188,7 +191,7 @@ def prompt(rng, task, n=None, fill=0, fresh=False, items=None, spread=0.0, form=
             item = next(source)
         if last and items is None:
             item = item._replace(known=True)
-        yield from written(form, item, fill, words, item.key if last and item.key is not None else i, last)
+        yield from written(form, item, fill, words, item.key if last and item.key is not None else i, last, i > 0)
 
 
 def evidence(pieces):

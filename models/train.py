@@ -15,6 +15,8 @@ import os
 import random
 import time
 
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # few kernels; the other cores make text
+
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -26,11 +28,13 @@ import pool
 import prompts as P
 from optimizer import Optimizer
 
-Variant = collections.namedtuple("Variant", "shape muon rate seed")  # muon: its rate, 0 without
+Variant = collections.namedtuple("Variant", "shape muon rate seed look")  # muon: its rate, 0 without; look: heads that look back from the start
 SHAPES = {"wide": dict(layers=4, width=256, ff=512), "deep": dict(layers=5, width=256, ff=384, tied=True), "slim": dict(layers=6, width=192, ff=512, tied=True),
           "tiny": dict(layers=3, width=64, heads=2, kv=1, head=32, ff=128)}
-VARIANTS = {"a": Variant("wide", 0.02, 2e-3, 1), "b": Variant("deep", 0.02, 2e-3, 2), "c": Variant("slim", 0.02, 2e-3, 3), "d": Variant("wide", 0, 1.5e-3, 4),
-            "e": Variant("deep", 0.04, 3e-3, 5), "f": Variant("wide", 0.04, 3e-3, 6), "t": Variant("tiny", 0.02, 2e-3, 7), "u": Variant("tiny", 0, 2e-3, 7)}
+VARIANTS = {"a": Variant("wide", 0.02, 2e-3, 1, False), "b": Variant("deep", 0.02, 2e-3, 2, True), "c": Variant("slim", 0.03, 3e-3, 3, True),
+            "d": Variant("deep", 0, 1.5e-3, 4, True), "e": Variant("deep", 0.04, 3e-3, 5, False), "f": Variant("wide", 0.04, 3e-3, 6, True),
+            "t": Variant("tiny", 0.02, 2e-3, 7, True), "u": Variant("tiny", 0.02, 2e-3, 7, False)}  # to try the program itself
+PLAIN = (llama.before, llama.after)
 STEPS = 16  # steps between two looks at the clock
 DECAY = 0.1
 
@@ -38,15 +42,15 @@ DECAY = 0.1
 class Run:
     """One variant: weights, optimizer, graphs, and what it can do."""
 
-    def __init__(self, name, text, tokens, device, weights=None):
+    def __init__(self, name, text, tokens, device, weights=None, rate=1.0):
         v = VARIANTS[name]
-        self.name, self.v, self.device, self.tokens = name, v, device, tokens
+        self.name, self.v, self.device, self.tokens, self.top = name, v, device, tokens, rate
         self.shape = llama.Shape(text.vocab, **SHAPES[v.shape])
         self.content = text.content().to(device)
         self.gpu = device.type == "cuda"
         self.stream = torch.cuda.Stream() if self.gpu else None
-        self.around = (llama.before, llama.after)
-        weights = {n: w.to(device) for n, w in weights.items()} if weights else llama.first_weights(self.shape, v.seed, device)
+        self.around = PLAIN
+        weights = {n: w.to(device) for n, w in weights.items()} if weights else llama.first_weights(self.shape, v.seed, device, v.look)
         self.opt = Optimizer(weights, torch.bfloat16 if self.gpu else torch.float32, v.muon > 0, DECAY)
         self.generator = torch.Generator(device).manual_seed(v.seed)
         self.rng = random.Random(v.seed)
@@ -61,11 +65,11 @@ class Run:
         N, K = ids.numel(), ids.numel() // 2
         target, w = ids.roll(-1, 1), weight.roll(-1, 1)
         w[:, -1] = 0
-        w = w * torch.where(self.content[target], 1.0, 0.25)
+        w = w * (0.1 + 0.9 * self.content[target].float())
         target = target.reshape(-1)
         value = (w * w.sum(1, keepdim=True).clamp(min=1).rsqrt()).reshape(-1)  # a row with many answers doesn't drown one with few
         counts = value > 0
-        place = torch.where(counts, counts.cumsum(0) - 1, K).clamp(max=K)
+        place = ((counts.cumsum(0) - 1) * counts + ~counts * K).clamp(max=K)
         pos = torch.zeros(K + 1, dtype=torch.long, device=self.device).scatter_(0, place, torch.arange(N, device=self.device))[:K]
         there = torch.arange(K, device=self.device) < counts.sum()
         work = self.opt.work
@@ -86,24 +90,36 @@ class Run:
         """Static inputs for rows of T tokens and, on a GPU, a graph of the step. What the steps before the capture did is taken back."""
         rows = self.tokens // T
         made = {"ids": torch.zeros(rows, T, dtype=torch.long, device=self.device), "weight": torch.ones(rows, T, device=self.device),
-                "kind": torch.zeros(rows, dtype=torch.long, device=self.device), "rope": llama.rope(self.shape, rows, T, self.device), "graph": None}
-        step = lambda: self.step(made["ids"], made["weight"], made["kind"], *made["rope"])
+                "kind": torch.zeros(rows, dtype=torch.long, device=self.device), "rope": llama.rope(self.shape, rows, T, self.device)}
+        made["step"] = lambda: self.step(made["ids"], made["weight"], made["kind"], *made["rope"])
         if self.gpu:
-            kept = [t.clone() for t in self.opt.state() + [self.stat]]
-            self.opt.rate.zero_()
-            self.opt.muon_rate.zero_()
+            try:
+                made["step"] = self.captured(made["step"])
+            except Exception as e:  # whatever the compiler or the capture lacks on this machine: plain steps train too, more slowly
+                print(f"{self.name}, {T} tokens: no {'graph' if self.around == PLAIN else 'compiled code'}:", str(e).strip().split("\n")[-1][:200], flush=True)
+                if self.around != PLAIN:
+                    self.around = PLAIN
+                    return self.prepare(T)
+        self.at[T] = made
+
+    def captured(self, step):
+        """A step as a graph; called on the run's stream."""
+        kept = [t.clone() for t in self.opt.state() + [self.stat]]
+        self.opt.rate.zero_()
+        self.opt.muon_rate.zero_()
+        try:
             for _ in range(2):
                 step()
             torch.cuda.synchronize()
-            made["graph"] = torch.cuda.CUDAGraph()
+            graph = torch.cuda.CUDAGraph()
             self.memory = self.memory or torch.cuda.graph_pool_handle()
-            with torch.cuda.graph(made["graph"], pool=self.memory, stream=self.stream):
+            with torch.cuda.graph(graph, pool=self.memory, stream=self.stream):
                 step()
+        finally:
             for t, k in zip(self.opt.state() + [self.stat], kept):
                 t.copy_(k)
             torch.cuda.synchronize()
-        made["step"] = made["graph"].replay if made["graph"] else step
-        self.at[T] = made
+        return graph.replay
 
     def there(self, numbers):
         """Numbers on the device, without waiting for what is under way there."""
@@ -118,7 +134,7 @@ class Run:
             self.prepare(T)
         made, rows = self.at[T], self.tokens // T
         ids, weight, kind = data.draw(T, STEPS * rows, self.there(C.shares(self.can, p)), self.generator)
-        share = C.rate(p, self.steps)
+        share = self.top * C.rate(p, self.steps)
         self.opt.rate.fill_(self.v.rate * share)
         self.opt.muon_rate.fill_(self.v.muon * share)
         for i in range(0, STEPS * rows, rows):
@@ -166,39 +182,37 @@ class Run:
 
 
 def choose_code(runs, T=256, replays=20):
-    """Plain or compiled: whichever runs, gives the same loss, and is faster."""
-    def timed(run):
-        run.at.pop(T, None)
+    """Plain or compiled: whichever gives the same loss and is faster."""
+    run = runs[0]
+
+    def timed(around):
+        run.around = around
         with torch.cuda.stream(run.stream):
             run.prepare(T)
+            kept = [t.clone() for t in run.opt.state()]
             run.stat.zero_()
-            run.at[T]["ids"].random_(1, run.shape.vocab, generator=run.generator.manual_seed(1))
-            began = None
-            for i in range(replays + 3):
+            run.at[T]["ids"].random_(1, run.shape.vocab, generator=run.generator.manual_seed(run.v.seed))
+            for i in range(replays + 3):  # at a rate of nothing
                 if i == 3:
                     torch.cuda.synchronize()
                     began = time.time()
-                run.at[T]["graph"].replay()
+                run.at[T]["step"]()
+            torch.cuda.synchronize()
+            took, loss = (time.time() - began) / replays, float(run.stat[0, 2] / run.stat[0, 0])
+            run.stat.zero_()
+            for t, k in zip(run.opt.state(), kept):
+                t.copy_(k)
         torch.cuda.synchronize()
-        loss = float(run.stat[0, 2] / run.stat[0, 0])
-        run.stat.zero_()
-        for t in (run.opt.m, run.opt.v, run.opt.step_no, *run.opt.speed):
-            t.zero_()
-        return (time.time() - began) / replays, loss
-    run = runs[0]
-    plain, loss = timed(run)
-    try:
-        torch._dynamo.config.recompile_limit = 64
-        code = [torch.compile(f, dynamic=False, fullgraph=True) for f in (llama.before, llama.after)]
-        run.around = code
-        fast, same = timed(run)
-    except Exception as e:  # whatever the compiler lacks on this machine, plain steps train too
-        print("not compiled:", str(e).strip().splitlines()[-1][:200], flush=True)
-        fast, same = float("inf"), loss
-    good = fast < plain and abs(same - loss) < 0.02 * abs(loss)
+        return took, loss
+
+    torch._dynamo.config.recompile_limit = 64
+    code = tuple(torch.compile(f, dynamic=False, fullgraph=True) for f in PLAIN)
+    plain, loss = timed(PLAIN)
+    fast, same = timed(code)
+    good = run.around == code and fast < plain and abs(same - loss) < 0.02 * abs(loss)
     print(f"plain {plain * 1e3:.2f} ms a step, loss {loss:.4f}; compiled {fast * 1e3:.2f} ms, loss {same:.4f}: {'compiled' if good else 'plain'}", flush=True)
     for r in runs:
-        r.around = code if good else (llama.before, llama.after)
+        r.around = code if good else PLAIN
         r.at.clear()
 
 
@@ -210,6 +224,7 @@ def main():
     a.add_argument("--keep", default="0.2:4,0.4:2", help="at these shares of the time, so many variants go on")
     a.add_argument("--from", dest="start", help="weights to go on from (one variant, of the same shape)")
     a.add_argument("--begin", type=float, default=0.0, help="where in the schedule to begin")
+    a.add_argument("--rate", type=float, default=1.0, help="times the variants' rates")
     a.add_argument("--tokens", type=int, default=16384, help="in a step")
     a.add_argument("--pool", type=float, default=40, help="million tokens of text")
     a.add_argument("--exam", type=int, default=128, help="prompts of each task and number of shots")
@@ -233,7 +248,7 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
-    runs = [Run(name, text, o.tokens, device, load_file(o.start) if o.start else None) for name in o.variants.split(",")]
+    runs = [Run(name, text, o.tokens, device, load_file(o.start) if o.start else None, o.rate) for name in o.variants.split(",")]
     for r in runs:
         print(f"{r.name}: {r.shape}, {llama.count(r.shape)} weights, {r.v}", flush=True)
     if device.type == "cuda":
