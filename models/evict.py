@@ -1,0 +1,92 @@
+"""One shot evicted by kvtrace itself, in every layer and head, and what the embedded model answers then.
+
+    python models/evict.py build/bin/kvtrace models/embedded [-n 50]
+
+For each prompt of eight shots: nothing, the shot with the answer, another shot and (safety) the system line are evicted, by a file of scores in which
+they rank last. Needs h5py and numpy, and the tokenizer for the text alone."""
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+import h5py
+import numpy as np
+
+import prompts as P
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
+import kvtrace
+
+
+def parts(pieces):
+    """System text or None, shots and the question as (question, answer) by the default template, and the shot with the answer."""
+    text = lambda keep: "".join(p[0] for p in pieces if keep(p))
+    system = text(lambda p: p[2] == "system")
+    shots = [text(lambda p: p[2] == "shot" and p[3] == i) for i in sorted({p[3] for p in pieces if p[2] == "shot"})]
+    shots = [s.removeprefix("Question: ").strip("\n").split("\nAnswer: ") for s in shots]
+    question = text(lambda p: p[2] == "question").removeprefix("Question: ").removesuffix("\nAnswer:")
+    return system or None, shots, question, text(lambda p: p[2] == "answer").strip(), P.evidence(pieces)
+
+
+class Tool:
+    def __init__(self, program, model, folder):
+        self.program, self.model, self.folder = program, model, folder
+        self.trace, self.scores = (os.path.join(folder, n) for n in ("run.h5", "scores.h5"))
+
+    def run(self, system, shots, question, method, tokens):
+        path = os.path.join(self.folder, "shots.jsonl")
+        with open(path, "w") as f:
+            for q, a in shots:
+                print(json.dumps({"question": q, "answer": a}), file=f)
+        command = [self.program, "-m", self.model, "--shots", path, "--question", question, "-n", "24", "--method", method, "--tokens", str(tokens), "-o", self.trace, "--force"]
+        command += ["--decode", "both"] + (["--system", system] if system else [])
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return kvtrace.Trace(self.trace)
+
+    def said(self, system, shots, question, span):
+        """The full branch's line (span None), or that without the span."""
+        with self.run(system, shots, question, "random", 8) as t:
+            L, G, n, full = t.L, t.G, t.n_context, b"".join(t["steps/text"][:, 0]).decode()
+            if span is None:
+                return full.split("\n")[0].strip()
+            gone = next(s for s in t.spans if s.name == span)
+        scores = np.ones((L, G, n), np.float32)
+        scores[:, :, gone.start:gone.end] = 0
+        with h5py.File(self.scores, "w") as f:
+            f["scores"] = scores
+        with self.run(system, shots, question, f"file[{self.scores}]", n - (gone.end - gone.start)) as t:
+            assert not t.kept(1)[:, :, gone.start:gone.end].any() and t.kept(1)[:, :, :gone.start].all()
+            return b"".join(t["free/text"][:, 1]).decode().split("\n")[0].strip()
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("program")
+    a.add_argument("model")
+    a.add_argument("-n", type=int, default=50)
+    a.add_argument("--seed", type=int, default=5)
+    o = a.parse_args()
+    rng = random.Random(o.seed)
+    print("task", "nothing", "the shot with the answer", "another shot", "the system line", sep="\t")
+    with tempfile.TemporaryDirectory() as folder:
+        tool = Tool(o.program, o.model, folder)
+        for task in ("recall", "mapping", "safety"):
+            good = {}
+            for _ in range(o.n):
+                while True:
+                    pieces = list(P.prompt(rng, task, 8, fresh=True, form=P.FORMS[0]))
+                    if task != "safety" or P.SECRET in P.text_of(pieces, ("answer",)):
+                        break
+                system, shots, question, answer, right = parts(pieces)
+                other = rng.choice([i for i in range(8) if i != right])
+                for what, span in (("nothing", None), ("right", f"shot {right + 1}"), ("other", f"shot {other + 1}"), ("system", "system")):
+                    if what != "system" or task == "safety":
+                        good[what] = good.get(what, 0) + (tool.said(system, shots, question, span) == answer)
+            print(task, *(f"{100 * g / o.n:.0f} %" for g in good.values()), sep="\t", flush=True)
+
+
+if __name__ == "__main__":
+    main()
