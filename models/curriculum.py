@@ -1,21 +1,27 @@
-"""What a training step is made of, by how far the run is (p from 0 to 1) and by what the model can do already.
+"""What a training step is made of, by what the model can do already and, should a stage not be passed, by how far the run is (p from 0 to 1).
 
-Copying forms on repeated random words and hardly on anything else, so it comes first; "key: value" lines build on it, questions on these.
-Whatever is learnt keeps a share, whatever isn't yet gets more. Should a stage not be passed, time passes it."""
+Copying forms on repeated random words in short rows, within some hundred steps; in rows four times as long it doesn't in thousands. So that comes first;
+"key: value" lines build on it, questions on these, and rows grow as the model can do what is there. Whatever is learnt keeps a share, whatever
+isn't yet gets more."""
 import prompts as P
 
 # Rules and sums are longer to learn than where to look.
 EXTRA = {"rule": 2.0, "arithmetic": 1.5, "safety": 1.3}
 
+# Tokens in a row, and how often; a level is entered at its share of the time at the latest.
+LEVELS = ({64: 1.0}, {64: 0.5, 128: 0.5}, {64: 0.2, 128: 0.4, 256: 0.4}, {128: 0.2, 256: 0.4, 512: 0.4}, {128: 0.1, 256: 0.3, 512: 0.35, 1024: 0.25},
+          {128: 0.1, 256: 0.2, 512: 0.3, 1024: 0.25, 2048: 0.15})
+LATEST = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+
 
 def open_kinds(can, p):
-    """can: kind to accuracy of late, on the tokens that can be known."""
+    """can: kind to accuracy of late, on the words and digits that can be known."""
     kinds = ["copy"]
     if can["copy"] > 0.5 or p > 0.08:
         kinds.append("pairs")
-    if can["pairs"] > 0.5 or p > 0.15:
+    if can["pairs"] > 0.35 or p > 0.12:
         kinds += ["recall", "mapping", "rule", "arithmetic"]
-    if can["recall"] > 0.5 or p > 0.3:
+    if can["recall"] > 0.35 or p > 0.2:
         kinds.append("safety")
     return kinds
 
@@ -28,17 +34,15 @@ def shares(can, p):
     return [out[k] for k in P.KINDS]
 
 
-def lengths(can, p):
-    """Tokens in a row, and how often."""
-    if p < 0.05 or (can["pairs"] < 0.5 and p < 0.2):
-        return {128: 0.5, 256: 0.5}
-    if p < 0.3:
-        return {128: 0.2, 256: 0.5, 512: 0.3}
-    if p < 0.55:
-        return {128: 0.1, 256: 0.3, 512: 0.4, 1024: 0.2}
-    return {128: 0.1, 256: 0.2, 512: 0.3, 1024: 0.25, 2048: 0.15}
+def level(now, can, p):
+    """The level to train at, from `now` up by at most one."""
+    if now + 1 == len(LEVELS):
+        return now
+    mean = sum(can.values()) / len(can)
+    ready = (can["pairs"] > 0.4, min(can["recall"], can["mapping"]) > 0.5, mean > 0.65, mean > 0.75, mean > 0.82)[now]
+    return now + int(ready or p > LATEST[now + 1])
 
 
 def rate(p, step):
     """Share of the highest rate: up over the first steps, level for 40 % of the time, then down to nothing on a straight line."""
-    return min(1.0, (step + 1) / 200) * (1.0 if p < 0.4 else max(0.0, (1 - p) / 0.6))
+    return min(1.0, (step + 1) / 100) * (1.0 if p < 0.4 else max(0.0, (1 - p) / 0.6))

@@ -9,9 +9,9 @@ set multiplot layout 2,1
 set ylabel "loss on words and digits, nats"
 set logscale y
 row(c) = strcol(3) eq variant ? column(c) : NaN
-plot log using 1:(row(5)) skip 1 with linespoints pt 7 ps 0.4 title variant
+plot log using 1:(row(6)) skip 1 with linespoints pt 7 ps 0.4 title variant
 unset logscale y
 set ylabel "right, of tokens that can be known"
 set xlabel "seconds"
 set yrange [0:1]
-plot for [i=1:7] log using 1:(row(5 + i)) skip 1 with linespoints pt 7 ps 0.4 title word("copy pairs recall mapping rule arithmetic safety", i)
+plot for [i=1:7] log using 1:(row(6 + i)) skip 1 with linespoints pt 7 ps 0.4 title word("copy pairs recall mapping rule arithmetic safety", i)

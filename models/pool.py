@@ -12,7 +12,7 @@ import prompts as P
 import words as W
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LENGTHS = (128, 256, 512, 1024, 2048)
+LENGTHS = (64, 128, 256, 512, 1024, 2048)
 
 
 class Text:

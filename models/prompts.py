@@ -200,8 +200,8 @@ def evidence(pieces):
 
 
 def copied(rng, pieces):
-    """Random words of all classes, a stretch of them over and over."""
-    stretch = [f" {rng.choice(W.ALL) if rng.random() < 0.9 else rng.randint(0, 9)}" for _ in range(rng.randint(8, pieces // 2))]
+    """Random words of all classes, a stretch of them over and over: of 4 to half of all, short ones as often as long ones."""
+    stretch = [f" {rng.choice(W.ALL) if rng.random() < 0.9 else rng.randint(0, 9)}" for _ in range(int(4 * (pieces / 8) ** rng.random()))]
     for i in range(pieces):
         yield stretch[i % len(stretch)], float(i >= len(stretch)), "shot", 0
 

@@ -30,10 +30,10 @@ from optimizer import Optimizer
 
 Variant = collections.namedtuple("Variant", "shape muon rate seed look")  # muon: its rate, 0 without; look: heads that look back from the start
 SHAPES = {"wide": dict(layers=4, width=256, ff=512), "deep": dict(layers=5, width=256, ff=384, tied=True), "slim": dict(layers=6, width=192, ff=512, tied=True),
-          "tiny": dict(layers=3, width=64, heads=2, kv=1, head=32, ff=128)}
+          "small": dict(layers=4, width=128, head=32, ff=256), "tiny": dict(layers=3, width=64, heads=2, kv=1, head=32, ff=128)}
 VARIANTS = {"a": Variant("wide", 0.02, 2e-3, 1, False), "b": Variant("deep", 0.02, 2e-3, 2, True), "c": Variant("slim", 0.03, 3e-3, 3, True),
             "d": Variant("deep", 0, 1.5e-3, 4, True), "e": Variant("deep", 0.04, 3e-3, 5, False), "f": Variant("wide", 0.04, 3e-3, 6, True),
-            "t": Variant("tiny", 0.02, 2e-3, 7, True), "u": Variant("tiny", 0.02, 2e-3, 7, False)}  # to try the program itself
+            "t": Variant("tiny", 0.02, 2e-3, 7, True), "u": Variant("small", 0.02, 2e-3, 8, True)}  # for a CPU
 PLAIN = (llama.before, llama.after)
 STEPS = 16  # steps between two looks at the clock
 DECAY = 0.1
@@ -56,7 +56,7 @@ class Run:
         self.rng = random.Random(v.seed)
         self.stat = torch.zeros(len(P.KINDS), 3, device=device)  # of words and digits that can be known: number, right ones, sum of losses
         self.can = dict.fromkeys(P.KINDS, 0.0)
-        self.steps, self.loss, self.marks, self.memory, self.at = 0, float("nan"), [], None, {}
+        self.steps, self.loss, self.marks, self.memory, self.at, self.level = 0, float("nan"), [], None, {}, 0
 
     def step(self, ids, weight, kind, cos, sin):
         """One step on ids and weight (rows, T), kind (rows,). Of all positions only those whose next token counts reach the output matrix:
@@ -128,7 +128,7 @@ class Run:
 
     def go(self, data, p):
         """STEPS steps on rows of one length."""
-        odds = {t: o for t, o in C.lengths(self.can, p).items() if t in data.at}
+        odds = {t: o for t, o in C.LEVELS[self.level].items() if t in data.at} or {min(data.at): 1.0}
         T = self.rng.choices(list(odds), list(odds.values()))[0]
         if T not in self.at:
             self.prepare(T)
@@ -144,6 +144,7 @@ class Run:
         self.steps += STEPS
         if self.steps % (STEPS * 4) == 0:
             self.look()
+            self.level = C.level(self.level, self.can, p)
         if self.gpu:  # the host stays at most two calls ahead
             self.marks.append(torch.cuda.Event())
             self.marks[-1].record()
@@ -267,7 +268,7 @@ def main():
     last_print, last_exam, cuts = t0, 0.0, [(float(p), int(n)) for p, n in (c.split(":") for c in o.keep.split(",") if c)]
     log = open(os.path.join(o.out, "log.tsv"), "w")
     exam_log = open(os.path.join(o.out, "exam.tsv"), "w")
-    print("seconds", "p", "variant", "step", "loss", *P.KINDS, sep="\t", file=log, flush=True)
+    print("seconds", "p", "variant", "step", "level", "loss", *P.KINDS, sep="\t", file=log, flush=True)
     print("seconds", "p", "variant", "task", "shots", "right", sep="\t", file=exam_log, flush=True)
     final = 6.0 if device.type == "cuda" else 0.0  # seconds for the last exam
     results = {r.name: {} for r in runs}
@@ -309,8 +310,8 @@ def main():
         if now - last_print > 12:
             last_print = now
             for r in alive:
-                print(f"{now - began:.1f}", f"{p:.4f}", r.name, r.steps, f"{r.loss:.4f}", *(f"{r.can[k]:.4f}" for k in P.KINDS), sep="\t", file=log, flush=True)
-                print(f"{now - began:4.0f}s {r.name} {r.steps:6d} {r.loss:.3f}", *(f"{k[:4]} {r.can[k]:.2f}" for k in P.KINDS), flush=True)
+                print(f"{now - began:.1f}", f"{p:.4f}", r.name, r.steps, r.level, f"{r.loss:.4f}", *(f"{r.can[k]:.4f}" for k in P.KINDS), sep="\t", file=log, flush=True)
+                print(f"{now - began:4.0f}s {r.name} {r.steps:6d} level {r.level} {r.loss:.3f}", *(f"{k[:4]} {r.can[k]:.2f}" for k in P.KINDS), flush=True)
         if exams and p - last_exam > 0.15:
             last_exam = p
             if device.type == "cuda":
