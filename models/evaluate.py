@@ -49,7 +49,8 @@ def free(model, text, rng, n):
         ids, piece = text.encode(pieces)
         answer = torch.tensor([[p >= 0 and pieces[p][2] == "answer" for p in piece]])
         k = int(answer.sum())
-        out = model.generate(torch.tensor(ids[:-k])[None], attention_mask=torch.ones(1, len(ids) - k, dtype=torch.long), max_new_tokens=k, do_sample=False, pad_token_id=0)
+        before = torch.tensor(ids[:-k])[None]
+        out = model.generate(before, attention_mask=torch.ones_like(before), max_new_tokens=k, do_sample=False, pad_token_id=0)
         said = out[0, len(ids) - k:].tolist() == ids[-k:].tolist()
         same += said == (answered(model, torch.tensor(ids)[None], answer) == 1.0)
     return same / n
@@ -72,7 +73,8 @@ def main():
         print(f"Prompts answered in full, of {o.n}, by shots:\n\n| task |", " | ".join(map(str, judge.SHOTS)), "|\n|---|" + "---|" * len(judge.SHOTS))
         for t in P.TASKS:
             print(f"| {t} |", " | ".join(percent(rows[t, s]) if (t, s) in rows else "" for s in judge.SHOTS), "|")
-        print(f"\nOf {o.n} prompts with 8 shots, out of the question's sight:\n\n| task | nothing | the shot with the answer | another shot | the system line |\n|---|---|---|---|---|")
+        print(f"\nOf {o.n} prompts with 8 shots, out of the question's sight:\n")
+        print("| task | nothing | the shot with the answer | another shot | the system line |\n|---|---|---|---|---|")
         for t in ("recall", "mapping", "safety"):
             kinds = (None, "right", "other") + (("system",) if t == "safety" else ())
             print(f"| {t} |", " | ".join(percent(without(model, rng, text, t, 8, o.n, k)) for k in kinds), "|" if t == "safety" else "| |")

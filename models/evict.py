@@ -41,8 +41,9 @@ class Tool:
         with open(path, "w") as f:
             for q, a in shots:
                 print(json.dumps({"question": q, "answer": a}), file=f)
-        command = [self.program, "-m", self.model, "--shots", path, "--question", question, "-n", "24", "--method", method, "--tokens", str(tokens), "-o", self.trace, "--force"]
-        command += ["--decode", "both"] + (["--system", system] if system else [])
+        command = [self.program, "-m", self.model, "--shots", path, "--question", question, "-n", "24"]
+        command += ["--method", method, "--tokens", str(tokens), "--decode", "both", "-o", self.trace, "--force"]
+        command += (["--system", system] if system else [])
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         return kvtrace.Trace(self.trace)
 

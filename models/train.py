@@ -3,218 +3,126 @@
     python3 models/train.py --minutes 5 --out DIR
     python3 models/train.py --minutes 5 --out DIR --variants a --from OLD/a.safetensors --begin 0.4
 
-Needs PyTorch, tokenizers and safetensors; nothing else of the project needs any. Each variant has a stream of its own and, for each length of
-rows, one CUDA graph of a whole step, so that a small model isn't held up by launches. Without a GPU the same steps run one by one.
+Needs PyTorch, tokenizers and safetensors; nothing else of the project needs any. Without a GPU the same steps run one by one (--variants u).
 DIR gets log.tsv (accuracy by kind of text), exam.tsv (prompts answered in full, by task and shots) and the weights of who is left."""
 import argparse
 import collections
 import concurrent.futures
-import json
+import gc
 import multiprocessing
 import os
-import random
 import time
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # few kernels; the other cores make text
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import curriculum as C
 import judge
 import llama
 import pool
 import prompts as P
-from optimizer import Optimizer
+from run import Run, choose_code
 
-Variant = collections.namedtuple("Variant", "shape muon rate seed look")  # muon: its rate, 0 without; look: heads that look back from the start
-SHAPES = {"wide": dict(layers=4, width=256, ff=512), "deep": dict(layers=5, width=256, ff=384, tied=True), "slim": dict(layers=6, width=192, ff=512, tied=True),
-          "small": dict(layers=4, width=128, head=32, ff=256), "tiny": dict(layers=3, width=64, heads=2, kv=1, head=32, ff=128)}
-VARIANTS = {"a": Variant("wide", 0.02, 2e-3, 1, False), "b": Variant("deep", 0.02, 2e-3, 2, True), "c": Variant("slim", 0.03, 3e-3, 3, True),
-            "d": Variant("deep", 0, 1.5e-3, 4, True), "e": Variant("deep", 0.04, 3e-3, 5, False), "f": Variant("wide", 0.04, 3e-3, 6, True),
-            "t": Variant("tiny", 0.02, 2e-3, 7, True), "u": Variant("small", 0.02, 2e-3, 8, True)}  # for a CPU
-PLAIN = (llama.before, llama.after)
-STEPS = 16  # steps between two looks at the clock
-DECAY = 0.1
+PRINT = 12.0  # seconds between two lines
+EXAM = 0.15   # share of the run between two exams
+LAST = 6.0    # seconds for the exam at the end
 
 
-class Run:
-    """One variant: weights, optimizer, graphs, and what it can do."""
+class Making:
+    """Text under way: processes that make rows and exams."""
 
-    def __init__(self, name, text, tokens, device, weights=None, rate=1.0):
-        v = VARIANTS[name]
-        self.name, self.v, self.device, self.tokens, self.top = name, v, device, tokens, rate
-        self.shape = llama.Shape(text.vocab, **SHAPES[v.shape])
-        self.content = text.content().to(device)
-        self.gpu = device.type == "cuda"
-        self.stream = torch.cuda.Stream() if self.gpu else None
-        self.around = PLAIN
-        weights = {n: w.to(device) for n, w in weights.items()} if weights else llama.first_weights(self.shape, v.seed, device, v.look)
-        self.opt = Optimizer(weights, torch.bfloat16 if self.gpu else torch.float32, v.muon > 0, DECAY)
-        self.generator = torch.Generator(device).manual_seed(v.seed)
-        self.rng = random.Random(v.seed)
-        self.stat = torch.zeros(len(P.KINDS), 3, device=device)  # of words and digits that can be known: number, right ones, sum of losses
-        self.can = dict.fromkeys(P.KINDS, 0.0)
-        self.steps, self.loss, self.marks, self.memory, self.at, self.level = 0, float("nan"), [], None, {}, 0
+    def __init__(self, workers, tokens, exam, seed):
+        # They are forked, which must come before any use of a GPU.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        self.workers = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("fork"))
+        self.rows, exams = collections.defaultdict(list), judge.jobs(exam, 1000 + seed)
+        for job in pool.jobs(tokens, seed):
+            if exams and job[1] > 256:
+                self.exams, exams = [self.workers.submit(judge.exam, j) for j in exams], None
+            self.rows[job[1]].append(self.workers.submit(pool.make_rows, job))
 
-    def step(self, ids, weight, kind, cos, sin):
-        """One step on ids and weight (rows, T), kind (rows,). Of all positions only those whose next token counts reach the output matrix:
-        at most half, moved to the front without asking the host how many there are."""
-        rows, T = ids.shape
-        N, K = ids.numel(), ids.numel() // 2
-        target, w = ids.roll(-1, 1), weight.roll(-1, 1)
-        w[:, -1] = 0
-        w = w * (0.1 + 0.9 * self.content[target].float())
-        target = target.reshape(-1)
-        value = (w * w.sum(1, keepdim=True).clamp(min=1).rsqrt()).reshape(-1)  # a row with many answers doesn't drown one with few
-        counts = value > 0
-        place = ((counts.cumsum(0) - 1) * counts + ~counts * K).clamp(max=K)
-        pos = torch.zeros(K + 1, dtype=torch.long, device=self.device).scatter_(0, place, torch.arange(N, device=self.device))[:K]
-        there = torch.arange(K, device=self.device) < counts.sum()
-        work = self.opt.work
-        h = llama.hidden(self.shape, work, ids, cos, sin, None, *self.around)
-        out = llama.logits(self.shape, work, h.index_select(0, pos)).float()
-        want = target[pos]
-        cross = F.cross_entropy(out, want, reduction="none")
-        v = value[pos] * there
-        loss = (cross * v).sum() / v.sum().clamp(min=1e-6)
-        grads = torch.autograd.grad(loss, [work[n] for n in self.opt.names])
-        with torch.no_grad():
-            right = out.argmax(-1) == want
-            of, asked = kind[:, None].expand(-1, T).reshape(-1)[pos], there & self.content[want]
-            self.stat.index_add_(0, of, torch.stack((asked.float(), (asked & right).float(), asked * cross.detach()), 1))
-        self.opt.step(dict(zip(self.opt.names, grads)))
+    def fetch(self, data, wait=False):
+        """The next length of rows that is whole goes to the device."""
+        for length, parts in self.rows.items():
+            if wait or all(f.done() for f in parts):
+                data.add(length, [f.result() for f in self.rows.pop(length)])
+                return length
+        return None
 
-    def prepare(self, T):
-        """Static inputs for rows of T tokens and, on a GPU, a graph of the step. What the steps before the capture did is taken back."""
-        rows = self.tokens // T
-        made = {"ids": torch.zeros(rows, T, dtype=torch.long, device=self.device), "weight": torch.ones(rows, T, device=self.device),
-                "kind": torch.zeros(rows, dtype=torch.long, device=self.device), "rope": llama.rope(self.shape, rows, T, self.device)}
-        made["step"] = lambda: self.step(made["ids"], made["weight"], made["kind"], *made["rope"])
-        if self.gpu:
-            try:
-                made["step"] = self.captured(made["step"])
-            except Exception as e:  # whatever the compiler or the capture lacks on this machine: plain steps train too, more slowly
-                print(f"{self.name}, {T} tokens: no {'graph' if self.around == PLAIN else 'compiled code'}:", str(e).strip().split("\n")[-1][:200], flush=True)
-                if self.around != PLAIN:
-                    self.around = PLAIN
-                    return self.prepare(T)
-        self.at[T] = made
-
-    def captured(self, step):
-        """A step as a graph; called on the run's stream."""
-        kept = [t.clone() for t in self.opt.state() + [self.stat]]
-        self.opt.rate.zero_()
-        self.opt.muon_rate.zero_()
-        try:
-            for _ in range(2):
-                step()
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            self.memory = self.memory or torch.cuda.graph_pool_handle()
-            with torch.cuda.graph(graph, pool=self.memory, stream=self.stream):
-                step()
-        finally:
-            for t, k in zip(self.opt.state() + [self.stat], kept):
-                t.copy_(k)
-            torch.cuda.synchronize()
-        return graph.replay
-
-    def there(self, numbers):
-        """Numbers on the device, without waiting for what is under way there."""
-        t = torch.tensor(numbers)
-        return t.pin_memory().to(self.device, non_blocking=True) if self.gpu else t
-
-    def go(self, data, p):
-        """STEPS steps on rows of one length."""
-        odds = {t: o for t, o in C.LEVELS[self.level].items() if t in data.at} or {min(data.at): 1.0}
-        T = self.rng.choices(list(odds), list(odds.values()))[0]
-        if T not in self.at:
-            self.prepare(T)
-        made, rows = self.at[T], self.tokens // T
-        ids, weight, kind = data.draw(T, STEPS * rows, self.there(C.shares(self.can, p)), self.generator)
-        share = self.top * C.rate(p, self.steps)
-        self.opt.rate.fill_(self.v.rate * share)
-        self.opt.muon_rate.fill_(self.v.muon * share)
-        for i in range(0, STEPS * rows, rows):
-            for name, source in (("ids", ids), ("weight", weight), ("kind", kind)):
-                made[name].copy_(source[i:i + rows])
-            made["step"]()
-        self.steps += STEPS
-        if self.steps % (STEPS * 4) == 0:
-            self.look()
-            self.level = C.level(self.level, self.can, p)
-        if self.gpu:  # the host stays at most two calls ahead
-            self.marks.append(torch.cuda.Event())
-            self.marks[-1].record()
-            if len(self.marks) > 2:
-                self.marks.pop(0).synchronize()
-
-    def look(self):
-        n, right, loss = self.stat.cpu().double().unbind(1)
-        self.stat.zero_()
-        for k, kind in enumerate(P.KINDS):
-            if n[k] > 0:
-                self.can[kind] += 0.5 * (float(right[k] / n[k]) - self.can[kind])
-        self.loss = float(loss.sum() / n.sum().clamp(min=1))
-
-    def worth(self):
-        return sum(self.can.values()) / len(self.can)
-
-    @torch.no_grad()
-    def sit(self, exams):
-        """Share of prompts answered in full, by task and shots."""
-        def said(ids):
-            out = []
-            for part in ids.split(64):
-                rope = llama.rope(self.shape, *part.shape, self.device)
-                h = llama.hidden(self.shape, self.opt.work, part, *rope)
-                out.append(llama.logits(self.shape, self.opt.work, h).argmax(-1).view(part.shape))
-            return torch.cat(out)
-        return {name: judge.score(said, ids.to(self.device), answer.to(self.device)) for name, ids, answer in exams}
-
-    def save(self, folder, exam, minutes):
-        meta = {"variant": self.name, "steps": str(self.steps), "tokens": str(self.steps * self.tokens), "minutes": f"{minutes:.2f}", "shape": json.dumps(vars(self.shape)),
-                "rate": str(self.v.rate), "muon": str(self.v.muon), "seed": str(self.v.seed), "exam": json.dumps({f"{t} {s}": round(x, 4) for (t, s), x in exam.items()})}
-        path = os.path.join(folder, self.name + ".safetensors")
-        save_file(self.opt.masters(), path + ".new", meta)
-        os.replace(path + ".new", path)
+    def exam(self, wait=False):
+        return [f.result() for f in self.exams] if wait or all(f.done() for f in self.exams) else None
 
 
-def choose_code(runs, T=256, replays=20):
-    """Plain or compiled: whichever gives the same loss and is faster."""
-    run = runs[0]
+class Log:
+    """log.tsv, exam.tsv and the screen."""
 
-    def timed(around):
-        run.around = around
-        with torch.cuda.stream(run.stream):
-            run.prepare(T)
-            kept = [t.clone() for t in run.opt.state()]
-            run.stat.zero_()
-            run.at[T]["ids"].random_(1, run.shape.vocab, generator=run.generator.manual_seed(run.v.seed))
-            for i in range(replays + 3):  # at a rate of nothing
-                if i == 3:
-                    torch.cuda.synchronize()
-                    began = time.time()
-                run.at[T]["step"]()
-            torch.cuda.synchronize()
-            took, loss = (time.time() - began) / replays, float(run.stat[0, 2] / run.stat[0, 0])
-            run.stat.zero_()
-            for t, k in zip(run.opt.state(), kept):
-                t.copy_(k)
+    def __init__(self, folder, began):
+        self.began = began
+        self.log, self.exams = (open(os.path.join(folder, n), "w", buffering=1) for n in ("log.tsv", "exam.tsv"))
+        print("seconds", "p", "variant", "step", "level", "loss", *P.KINDS, sep="\t", file=self.log)
+        print("seconds", "p", "variant", "task", "shots", "right", sep="\t", file=self.exams)
+
+    def say(self, *what):
+        print(f"{time.time() - self.began:4.0f}s", *what, flush=True)
+
+    def state(self, r, p):
+        print(f"{time.time() - self.began:.1f}", f"{p:.4f}", r.name, r.steps, r.level, f"{r.loss:.4f}", *(f"{r.can[k]:.4f}" for k in P.KINDS), sep="\t", file=self.log)
+        self.say(r.name, f"{r.steps:6d} level {r.level} {r.loss:.3f}", *(f"{k[:4]} {r.can[k]:.2f}" for k in P.KINDS))
+
+    def exam(self, r, p, result):
+        for (task, shots), x in result.items():
+            print(f"{time.time() - self.began:.1f}", f"{p:.4f}", r.name, task, shots, f"{x:.4f}", sep="\t", file=self.exams)
+        self.say(r.name, "exam", *(f"{t[:4]} " + "/".join(f"{100 * result[t, s]:.0f}" for s in judge.SHOTS if (t, s) in result) for t in P.TASKS))
+
+
+def wait(device):
+    if device.type == "cuda":
         torch.cuda.synchronize()
-        return took, loss
 
-    torch._dynamo.config.recompile_limit = 64
-    code = tuple(torch.compile(f, dynamic=False, fullgraph=True) for f in PLAIN)
-    plain, loss = timed(PLAIN)
-    fast, same = timed(code)
-    good = run.around == code and fast < plain and abs(same - loss) < 0.02 * abs(loss)
-    print(f"plain {plain * 1e3:.2f} ms a step, loss {loss:.4f}; compiled {fast * 1e3:.2f} ms, loss {same:.4f}: {'compiled' if good else 'plain'}", flush=True)
-    for r in runs:
-        r.around = code if good else PLAIN
-        r.at.clear()
+
+def train(o, log, began, making, data, runs, device):
+    start, end = time.time(), began + o.minutes * 60 - (LAST if device.type == "cuda" else 0.0)
+    alive, exams, printed, examined = list(runs), None, start, 0.0
+    cuts = [(float(p), int(n)) for p, n in (c.split(":") for c in o.keep.split(",") if c)]
+
+    def examine(p):
+        wait(device)
+        for r in alive:
+            result = r.sit(exams)
+            log.exam(r, p, result)
+            if len(alive) <= 3:
+                r.save(o.out, result, (time.time() - began) / 60)
+
+    while True:
+        now = time.time()
+        p = o.begin + (1 - o.begin) * (now - start) / max(1.0, end - start)
+        if p >= 1:
+            break
+        for r in alive:
+            r.go(data, p)
+        length = making.fetch(data)
+        if length:
+            log.say(f"rows of {length} tokens are there")
+        exams = exams or making.exam()
+        if cuts and p >= cuts[0][0]:
+            keep = cuts.pop(0)[1]
+            wait(device)
+            alive.sort(key=lambda r: -r.worth())
+            for r in alive[keep:]:
+                log.say(f"{r.name} stops at {r.worth():.3f}")
+                r.at.clear()
+            alive = alive[:keep]
+        if now - printed > PRINT:
+            printed = now
+            for r in alive:
+                log.state(r, p)
+        if exams and p - examined > EXAM:
+            examined = p
+            examine(p)
+    exams = exams or making.exam(wait=True)
+    examine(1.0)
 
 
 def main():
@@ -223,7 +131,7 @@ def main():
     a.add_argument("--minutes", type=float, default=5.0, help="from the start of the program to its end, final exam included")
     a.add_argument("--variants", default="a,b,c,d,e,f")
     a.add_argument("--keep", default="0.2:4,0.4:2", help="at these shares of the time, so many variants go on")
-    a.add_argument("--from", dest="start", help="weights to go on from (one variant, of the same shape)")
+    a.add_argument("--from", dest="start", help="weights to go on from (variants of the same shape)")
     a.add_argument("--begin", type=float, default=0.0, help="where in the schedule to begin")
     a.add_argument("--rate", type=float, default=1.0, help="times the variants' rates")
     a.add_argument("--tokens", type=int, default=16384, help="in a step")
@@ -233,97 +141,24 @@ def main():
     a.add_argument("--seed", type=int, default=1)
     o = a.parse_args()
     began = time.time()
-    end = began + o.minutes * 60
     os.makedirs(o.out, exist_ok=True)
-
-    # Processes for the text come first: they are forked, which no GPU may have been used before.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    workers = concurrent.futures.ProcessPoolExecutor(o.workers, multiprocessing.get_context("fork"))
-    making = collections.defaultdict(list)
-    exams_made = []
-    for i, job in enumerate(pool.jobs(int(o.pool * 1e6), o.seed)):
-        if not exams_made and job[1] > 256:
-            exams_made = [workers.submit(judge.exam, j) for j in judge.jobs(o.exam, 1000 + o.seed)]
-        making[job[1]].append(workers.submit(pool.make_rows, job))
-    text = pool.Text()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)
+    making = Making(o.workers, int(o.pool * 1e6), o.exam, o.seed)
+    text, device, log = pool.Text(), torch.device("cuda" if torch.cuda.is_available() else "cpu"), Log(o.out, began)
     runs = [Run(name, text, o.tokens, device, load_file(o.start) if o.start else None, o.rate) for name in o.variants.split(",")]
     for r in runs:
         print(f"{r.name}: {r.shape}, {llama.count(r.shape)} weights, {r.v}", flush=True)
+    gc.freeze()  # each capture collects garbage; what is here now is none
     if device.type == "cuda":
-        torch.cuda.synchronize()  # what the default stream made, the runs' own streams read
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        wait(device)  # what the default stream made, the runs' own streams read
         choose_code(runs)
     data = pool.Pool(text, device)
-
-    def fetch(wait):
-        for length in list(making):
-            if wait or all(f.done() for f in making[length]):
-                data.add(length, [f.result() for f in making.pop(length)])
-                print(f"{time.time() - began:.0f} s: rows of {length} tokens are there", flush=True)
-                return
-    fetch(True)
-    exams, alive, t0 = None, list(runs), time.time()
-    last_print, last_exam, cuts = t0, 0.0, [(float(p), int(n)) for p, n in (c.split(":") for c in o.keep.split(",") if c)]
-    log = open(os.path.join(o.out, "log.tsv"), "w")
-    exam_log = open(os.path.join(o.out, "exam.tsv"), "w")
-    print("seconds", "p", "variant", "step", "level", "loss", *P.KINDS, sep="\t", file=log, flush=True)
-    print("seconds", "p", "variant", "task", "shots", "right", sep="\t", file=exam_log, flush=True)
-    final = 6.0 if device.type == "cuda" else 0.0  # seconds for the last exam
-    results = {r.name: {} for r in runs}
-
-    def examine(p, show=False):
-        for r in alive:
-            results[r.name] = r.sit(exams)
-            for (task, shots), x in results[r.name].items():
-                print(f"{time.time() - began:.1f}", f"{p:.4f}", r.name, task, shots, f"{x:.4f}", sep="\t", file=exam_log, flush=True)
-            if len(alive) <= 3:
-                r.save(o.out, results[r.name], (time.time() - began) / 60)
-            print(f"{time.time() - began:4.0f}s {r.name} exam", " ".join(f"{t[:4]} " + "/".join(f"{100 * results[r.name][t, s]:.0f}" for s in judge.SHOTS if (t, s) in results[r.name])
-                                                                        for t in P.TASKS), flush=True)
-
-    while True:
-        now = time.time()
-        p = o.begin + (1 - o.begin) * (now - t0) / max(1.0, end - final - t0)
-        if p >= 1:
-            break
-        for r in alive:
-            if r.stream:
-                with torch.cuda.stream(r.stream):
-                    r.go(data, p)
-            else:
-                r.go(data, p)
-        if making:
-            fetch(False)
-        if exams is None and all(f.done() for f in exams_made):
-            exams = [f.result() for f in exams_made]
-        if cuts and p >= cuts[0][0]:
-            keep = cuts.pop(0)[1]
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            alive.sort(key=lambda r: -r.worth())
-            for r in alive[keep:]:
-                print(f"{time.time() - began:4.0f}s {r.name} stops at {r.worth():.3f}", flush=True)
-                r.at.clear()
-            alive = alive[:keep]
-        if now - last_print > 12:
-            last_print = now
-            for r in alive:
-                print(f"{now - began:.1f}", f"{p:.4f}", r.name, r.steps, r.level, f"{r.loss:.4f}", *(f"{r.can[k]:.4f}" for k in P.KINDS), sep="\t", file=log, flush=True)
-                print(f"{now - began:4.0f}s {r.name} {r.steps:6d} level {r.level} {r.loss:.3f}", *(f"{k[:4]} {r.can[k]:.2f}" for k in P.KINDS), flush=True)
-        if exams and p - last_exam > 0.15:
-            last_exam = p
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            examine(p)
+    log.say(f"rows of {making.fetch(data, wait=True)} tokens are there")
+    train(o, log, began, making, data, runs, device)
     if device.type == "cuda":
-        torch.cuda.synchronize()
         print(f"GPU memory {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB", flush=True)
-    exams = exams or [f.result() for f in exams_made]
-    examine(1.0)
-    workers.shutdown(cancel_futures=True)
-    print(f"{time.time() - began:.0f} s in all", flush=True)
+    making.workers.shutdown(cancel_futures=True)
+    log.say("in all")
 
 
 if __name__ == "__main__":
