@@ -1,8 +1,8 @@
 """What a training step is made of, by what the model can do already and, should a stage not be passed, by how far the run is (p from 0 to 1).
 
-Copying forms on repeated random words in short rows, within some hundred steps; in rows four times as long it doesn't in thousands. So that comes first;
-"key: value" lines build on it, questions on these, and rows grow as the model can do what is there. Whatever is learnt keeps a share, whatever
-isn't yet gets more."""
+Copying forms on repeated random words in short rows, within some hundred steps; in rows four times as long it doesn't in thousands. So that comes first,
+with "key: value" lines beside it; questions build on these, and rows grow as the model can do what is there. Whatever is learnt keeps a share,
+whatever isn't yet gets more."""
 import prompts as P
 
 # Rules and sums are longer to learn than where to look.
@@ -16,10 +16,8 @@ LATEST = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 def open_kinds(can, p):
     """can: kind to accuracy of late, on the words and digits that can be known."""
-    kinds = ["copy"]
-    if can["copy"] > 0.5 or p > 0.08:
-        kinds.append("pairs")
-    if can["pairs"] > 0.35 or p > 0.12:
+    kinds = ["copy", "pairs"]
+    if can["pairs"] > 0.5 or p > 0.12:
         kinds += ["recall", "mapping", "rule", "arithmetic"]
     if can["recall"] > 0.35 or p > 0.2:
         kinds.append("safety")
@@ -39,7 +37,7 @@ def level(now, can, p):
     if now + 1 == len(LEVELS):
         return now
     mean = sum(can.values()) / len(can)
-    ready = (can["pairs"] > 0.4, min(can["recall"], can["mapping"]) > 0.5, mean > 0.65, mean > 0.75, mean > 0.82)[now]
+    ready = (can["pairs"] > 0.6, min(can["recall"], can["mapping"]) > 0.5, mean > 0.65, mean > 0.75, mean > 0.82)[now]
     return now + int(ready or p > LATEST[now + 1])
 
 

@@ -199,11 +199,19 @@ def evidence(pieces):
     return pieces[-1][3]
 
 
-def copied(rng, pieces):
+# What stands between the words of a stretch, and its tokens: nothing, or the same few, as between a key and its value.
+BETWEEN = (("", 0), ("", 0), (":", 1), (" =", 1), (" is the", 2), (":\n", 2), ("\nAnswer:", 3), ("?\nAnswer:", 4), (" live?\nAnswer:", 5), (" carry?\nA:", 5))
+
+
+def copied(rng, tokens):
     """Random words of all classes, a stretch of them over and over: of 4 to half of all, short ones as often as long ones."""
-    stretch = [f" {rng.choice(W.ALL) if rng.random() < 0.9 else rng.randint(0, 9)}" for _ in range(int(4 * (pieces / 8) ** rng.random()))]
-    for i in range(pieces):
+    between, n = rng.choice(BETWEEN)
+    words = tokens // (1 + n) + 1
+    stretch = [f" {rng.choice(W.ALL) if rng.random() < 0.9 else rng.randint(0, 9)}" for _ in range(int(4 * max(1, words / 8) ** rng.random()))]
+    for i in range(words):
         yield stretch[i % len(stretch)], float(i >= len(stretch)), "shot", 0
+        if between:
+            yield between, 0.0, "shot", 0
 
 
 def pairs(rng, lines, n):
@@ -223,7 +231,7 @@ def training(rng, kind, tokens):
         return list(copied(rng, tokens))
     if kind == "pairs":
         lines = tokens // 4
-        return list(pairs(rng, lines, rng.randint(2, max(2, min(60, lines // 2)))))
+        return list(pairs(rng, lines, rng.randint(max(2, lines // 4), max(2, min(60, lines // 2)))))
     fill = rng.choice((0, 0, 0, 1, 2)) if tokens <= 512 else rng.choice((0, 1, 2, 4, 6))
     items = tokens // SHORTEST[kind] + 1
     most = tokens // int((18 if kind in ("recall", "safety") else 12) + 4.5 * fill)
