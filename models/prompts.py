@@ -230,8 +230,8 @@ def training(rng, kind, tokens):
     if kind == "copy":
         return list(copied(rng, tokens))
     if kind == "pairs":
-        lines = tokens // 4
-        return list(pairs(rng, lines, rng.randint(max(2, lines // 4), max(2, min(60, lines // 2)))))
+        most = max(2, min(60, tokens // 8))
+        return list(pairs(rng, tokens // 4, rng.randint(max(2, most // 2), most)))
     fill = rng.choice((0, 0, 0, 1, 2)) if tokens <= 512 else rng.choice((0, 1, 2, 4, 6))
     items = tokens // SHORTEST[kind] + 1
     most = tokens // int((18 if kind in ("recall", "safety") else 12) + 4.5 * fill)
