@@ -47,23 +47,24 @@ def count(s):
     return sum(math.prod(shape) for shape in weights_of(s).values())
 
 
-def look_back(s, weights):
-    """Makes the first two query heads of layer 0 look one and two tokens back: channel 0 of every embedding is the same, both read that channel
+def look_back(s, weights, distances):
+    """Makes query heads 0, 1 ... of layer 0 look so many tokens back: channel 0 of every embedding is the same, queries and keys read that channel
     alone, and the query is turned by the distance. Copying needs such heads, and waits long for them when they must be found."""
     weights["model.embed_tokens.weight"][:, 0] = 0.4
     q, k = (weights[f"model.layers.0.self_attn.{m}_proj.weight"] for m in "qk")
     half = s.head // 2
     freq = ROPE ** (-torch.arange(half).float() / half)
     size = 0.8 * (freq > 0.2)
-    for h, back in ((0, 1), (1, 2)):
+    for h, back in enumerate(distances):
         q[h * s.head:(h + 1) * s.head] *= 0.1
         q[h * s.head:h * s.head + half, 0] = size * torch.cos(back * freq)
         q[h * s.head + half:(h + 1) * s.head, 0] = -size * torch.sin(back * freq)
-    k[:s.head] *= 0.1
-    k[:half, 0], k[half:s.head, 0] = size, 0
+    for g in sorted({h * s.kv // s.heads for h in range(len(distances))}):
+        k[g * s.head:(g + 1) * s.head] *= 0.1
+        k[g * s.head:g * s.head + half, 0], k[g * s.head + half:(g + 1) * s.head, 0] = size, 0
 
 
-def first_weights(s, seed, device, look=False):
+def first_weights(s, seed, device, look=()):
     """f32. What writes into the residual stream begins small, so that deep models begin as shallow ones."""
     g, out = torch.Generator().manual_seed(seed), {}
     for name, shape in weights_of(s).items():
@@ -75,7 +76,7 @@ def first_weights(s, seed, device, look=False):
             std *= 0.5 / math.sqrt(s.layers)
         out[name] = torch.randn(shape, generator=g) * std
     if look:
-        look_back(s, out)
+        look_back(s, out, look)
     return {n: w.to(device) for n, w in out.items()}
 
 

@@ -17,12 +17,12 @@ import llama
 import prompts as P
 from optimizer import Optimizer
 
-Variant = collections.namedtuple("Variant", "shape muon rate seed look")  # muon: its rate, 0 without; look: heads that look back from the start
+Variant = collections.namedtuple("Variant", "shape muon rate seed look")  # muon: its rate, 0 without; look: how far heads look back at the start
 SHAPES = {"wide": dict(layers=4, width=256, ff=512), "deep": dict(layers=5, width=256, ff=384, tied=True), "slim": dict(layers=6, width=192, ff=512, tied=True),
           "small": dict(layers=4, width=128, head=32, ff=256), "tiny": dict(layers=3, width=64, heads=2, kv=1, head=32, ff=128)}
-VARIANTS = {"a": Variant("wide", 0.02, 2e-3, 1, True), "b": Variant("deep", 0.02, 2e-3, 2, True), "c": Variant("slim", 0.03, 3e-3, 3, True),
-            "d": Variant("deep", 0, 1.5e-3, 4, True), "e": Variant("deep", 0.04, 3e-3, 5, True), "f": Variant("wide", 0.03, 3e-3, 6, False),
-            "t": Variant("tiny", 0.02, 2e-3, 7, True), "u": Variant("small", 0.02, 2e-3, 8, True)}  # for a CPU
+VARIANTS = {"a": Variant("wide", 0.02, 2e-3, 1, (1, 2)), "b": Variant("deep", 0.02, 2e-3, 2, (1, 2, 3, 4)), "c": Variant("slim", 0.03, 3e-3, 3, (1, 2, 3, 4)),
+            "d": Variant("deep", 0, 1.5e-3, 4, (1, 2, 3, 4)), "e": Variant("deep", 0.04, 3e-3, 5, (1, 2)), "f": Variant("wide", 0.03, 3e-3, 6, (1, 2, 3, 4)),
+            "t": Variant("tiny", 0.02, 2e-3, 7, (1, 2)), "u": Variant("small", 0.02, 2e-3, 8, (1, 2, 3, 4))}  # t and u for a CPU
 PLAIN = (llama.before, llama.after)
 STEPS = 16  # steps between two looks at the clock
 DECAY = 0.1
