@@ -4,7 +4,7 @@
 
 By task and number of shots: prompts answered in full, every token the most likely one (greedy). Then, with one shot of eight out of the question's
 and the answer's sight in every layer and head (which is what evicting its keys and values before the question is fed does): the one that holds the
-answer, another one, and the system line."""
+answer, another one, the system line, and that with the shot; each with the blank line behind it, whose tokens have read it."""
 import argparse
 import random
 
@@ -21,7 +21,7 @@ def answered(model, ids, answer, mask=None):
 
 
 def without(model, rng, text, task, shots, n, what):
-    """Share right where the question sees all but `what`: "right", "other" (a shot) or "system"; None: everything."""
+    """Share right where the question sees all but `what`: "right", "other" (a shot), "system", "both" (right and system); None: everything."""
     good = 0.0
     for _ in range(n):
         while True:
@@ -31,8 +31,12 @@ def without(model, rng, text, task, shots, n, what):
         ids, piece = text.encode(pieces)
         T, asked = len(ids), min(i for i, p in enumerate(pieces) if p[2] == "question")
         where = P.evidence(pieces)
-        gone = where if what == "right" else rng.choice([s for s in range(shots) if s != where])
-        hide = [p >= 0 and (pieces[p][2] == "system" if what == "system" else pieces[p][2] == "shot" and pieces[p][3] == gone) for p in piece]
+        gone = where if what in ("right", "both") else rng.choice([s for s in range(shots) if s != where])
+        system, shot = what in ("system", "both"), what != "system"
+        out = []
+        for _, _, kind, of in pieces:
+            out.append(out[-1] if kind == "between" else system and kind == "system" or shot and kind == "shot" and of == gone)
+        hide = [p >= 0 and out[p] for p in piece]
         see = torch.ones(T, T, dtype=torch.bool).tril()
         if what:
             see[torch.tensor(piece >= asked)[:, None] & torch.tensor(hide)[None]] = False
@@ -74,10 +78,10 @@ def main():
         for t in P.TASKS:
             print(f"| {t} |", " | ".join(percent(rows[t, s]) if (t, s) in rows else "" for s in judge.SHOTS), "|")
         print(f"\nOf {o.n} prompts with 8 shots, out of the question's sight:\n")
-        print("| task | nothing | the shot with the answer | another shot | the system line |\n|---|---|---|---|---|")
+        print("| task | nothing | the shot with the answer | another shot | the system line | both |\n|---|---|---|---|---|---|")
         for t in ("recall", "mapping", "safety"):
-            kinds = (None, "right", "other") + (("system",) if t == "safety" else ())
-            print(f"| {t} |", " | ".join(percent(without(model, rng, text, t, 8, o.n, k)) for k in kinds), "|" if t == "safety" else "| |")
+            kinds = (None, "right", "other") + (("system", "both") if t == "safety" else ())
+            print(f"| {t} |", " | ".join(percent(without(model, rng, text, t, 8, o.n, k)) for k in kinds), "|" if t == "safety" else "| | |")
         print(f"\nFree greedy decoding and one pass agree on {percent(free(model, text, rng, 25))} of 25 prompts.")
 
 

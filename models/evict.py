@@ -2,8 +2,8 @@
 
     python models/evict.py build/bin/kvtrace models/embedded [-n 50]
 
-For each prompt of eight shots: nothing, the shot with the answer, another shot and (safety) the system line are evicted, by a file of scores in which
-they rank last. Needs h5py and numpy, and the tokenizer for the text alone."""
+For each prompt of eight shots: nothing, the shot with the answer, that with the blank line behind it, another shot, and (safety) the system line, alone and
+with its blank line, are evicted, by a file of scores in which they rank last. Needs h5py and numpy, and the tokenizer for the text alone."""
 import argparse
 import json
 import os
@@ -47,19 +47,22 @@ class Tool:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         return kvtrace.Trace(self.trace)
 
-    def said(self, system, shots, question, span):
-        """The full branch's line (span None), or that without the span."""
+    def said(self, system, shots, question, spans, more=0):
+        """The full branch's line, or that without the spans and `more` tokens behind them."""
         with self.run(system, shots, question, "random", 8) as t:
             L, G, n, full = t.L, t.G, t.n_context, b"".join(t["steps/text"][:, 0]).decode()
-            if span is None:
+            if not spans:
                 return full.split("\n")[0].strip()
-            gone = next(s for s in t.spans if s.name == span)
+            gone = np.zeros(n, bool)
+            for s in t.spans:
+                if s.name in spans:
+                    gone[s.start:s.end + more] = True
         scores = np.ones((L, G, n), np.float32)
-        scores[:, :, gone.start:gone.end] = 0
+        scores[:, :, gone] = 0
         with h5py.File(self.scores, "w") as f:
             f["scores"] = scores
-        with self.run(system, shots, question, f"file[{self.scores}]", n - (gone.end - gone.start)) as t:
-            assert not t.kept(1)[:, :, gone.start:gone.end].any() and t.kept(1)[:, :, :gone.start].all()
+        with self.run(system, shots, question, f"file[{self.scores}]", n - int(gone.sum())) as t:
+            assert (t.kept(1)[:, :, :n] == ~gone).all()
             return b"".join(t["free/text"][:, 1]).decode().split("\n")[0].strip()
 
 
@@ -71,7 +74,7 @@ def main():
     a.add_argument("--seed", type=int, default=5)
     o = a.parse_args()
     rng = random.Random(o.seed)
-    print("task", "nothing", "the shot with the answer", "another shot", "the system line", sep="\t")
+    print("task", "nothing", "the shot with the answer", "and the blank line behind it", "another shot", "the system line", "and the blank line behind it", sep="\t")
     with tempfile.TemporaryDirectory() as folder:
         tool = Tool(o.program, o.model, folder)
         for task in ("recall", "mapping", "safety"):
@@ -83,9 +86,11 @@ def main():
                         break
                 system, shots, question, answer, right = parts(pieces)
                 other = rng.choice([i for i in range(8) if i != right])
-                for what, span in (("nothing", None), ("right", f"shot {right + 1}"), ("other", f"shot {other + 1}"), ("system", "system")):
-                    if what != "system" or task == "safety":
-                        good[what] = good.get(what, 0) + (tool.said(system, shots, question, span) == answer)
+                shot = f"shot {right + 1}"
+                for what, spans, more in (("nothing", (), 0), ("right", (shot,), 0), ("line", (shot,), 2), ("other", (f"shot {other + 1}",), 0),
+                                          ("system", ("system",), 0), ("system, line", ("system",), 2)):
+                    if "system" not in what or task == "safety":
+                        good[what] = good.get(what, 0) + (tool.said(system, shots, question, spans, more) == answer)
             print(task, *(f"{100 * g / o.n:.0f} %" for g in good.values()), sep="\t", flush=True)
 
 

@@ -117,7 +117,8 @@ def main():
     hashes(o.to)
     print(f"{o.to}: {llama.count(s)} weights, {s}; {meta['steps']} steps, {meta['tokens']} tokens")
     for p in (os.path.join(o.to, "model.safetensors"), path):
-        print(f"{p}: {os.path.getsize(p)} bytes")
+        with open(p, "rb") as f:
+            print(f"{p}: {os.path.getsize(p)} bytes, SHA-256 {hashlib.sha256(f.read()).hexdigest()}")
 
 
 if __name__ == "__main__":
