@@ -8,6 +8,7 @@
 #include "base/args.h"
 #include "base/table.h"
 #include "kvt/trace.h"
+#include "tracer/embedded.h"
 #include "tracer/kvinfo_check.h"
 #include "tracer/kvinfo_export.h"
 #include "tracer/kvinfo_follow.h"
@@ -314,7 +315,7 @@ int main(int argc, char **argv)
          .help = "with --export: tsv, json or npy; default: what FILE ends in, else tsv"},
         {.name = "snippet", .type = KVT_OPT_FLAG, .to = &o.snippet, .help = "print five lines of Python that open this very trace"},
         {.name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o.model, .value = "MODEL",
-         .help = "instead of a trace: what a model is, a GGUF file or a Hugging Face folder"},
+         .help = "instead of a trace: what a model is, a GGUF file or a Hugging Face folder; embedded: the one that comes with kvtrace"},
         {.name = "length", .letter = 'n', .type = KVT_OPT_INT, .to = &o.length, .given = &o.length_given, .value = "N", .min = 1, .max = 1 << 30,
          .help = "with -m, tokens for which the cache's memory is reckoned; default: the model's context"},
         {.name = "schema", .type = KVT_OPT_FLAG, .to = &o.schema, .help = "print the format of traces (docs/trace-format.md)"},
@@ -343,7 +344,11 @@ int main(int argc, char **argv)
     if (o.length_given && !o.model)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "--length goes with -m MODEL"), &err);
     if (o.model) {
-        rc = kvinfo_model(o.model, o.length, (enum kvt_format)o.format, &err);
+        char path[KVT_EMBEDDED_PATH];
+        rc = kvt_embedded_asked(o.model) ? kvt_embedded_find(path, &err) : 0;
+        if (rc)
+            return kvt_args_end(&cli, rc, &err);
+        rc = kvinfo_model(kvt_embedded_asked(o.model) ? path : o.model, o.length, (enum kvt_format)o.format, &err);
         return rc ? kvt_args_end(&cli, rc, &err) : 0;
     }
     if (!args.n)

@@ -214,6 +214,8 @@ int main(int argc, char **argv)
         rc = kvtrace_print_presets(run.o.format, &err);
     else if (!rc) {
         rc = kvtrace_setup(&run, &err);
+        if (!rc && *run.embedded && !run.o.quiet)
+            fprintf(stderr, "kvtrace: the embedded model, %s (models/README.md); -m takes another\n", run.embedded);
         if (!rc && run.item[0].prompt.given_bos && !run.o.quiet)
             fprintf(stderr, run.item[0].prompt.chat ? "kvtrace: the text begins with the model's BOS token, which now stands inside the user's turn; leave it out\n"
                                             : "kvtrace: the prompt begins with the model's BOS token itself; no second one is put in front\n");

@@ -8,6 +8,7 @@
 #include "kvt/plugin.h"
 #include "kvt/prompt.h"
 #include "kvt/session.h"
+#include "tracer/embedded.h"
 #include "tracer/trace_write.h"
 
 enum { KVTRACE_COLS = 24 };
@@ -37,6 +38,7 @@ struct kvtrace_item {
 struct kvtrace_run {
     struct kvtrace_options o;
     const char *command_line;
+    char embedded[KVT_EMBEDDED_PATH]; /* the embedded model's, where no other was given; else "" */
     struct kvt_model *model;
     struct kvtrace_item *item;       /* (n_items) */
     int n_items;

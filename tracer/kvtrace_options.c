@@ -17,7 +17,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
     struct kvt_prompt_opts *p = &o->prompt;
     const struct kvt_opt opt[] = {
         { .help = "model and prompt" },
-        { .name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o->model, .value = "FILE", .help = "model: a GGUF file or a Hugging Face folder" },
+        { .name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o->model, .value = "FILE", .def = "embedded", .help = "model: a GGUF file or a Hugging Face folder; embedded: the one that comes with kvtrace" },
         { .name = "file", .letter = 'f', .type = KVT_OPT_STRING, .to = &p->text_file, .value = "FILE", .help = "prompt, plain text (- reads standard input), or many of them, one JSON object a line, in FILE.jsonl" },
         { .name = "prompt", .letter = 'p', .type = KVT_OPT_STRING, .to = &p->text, .value = "TEXT", .help = "prompt as given here" },
         { .name = "shots", .type = KVT_OPT_STRING, .to = &p->shots_file, .value = "FILE", .help = "worked examples, one JSON object a line" },

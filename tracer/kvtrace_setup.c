@@ -305,8 +305,6 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
 {
     static const enum kvt_dtype kv_types[] = { KVT_F16, KVT_BF16, KVT_F32 };
     const struct kvtrace_options *o = &run->o;
-    if (!o->model)
-        return kvt_fail(err, KVT_EUSAGE, "-m MODEL is missing; scripts/get-model.sh fetches a small one and prints its path");
     if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods && !o->presets)
         return kvt_fail(err, KVT_EUSAGE, "a budget without --method or --preset: name the methods that it is for");
     if (o->no_full && o->maps == KVTRACE_MAPS_FULL)
@@ -314,6 +312,10 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     int rc = kvtrace_fidelity(run, err);
     if (!rc)
         rc = make_branches(run, err);
+    if (!rc && kvt_embedded_asked(o->model)) {
+        rc = kvt_embedded_find(run->embedded, err);
+        run->o.model = run->embedded;
+    }
     if (!rc)
         rc = kvt_model_open(&run->model, o->model, err);
     if (!rc)
