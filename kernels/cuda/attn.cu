@@ -32,7 +32,7 @@ int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
     a.scale2 = given->scale * 1.44269504089f;
     a.cap2 = given->cap > 0 ? given->cap * 1.44269504089f : 0;
     a.in_cap = given->cap > 0 ? given->scale / given->cap : 0;
-    a.any_turned = given->renumber != NULL; /* not `turned`: so that a row's bits are the same in any call */
+    a.any_turned = turned; /* a row that isn't has the same bits by either kernel */
     const bool rows_wanted = see && see->row_at, sweep = prefill_asked(see);
     if (T <= KVT_FEW_ROWS && !sweep) {
         for (int t = 0; t < T; t++) {

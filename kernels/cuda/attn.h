@@ -44,7 +44,12 @@ KVT_DEVICE int32_t kvt_row_pos(const struct kvt_attn_call &a, int t) { return a.
 KVT_DEVICE int32_t kvt_row_place(const struct kvt_attn_call &a, int t) { return a.branch ? a.row_at[t] : a.few.row_at[t]; }
 KVT_DEVICE bool kvt_row_turned(const struct kvt_attn_call &a, int t) { return a.any_turned && (a.branch ? a.turned[t] : a.few.turned[t]); }
 KVT_DEVICE bool kvt_sees(const struct kvt_attn_call &a, int32_t row_pos, int32_t pos) { return pos <= row_pos && (!a.window || pos > row_pos - a.window); }
-KVT_DEVICE float kvt_score2(const struct kvt_attn_call &a, float dot) { return a.cap2 > 0 ? a.cap2 * tanhf(dot * a.in_cap) : dot * a.scale2; }
+/* tanh(x) = 1 - 2 / (e^2x + 1): off by 2e-7 in absolute terms, which is what counts here, in a few instructions (tanhf has sixty, and a
+ * kernel that unrolls it over a tile is read from memory more than it computes). */
+KVT_DEVICE float kvt_score2(const struct kvt_attn_call &a, float dot)
+{
+    return a.cap2 > 0 ? a.cap2 * (1 - __fdividef(2.0f, exp2f(dot * a.in_cap * 2.88539008f) + 1)) : dot * a.scale2;
+}
 
 /* attn_rows.cu. most: no cell of the call has more slots. sums: (T, H) or NULL. row: NULL, or (blocks, H, row_ld). */
 int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int most, struct kvt_row_sum *sums, float *row, int row_ld, void *scratch);

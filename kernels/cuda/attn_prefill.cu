@@ -30,8 +30,8 @@ void kvt_cuda_page_bounds(struct kvt_dev *dev, const struct kvt_attn_call *a, in
 
 /* Keys of a tile: fewer where heads are wide, so that the tiles fit into shared memory and the scores into registers. */
 template <class K, int DP> struct sizes {
-    static constexpr int KEYS = DP <= 96 || (DP <= 128 && kvt_pieces<K>::NQ == 2) ? 64 : DP <= 128 ? 32 : 16, STAGES = kvt_pieces<K>::NK == 1 ? 2 : 1, PITCH = DP + KVT_PITCH;
-    static constexpr int BYTES = (kvt_pieces<K>::NQ * ROWS + STAGES * 2 * kvt_pieces<K>::NK * KEYS) * PITCH * 2;
+    static constexpr int KEYS = DP <= (kvt_pieces<K>::NK > 1 ? 64 : kvt_pieces<K>::NQ > 2 ? 96 : 128) ? 64 : DP <= 128 ? 32 : 16, PITCH = DP + KVT_PITCH;
+    static constexpr int BYTES = (kvt_pieces<K>::NQ * ROWS + 2 * 2 * kvt_pieces<K>::NK * KEYS) * PITCH * 2;
 };
 
 template <class K, int DP>
@@ -39,11 +39,11 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
 {
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK, NP = kvt_pieces<K>::NP;
-    constexpr int KEYS = sizes<K, DP>::KEYS, STAGES = sizes<K, DP>::STAGES, PITCH = sizes<K, DP>::PITCH;
+    constexpr int KEYS = sizes<K, DP>::KEYS, PITCH = sizes<K, DP>::PITCH;
     GPU_DYN_SHARED(piece, q);                    /* (NQ, ROWS, PITCH) */
-    piece *tiles = q + NQ * ROWS * PITCH;        /* (STAGES, {K, V}, NK, KEYS, PITCH) */
+    piece *tiles = q + NQ * ROWS * PITCH;        /* (2 by turns, {K, V}, NK, KEYS, PITCH) */
     __shared__ int32_t row_pos[ROWS];
-    __shared__ __align__(16) int32_t key_pos[STAGES][KEYS];
+    __shared__ __align__(16) int32_t key_pos[2][KEYS];
     __shared__ struct kvt_tile_pages<KEYS> page[2];
     __shared__ float by_row[ROWS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, h = blockIdx.y, g = h / (a.H / a.p.G);
@@ -53,7 +53,7 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
     const int32_t *table = kvt_table(a.p, cell);
     const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
     if (D < DP)
-        for (int i = 0; i < STAGES * 2 * NK; i++)
+        for (int i = 0; i < 4 * NK; i++)
             kvt_pad_tile(tiles + i * KEYS * PITCH, KEYS, D, DP);
     kvt_load_queries<K>(a, t0, h, DP, q, row_pos, by_row);
     __syncthreads();
@@ -67,106 +67,93 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
     const float by[2] = {by_row[r0], by_row[r0 + 8]};
 
     const struct kvt_stride stride = kvt_stride_of(D % 8 ? 1 : D / 8);
-#define LOAD(tile, stage, pages_)                                                                                  \
-    do {                                                                                                           \
-        piece *to_ = tiles + (stage) * 2 * NK * KEYS * PITCH;                                                      \
-        kvt_load_tile<K, KEYS>(pages_, n - (tile) * KEYS, D, 0, DP, stride, to_);                                  \
-        kvt_load_tile<K, KEYS>(pages_, n - (tile) * KEYS, D, a.p.page_bytes / 2, DP, stride, to_ + NK * KEYS * PITCH); \
-        kvt_load_positions<KEYS>(pages_, key_pos[stage]);                                                          \
-    } while (0)
-
     float out[DP / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
 #pragma unroll
     for (int i = 0; i < DP / 8; i++)
         out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
-    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0, turn = 0;
-    int next = tile < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high);
-    kvt_keep_page<KEYS>(&page[0], kvt_find_page<KEYS>(a.p, table, pages, tile));
+    int tile = -1, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), turn = 0; /* next's pages are in page[turn ^ 1] */
     kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
     __syncthreads();
-    if (tile >= 0)
-        LOAD(tile, 0, &page[0]);
-    gpu_cp_async_commit();
-    while (tile >= 0) { /* page[turn] was this tile's, page[turn ^ 1] is the next one's */
+    while (tile >= 0 || next >= 0) { /* next comes while tile is in work */
         int second = next < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, next + 1, low, high);
         struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second);
-        if (STAGES == 2) {
-            if (next >= 0)
-                LOAD(next, stage ^ 1, &page[turn ^ 1]);
-            gpu_cp_async_commit();
-            gpu_cp_async_wait<1>();
-        } else {
-            gpu_cp_async_wait<0>();
-        }
+        piece *to = tiles + (turn ^ 1) * 2 * NK * KEYS * PITCH;
+#pragma unroll 1
+        for (int value = 0; next >= 0 && value < 2; value++)
+            kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next * KEYS, D, value ? a.p.page_bytes / 2 : 0, DP, stride, to + value * NK * KEYS * PITCH);
+        if (next >= 0)
+            kvt_load_positions<KEYS>(&page[turn ^ 1], key_pos[turn ^ 1]);
+        gpu_cp_async_commit();
+        gpu_cp_async_wait<1>();
         __syncthreads();
-        const int live = n - tile * KEYS;
-        const piece *k = tiles + stage * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
-        float s[KEYS / 8][4], top[2] = {-INFINITY, -INFINITY};
-        kvt_scores<K, KEYS>(q, k, DP, s);
+        if (tile >= 0) {
+            const int live = n - tile * KEYS;
+            const piece *k = tiles + turn * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
+            float s[KEYS / 8][4], top[2] = {-INFINITY, -INFINITY};
+            kvt_scores<K, KEYS>(q, k, DP, s);
 #pragma unroll
-        for (int i = 0; i < KEYS / 8; i++)
+            for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                int c = i * 8 + lane % 4 * 2 + j % 2;
-                s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[stage][c]) ? kvt_score2(a, s[i][j] * by[j / 2]) : -INFINITY;
-                top[j / 2] = fmaxf(top[j / 2], s[i][j]);
-            }
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 1));
-            top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 2));
-            top[j] = fmaxf(top[j], most[j]);
-            float scale = top[j] == -INFINITY ? 1 : exp2f(most[j] - top[j]);
-            most[j] = top[j];
-            sum[j] *= scale;
-#pragma unroll
-            for (int i = 0; i < DP / 8; i++) {
-                out[i][2 * j] *= scale;
-                out[i][2 * j + 1] *= scale;
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < KEYS / 8; i++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                s[i][j] = most[j / 2] == -INFINITY ? 0 : exp2f(s[i][j] - most[j / 2]);
-                sum[j / 2] += s[i][j];
-            }
-#pragma unroll
-        for (int key = 0; key < KEYS; key += 16) {
-            unsigned p[NP][4];
-#pragma unroll
-            for (int i = 0; i < NP; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) /* rows, rows + 8, then keys + 8 */
-                    p[i][j] = kvt_pair<piece>(s[key / 8 + j / 2][j % 2 * 2], s[key / 8 + j / 2][j % 2 * 2 + 1]);
-#pragma unroll
-            for (int d = 0; d < DP; d += 16)
-#pragma unroll
-                for (int j = 0; j < NK; j++) {
-                    unsigned vb[4];
-                    gpu_ldmatrix_x4_trans(vb, v + (j * KEYS + key + lane / 8 % 2 * 8 + lane % 8) * PITCH + d + lane / 16 * 8);
-#pragma unroll
-                    for (int i = 0; i < NP; i++)
-                        if (i + j < NP) {
-                            kvt_mma(out[d / 8], p[i], vb, piece());
-                            kvt_mma(out[d / 8 + 1], p[i], vb + 2, piece());
-                        }
+                for (int j = 0; j < 4; j++) {
+                    int c = i * 8 + lane % 4 * 2 + j % 2;
+                    s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? kvt_score2(a, s[i][j] * by[j / 2]) : -INFINITY;
+                    top[j / 2] = fmaxf(top[j / 2], s[i][j]);
                 }
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 1));
+                top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 2));
+                top[j] = fmaxf(top[j], most[j]);
+                float scale = top[j] == -INFINITY ? 1 : exp2f(most[j] - top[j]);
+                most[j] = top[j];
+                sum[j] *= scale;
+#pragma unroll
+                for (int i = 0; i < DP / 8; i++) {
+                    out[i][2 * j] *= scale;
+                    out[i][2 * j + 1] *= scale;
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    s[i][j] = most[j / 2] == -INFINITY ? 0 : exp2f(s[i][j] - most[j / 2]);
+                    sum[j / 2] += s[i][j];
+                }
+#pragma unroll
+            for (int key = 0; key < KEYS; key += 16) {
+                unsigned p[NP][4];
+#pragma unroll
+                for (int i = 0; i < NP; i++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) /* rows, rows + 8, then keys + 8 */
+                        p[i][j] = kvt_pair<piece>(s[key / 8 + j / 2][j % 2 * 2], s[key / 8 + j / 2][j % 2 * 2 + 1]);
+                constexpr int SOME = DP % 64 ? 16 : 64; /* dims whose values are held at once */
+#pragma unroll
+                for (int d0 = 0; d0 < DP; d0 += SOME)
+#pragma unroll
+                    for (int j = 0; j < NK; j++) {
+                        unsigned vb[SOME / 16][4];
+#pragma unroll
+                        for (int d = 0; d < SOME; d += 16)
+                            gpu_ldmatrix_x4_trans(vb[d / 16], v + (j * KEYS + key + lane / 8 % 2 * 8 + lane % 8) * PITCH + d0 + d + lane / 16 * 8);
+#pragma unroll
+                        for (int i = 0; i < NP; i++)
+                            if (i + j < NP)
+#pragma unroll
+                                for (int d = 0; d < SOME; d += 16) {
+                                    kvt_mma(out[(d0 + d) / 8], p[i], vb[d / 16], piece());
+                                    kvt_mma(out[(d0 + d) / 8 + 1], p[i], vb[d / 16] + 2, piece());
+                                }
+                    }
+            }
         }
         kvt_keep_page<KEYS>(&page[turn], ahead);
         __syncthreads();
         tile = next;
         next = second;
         turn ^= 1;
-        if (STAGES == 2)
-            stage ^= 1;
-        else if (tile >= 0)
-            LOAD(tile, 0, &page[turn]);
-        if (STAGES == 1)
-            gpu_cp_async_commit();
     }
-#undef LOAD
     gpu_cp_async_wait<0>();
 #pragma unroll
     for (int j = 0; j < 2; j++) {

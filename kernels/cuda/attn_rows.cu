@@ -149,6 +149,7 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
     for (int j = threadIdx.x; j < len; j += THREADS)
         pos[j] = kvt_slot_pos(a.p, table, j);
     const float *from_q = a.q + ((size_t)t * (size_t)a.H + (size_t)(g * heads + h0)) * (size_t)D;
+#pragma unroll 2
     for (int i = threadIdx.x; i < M * D; i += THREADS) {
         int h = i / D;
         if (h >= mine)
@@ -163,6 +164,7 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
     /* scores */
     const int lp = w.lp, sub = lane / lp, l = lane % lp, slots = 32 / lp, row_bytes = D * (int)sizeof(K);
     const int32_t *rank = turn ? w.rank + ((size_t)t * (size_t)a.p.G + (size_t)g) * (size_t)w.rank_ld + from : NULL;
+#pragma unroll 1
     for (int j0 = warp * slots; j0 < len; j0 += WARPS * slots) {
         int j = j0 + sub;
         float dot[M] = {0};
@@ -202,14 +204,17 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
     __syncthreads();
 
     /* 2^(score - maximum), and their sum: a head a warp */
+#pragma unroll 1
     for (int h = warp; h < mine; h += WARPS) {
         float most = -INFINITY, sum = 0;
+#pragma unroll 2
         for (int j = lane; j < len; j += 32) {
             float x = kvt_sees(a, at, pos[j]) ? kvt_score2(a, s[h * PART + j]) : -INFINITY;
             s[h * PART + j] = x;
             most = fmaxf(most, x);
         }
         most = warp_max(most);
+#pragma unroll 2
         for (int j = lane; j < len; j += 32) {
             float x = most == -INFINITY ? 0 : exp2f(s[h * PART + j] - most);
             s[h * PART + j] = x;
@@ -221,12 +226,15 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
             sum_of[h] = sum;
         }
     }
+#pragma unroll 1
     for (int h = mine + warp; h < M; h += WARPS)
+#pragma unroll 1
         for (int j = lane; j < len; j += 32)
             s[h * PART + j] = 0;
     __syncthreads();
     const int place = w.row ? kvt_row_place(a, t) : -1;
     if (place >= 0)
+#pragma unroll 1
         for (int i = threadIdx.x; i < mine * len; i += THREADS) {
             int h = i / len, j = i % len;
             w.row[((size_t)place * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.row_ld + from + j] = s[h * PART + j];
@@ -234,6 +242,7 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
 
     /* the sum of p v */
     float acc[M][C * V] = {{0}};
+#pragma unroll 2
     for (int j = warp * slots + sub; j < len; j += WARPS * slots) {
         const unsigned char *row = page[j / KVT_PAGE_SLOTS] + a.p.page_bytes / 2 + j % KVT_PAGE_SLOTS * row_bytes;
 #pragma unroll
@@ -257,6 +266,7 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
 #pragma unroll
             for (int i = 0; i < V; i++) {
                 float x = acc[h][c * V + i];
+#pragma unroll 1
                 for (int o = lp; o < 32; o *= 2)
                     x += __shfl_xor_sync(0xffffffffu, x, o);
                 int d = (c * lp + l) * V + i;
@@ -264,6 +274,7 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
                     s[(warp * M + h) * D + d] = x;
             }
     __syncthreads();
+#pragma unroll 1
     for (int i = threadIdx.x; i < mine * D; i += THREADS) {
         int h = i / D, d = i % D;
         float x = 0;
@@ -278,32 +289,50 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
     }
 }
 
-/* One block for each (row, head): its parts joined in their order, the output divided, the row of probabilities scaled. */
+/* One block for each (row, head): its parts joined in their order, the output divided, the row of probabilities scaled. share: (parts) in
+ * shared memory, of each part in the whole. */
 static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, struct kvt_row_sum *sums)
 {
-    int t = blockIdx.x, h = blockIdx.y, D = a.p.D;
+    GPU_DYN_SHARED(float, share);
+    __shared__ float whole[2];
+    int t = blockIdx.x, h = blockIdx.y, D = a.p.D, lane = threadIdx.x;
     int n = a.p.n[kvt_cell(a.p, kvt_row_branch(a, t), a.layer, h / (a.H / a.p.G))], parts = (n + PART - 1) / PART;
-    size_t row = (size_t)t * (size_t)a.H + (size_t)h;
-    const float *part = w.part + row * (size_t)w.parts * (size_t)(D + 2);
-    float most = -INFINITY, sum = 0;
-    for (int i = 0; i < parts; i++)
-        most = fmaxf(most, part[(size_t)i * (size_t)(D + 2) + D]);
-    for (int i = 0; most > -INFINITY && i < parts; i++)
-        sum = fmaf(part[(size_t)i * (size_t)(D + 2) + D + 1], exp2f(part[(size_t)i * (size_t)(D + 2) + D] - most), sum);
+    size_t row = (size_t)t * (size_t)a.H + (size_t)h, step = (size_t)(D + 2);
+    const float *part = w.part + row * (size_t)w.parts * step;
+    if (threadIdx.x < 32) {
+        float most = -INFINITY, sum = 0;
+        for (int i = lane; i < parts; i += 32)
+            most = fmaxf(most, part[(size_t)i * step + D]);
+        most = warp_max(most);
+        for (int i = lane; i < parts; i += 32) {
+            float by = most > -INFINITY ? exp2f(part[(size_t)i * step + D] - most) : 0;
+            share[i] = by;
+            sum = fmaf(part[(size_t)i * step + D + 1], by, sum);
+        }
+        sum = warp_sum(sum);
+        if (!lane) {
+            whole[0] = most;
+            whole[1] = sum;
+        }
+    }
+    __syncthreads();
+    const float sum = whole[1], inverse = sum > 0 ? 1 / sum : 0;
     for (int d = threadIdx.x; d < D; d += blockDim.x) {
         float x = 0;
-        for (int i = 0; sum > 0 && i < parts; i++)
-            x = fmaf(part[(size_t)i * (size_t)(D + 2) + d], exp2f(part[(size_t)i * (size_t)(D + 2) + D] - most), x);
-        a.out[row * (size_t)D + d] = sum > 0 ? x / sum : 0;
+#pragma unroll 4
+        for (int i = 0; i < parts; i++)
+            x = fmaf(part[(size_t)i * step + d], share[i], x);
+        a.out[row * (size_t)D + d] = x * inverse;
     }
     if (sums && !threadIdx.x)
-        sums[row] = {most, sum};
+        sums[row] = {whole[0], sum};
     const int place = w.row ? kvt_row_place(a, t) : -1;
     if (place < 0)
         return;
     float *p = w.row + ((size_t)place * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
+#pragma unroll 2
     for (int j = threadIdx.x; j < n; j += blockDim.x)
-        p[j] = sum > 0 ? p[j] * exp2f(part[(size_t)(j / PART) * (size_t)(D + 2) + D] - most) / sum : 0;
+        p[j] *= share[j / PART] * inverse;
 }
 
 /* ---- launches ---- */
@@ -386,6 +415,6 @@ int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int m
         launch_type<__half, 8>(dev, a, w);
     else if (w.parts)
         launch_type<__nv_bfloat16, 8>(dev, a, w);
-    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), THREADS, 0, dev->stream, *a, w, sums);
+    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), THREADS, (size_t)(w.parts + 1) * sizeof(float), dev->stream, *a, w, sums);
     return kvt_cuda_launched(dev, "attention");
 }

@@ -23,45 +23,56 @@ struct walker {
 template <int KEYS> static __device__ __forceinline__ float sum_from(const float *x, const int32_t *row_pos, int from)
 {
     float sum = 0;
-#pragma unroll 8
+#pragma unroll 4
     for (int r = 0; r < ROWS; r++)
         sum += row_pos[r] >= from ? x[r * (KEYS + 1)] : 0;
     return sum;
 }
 
-/* A column: sums over the block's rows; rows that aren't there are 0. low, high: the rows' positions. */
+/* A column: each kind of sum over the block's rows, which goes to its line; rows that aren't there are 0. high: of the rows' positions. */
 template <int KEYS>
 static __device__ void walk_column(const struct kvt_sweep &w, const float *p, const int32_t *row_pos, int last_row, int high, int c, int j, int h, int H)
 {
-    float mass = 0, window[KVT_MAX_WINDOWS] = {0}, square[KVT_MAX_WINDOWS] = {0}, most = 0, later = 0;
     const float *x = p + c;
-#pragma unroll 16
-    for (int r = 0; r < ROWS; r++)
-        mass += x[r * (KEYS + 1)];
-#pragma unroll
-    for (int i = 0; i < KVT_MAX_WINDOWS; i++)
-        if (i < w.n_windows && high >= w.n_rows - w.window[i])
-            window[i] = sum_from<KEYS>(x, row_pos, w.n_rows - w.window[i]);
-#pragma unroll
-    for (int i = 0; i < KVT_MAX_WINDOWS; i++) {
-        if (i >= w.n_squares)
-            continue;
+    size_t step = (size_t)gridDim.x * (size_t)H * (size_t)w.ld;
+    float *out = w.column + ((size_t)blockIdx.x * (size_t)H + (size_t)h) * (size_t)w.ld + (size_t)j;
+    if (w.mass) {
+        float sum = 0;
+#pragma unroll 8
+        for (int r = 0; r < ROWS; r++)
+            sum += x[r * (KEYS + 1)];
+        *out = sum;
+        out += step;
+    }
+#pragma unroll 1
+    for (int i = 0; i < w.n_windows; i++, out += step) {
+        int from = w.n_rows - w.window[i];
+        if (high >= from)
+            *out = sum_from<KEYS>(x, row_pos, from);
+    }
+#pragma unroll 1
+    for (int i = 0; i < w.n_squares; i++, out += step) {
         int from = w.square[i].window ? w.n_rows - w.square[i].window : 0, behind = j + w.square[i].distance;
         from = from > behind ? from : behind;
         if (high < from)
             continue;
-        if (w.square[i].by_pos)
-            for (int r = 0; r < ROWS; r++)
-                square[i] += row_pos[r] >= from ? x[r * (KEYS + 1)] * (float)row_pos[r] : 0;
-        else
-#pragma unroll 8
-            for (int r = 0; r < ROWS; r++)
-                square[i] += row_pos[r] >= from ? x[r * (KEYS + 1)] * x[r * (KEYS + 1)] : 0;
+        bool by_pos = w.square[i].by_pos;
+        float sum = 0;
+#pragma unroll 4
+        for (int r = 0; r < ROWS; r++) {
+            float y = x[r * (KEYS + 1)];
+            sum += row_pos[r] >= from ? y * (by_pos ? (float)row_pos[r] : y) : 0;
+        }
+        *out = sum;
     }
-    if (w.max_ && high >= w.max_from)
-#pragma unroll 8
-        for (int r = 0; r < ROWS; r++)
+    if (w.max_) {
+        float most = 0;
+#pragma unroll 4
+        for (int r = 0; r < ROWS && high >= w.max_from; r++)
             most = fmaxf(most, row_pos[r] >= w.max_from ? x[r * (KEYS + 1)] : 0);
+        *out = most;
+        out += step;
+    }
     if (w.later) {
         int from = 0, up = w.n_units;
         while (from < up) { /* the first unit that ends behind j */
@@ -72,34 +83,10 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
                 from = mid + 1;
         }
         if (from < w.n_units && w.unit[2 * from] <= j && high >= w.unit[2 * from + 1])
-            later = sum_from<KEYS>(x, row_pos, w.unit[2 * from + 1]);
+            *out = sum_from<KEYS>(x, row_pos, w.unit[2 * from + 1]);
     }
     if (w.last && last_row >= 0)
         w.last[(size_t)h * (size_t)w.ld + j] = x[last_row * (KEYS + 1)];
-    size_t line = ((size_t)blockIdx.x * (size_t)H + (size_t)h) * (size_t)w.ld + (size_t)j, step = (size_t)gridDim.x * (size_t)H * (size_t)w.ld;
-    float *out = w.column + line;
-    if (w.mass) {
-        *out = mass;
-        out += step;
-    }
-#pragma unroll
-    for (int i = 0; i < KVT_MAX_WINDOWS; i++)
-        if (i < w.n_windows) {
-            *out = window[i];
-            out += step;
-        }
-#pragma unroll
-    for (int i = 0; i < KVT_MAX_WINDOWS; i++)
-        if (i < w.n_squares) {
-            *out = square[i];
-            out += step;
-        }
-    if (w.max_) {
-        *out = most;
-        out += step;
-    }
-    if (w.later)
-        *out = later;
 }
 
 /* One more value among the k largest of a row: descending, equal ones by column. */
@@ -123,11 +110,11 @@ static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, co
     float *line = w.rowwise + ((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld;
     p += r * (KEYS + 1);
     if (w.keys_or_entropy) /* columns that aren't there are 0, here and below */
-#pragma unroll 8
+#pragma unroll 4
         for (int c = 0; c < KEYS; c++)
-            me.entropy -= p[c] > 0 ? p[c] * logf(p[c]) : 0;
+            me.entropy -= p[c] > 0 ? p[c] * 0.693147181f * __log2f(p[c]) : 0; /* off by 2^-21 p at most */
     if (w.sink || w.local)
-#pragma unroll 8
+#pragma unroll 4
         for (int c = 0; c < KEYS; c++) {
             me.sink += c < live && key_pos[c] < w.n_sink ? p[c] : 0;
             me.local += c < live && at - key_pos[c] < w.n_local ? p[c] : 0;
@@ -221,13 +208,13 @@ template <class K, int KEYS>
 static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int DP, const struct kvt_row_sum *sums, struct kvt_sweep w)
 {
     typedef typename kvt_pieces<K>::piece piece;
-    constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK, STAGES = NK == 1 ? 2 : 1;
+    constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK;
     const int pitch = DP + KVT_PITCH, D = a.p.D, warp = threadIdx.x / 32, lane = threadIdx.x % 32, h = blockIdx.y, g = h / (a.H / a.p.G);
     GPU_DYN_SHARED(float, p);                    /* (ROWS, KEYS + 1), then 16-byte aligned */
     piece *q = (piece *)(p + ROWS * (KEYS + 4)); /* (NQ, ROWS, pitch) */
-    piece *tiles = q + NQ * ROWS * pitch;        /* (STAGES, NK, KEYS, pitch) */
+    piece *tiles = q + NQ * ROWS * pitch;        /* (2 by turns, NK, KEYS, pitch) */
     __shared__ int32_t row_pos[ROWS];
-    __shared__ __align__(16) int32_t key_pos[STAGES][KEYS];
+    __shared__ __align__(16) int32_t key_pos[2][KEYS];
     __shared__ struct kvt_tile_pages<KEYS> page[2];
     __shared__ float by_row[ROWS];
     const int t0 = w.T0 + (int)blockIdx.x * ROWS, rows = w.T0 + w.T - t0 < ROWS ? w.T0 + w.T - t0 : ROWS;
@@ -235,7 +222,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     const int n = a.p.n[cell];
     const int32_t *table = kvt_table(a.p, cell);
     const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
-    for (int i = 0; D < DP && i < STAGES * NK; i++)
+    for (int i = 0; D < DP && i < 2 * NK; i++)
         kvt_pad_tile(tiles + i * KEYS * pitch, KEYS, D, DP);
     kvt_load_queries<K>(a, t0, h, DP, q, row_pos, by_row);
     __syncthreads();
@@ -274,75 +261,57 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     const size_t whole_at = whole ? (size_t)__popcll(w.row_heads & ((1ull << h) - 1)) * (size_t)a.T : 0;
 
     const struct kvt_stride stride = kvt_stride_of(D % 8 ? 1 : D / 8);
-#define LOAD(tile, stage, pages_)                                                                                       \
-    do {                                                                                                                \
-        kvt_load_tile<K, KEYS>(pages_, n - (tile) * KEYS, D, 0, DP, stride, tiles + (stage) * NK * KEYS * pitch);        \
-        kvt_load_positions<KEYS>(pages_, key_pos[stage]);                                                               \
-    } while (0)
-
-    int tile = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), stage = 0, turn = 0, done = 0;
-    int next = tile < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, tile + 1, low, high);
-    kvt_keep_page<KEYS>(&page[0], kvt_find_page<KEYS>(a.p, table, pages, tile));
+    int tile = -1, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), turn = 0, done = 0; /* next's pages are in page[turn ^ 1] */
     kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
     __syncthreads();
-    if (tile >= 0)
-        LOAD(tile, 0, &page[0]);
-    gpu_cp_async_commit();
-    while (tile >= 0) { /* page[turn] was this tile's, page[turn ^ 1] is the next one's */
+    while (tile >= 0 || next >= 0) { /* next comes while tile is in work */
         int second = next < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, next + 1, low, high), j0 = tile * KEYS;
         struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second);
-        if (STAGES == 2) {
-            if (next >= 0)
-                LOAD(next, stage ^ 1, &page[turn ^ 1]);
-            gpu_cp_async_commit();
-            gpu_cp_async_wait<1>();
-        } else {
-            gpu_cp_async_wait<0>();
+        if (next >= 0) {
+            kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next * KEYS, D, 0, DP, stride, tiles + (turn ^ 1) * NK * KEYS * pitch);
+            kvt_load_positions<KEYS>(&page[turn ^ 1], key_pos[turn ^ 1]);
         }
+        gpu_cp_async_commit();
+        gpu_cp_async_wait<1>();
         __syncthreads();
-        float s[KEYS / 8][4];
-        kvt_scores<K, KEYS>(q, tiles + stage * NK * KEYS * pitch, DP, s);
+        if (tile >= 0) {
+            float s[KEYS / 8][4];
+            kvt_scores<K, KEYS>(q, tiles + turn * NK * KEYS * pitch, DP, s);
 #pragma unroll
-        for (int i = 0; i < KEYS / 8; i++)
+            for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                int c = i * 8 + lane % 4 * 2 + j % 2;
-                float x = j0 + c < n && kvt_sees(a, at[j / 2], key_pos[stage][c]) ? exp2f(kvt_score2(a, s[i][j] * by[j / 2]) - most[j / 2]) * inverse[j / 2] : 0;
-                p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
+                for (int j = 0; j < 4; j++) {
+                    int c = i * 8 + lane % 4 * 2 + j % 2;
+                    float x = j0 + c < n && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? exp2f(kvt_score2(a, s[i][j] * by[j / 2]) - most[j / 2]) * inverse[j / 2] : 0;
+                    p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
+                }
+            __syncthreads();
+            if (done < j0)
+                fill_rows(w, a, t0, rows, h, last_row, done, j0, n);
+            done = j0 + KEYS;
+            if (mine < 0) {
+                for (int c = threadIdx.x; c < KEYS; c += THREADS / 2)
+                    if (j0 + c < n)
+                        walk_column<KEYS>(w, p, row_pos, last_row, high, c, j0 + c, h, a.H);
+            } else if (mine < rows) {
+                walk_row<KEYS>(w, me, p, key_pos[turn], mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
             }
-        __syncthreads();
-        if (done < j0)
-            fill_rows(w, a, t0, rows, h, last_row, done, j0, n);
-        done = j0 + KEYS;
-        if (mine < 0) {
-            for (int c = threadIdx.x; c < KEYS; c += THREADS / 2)
-                if (j0 + c < n)
-                    walk_column<KEYS>(w, p, row_pos, last_row, high, c, j0 + c, h, a.H);
-        } else if (mine < rows) {
-            walk_row<KEYS>(w, me, p, key_pos[stage], mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
-        }
-        for (int i = threadIdx.x; whole && i < rows * KEYS; i += THREADS) {
-            int r = i / KEYS, c = i % KEYS;
-            float x = p[r * (KEYS + 1) + c];
-            size_t to = (whole_at + (size_t)(t0 + r)) * (size_t)w.ld + (size_t)(j0 + c);
-            if (w.rows && j0 + c < w.ld)
-                w.rows[to] = x;
-            if (w.half && j0 + c < w.ld)
-                w.half[to] = __half_as_ushort(__float2half_rn(x * KVT_HALF_SCALE));
+            for (int i = threadIdx.x; whole && i < rows * KEYS; i += THREADS) {
+                int r = i / KEYS, c = i % KEYS;
+                float x = p[r * (KEYS + 1) + c];
+                size_t to = (whole_at + (size_t)(t0 + r)) * (size_t)w.ld + (size_t)(j0 + c);
+                if (w.rows && j0 + c < w.ld)
+                    w.rows[to] = x;
+                if (w.half && j0 + c < w.ld)
+                    w.half[to] = __half_as_ushort(__float2half_rn(x * KVT_HALF_SCALE));
+            }
         }
         kvt_keep_page<KEYS>(&page[turn], ahead);
         __syncthreads();
         tile = next;
         next = second;
         turn ^= 1;
-        if (STAGES == 2)
-            stage ^= 1;
-        else if (tile >= 0)
-            LOAD(tile, 0, &page[turn]);
-        if (STAGES == 1)
-            gpu_cp_async_commit();
     }
-#undef LOAD
     gpu_cp_async_wait<0>();
     fill_rows(w, a, t0, rows, h, last_row, done, w.ld, n);
     if (mine < 0 || mine >= rows)
@@ -369,8 +338,8 @@ static __global__ void bins_kernel(int n_rows, int C, int32_t *bin)
 
 template <class K, int KEYS> static size_t shared_bytes(int DP)
 {
-    constexpr int NK = kvt_pieces<K>::NK, STAGES = NK == 1 ? 2 : 1;
-    return (size_t)ROWS * (KEYS + 4) * sizeof(float) + (size_t)(kvt_pieces<K>::NQ * ROWS + STAGES * NK * KEYS) * (size_t)(DP + KVT_PITCH) * 2;
+    constexpr int NK = kvt_pieces<K>::NK;
+    return (size_t)ROWS * (KEYS + 4) * sizeof(float) + (size_t)(kvt_pieces<K>::NQ * ROWS + 2 * NK * KEYS) * (size_t)(DP + KVT_PITCH) * 2;
 }
 
 template <class K, int KEYS>

@@ -45,6 +45,7 @@ template <class P> static __device__ __forceinline__ unsigned kvt_pair(float &x,
 KVT_DEVICE int2 kvt_tile_bounds(const int2 *bounds, int pages, int first, int count)
 {
     int2 b = {2147483647, -1};
+#pragma unroll 1
     for (int i = first; i < first + count && i < pages; i++) {
         b.x = bounds[i].x < b.x ? bounds[i].x : b.x;
         b.y = bounds[i].y > b.y ? bounds[i].y : b.y;
@@ -57,6 +58,7 @@ template <int KEYS>
 static __device__ int kvt_next_tile(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int low, int high)
 {
     enum { PAGES = KEYS / KVT_PAGE_SLOTS };
+#pragma unroll 1
     for (; tile * PAGES < pages; tile++) {
         int2 b = kvt_tile_bounds(bounds, pages, tile * PAGES, PAGES);
         if (b.x <= high && (!a.window || b.y > low - a.window))
@@ -73,16 +75,20 @@ static __device__ void kvt_load_queries(const struct kvt_attn_call &a, int t0, i
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NQ = kvt_pieces<K>::NQ;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, pitch = DP + KVT_PITCH;
+#pragma unroll 1
     for (int r = warp; r < KVT_TILE_ROWS; r += KVT_TILE_THREADS / 32) {
         bool there = t0 + r < a.T;
         const float *from = a.q + ((size_t)(t0 + r) * (size_t)a.H + (size_t)h) * (size_t)D;
         float most = 0, by = 1;
+#pragma unroll 2
         for (int d = lane; there && d < D; d += 32)
             most = fmaxf(most, fabsf(from[d]));
         for (int i = 16; i; i /= 2)
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, i));
+#pragma unroll 1
         while (sizeof(K) == 2 && NQ == 2 && most * by > 32768.0f && by > 1e-30f)
             by *= 0.5f;
+#pragma unroll 2
         for (int d = lane; d < DP; d += 32) {
             float x = there && d < D ? from[d] * by : 0;
             for (int i = 0; i < NQ; i++)
@@ -136,6 +142,7 @@ static __device__ __forceinline__ void kvt_load_tile(const struct kvt_tile_pages
     constexpr int NK = kvt_pieces<K>::NK;
     const int pitch = DP + KVT_PITCH;
     if (sizeof(K) == 2 && D % 8 == 0) {
+#pragma unroll 1
         while (at.row < KEYS) {
             piece *dst = to + at.row * pitch + at.at * 8;
             if (at.row < live)
@@ -151,6 +158,7 @@ static __device__ __forceinline__ void kvt_load_tile(const struct kvt_tile_pages
         }
         return;
     }
+#pragma unroll 1
     for (int i = threadIdx.x; i < KEYS * D; i += KVT_TILE_THREADS) {
         int r = i / D, d = i % D;
         float x = r < live ? (float)((const K *)(pages->kv[r / KVT_PAGE_SLOTS] + half_page))[r % KVT_PAGE_SLOTS * D + d] : 0;
@@ -187,25 +195,27 @@ static __device__ __forceinline__ void kvt_scores(const typename kvt_pieces<K>::
 #pragma unroll
     for (int i = 0; i < KEYS / 8; i++)
         s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
-#pragma unroll 4
+#pragma unroll 1
     for (int d = 0; d < DP; d += 16) {
         unsigned qa[NQ][4];
 #pragma unroll
         for (int i = 0; i < NQ; i++)
             gpu_ldmatrix_x4(qa[i], q_at + i * KVT_TILE_ROWS * pitch + d);
 #pragma unroll
-        for (int j = 0; j < NK; j++)
+        for (int j = 0; j < NK; j++) {
+            unsigned kb[KEYS / 16][4]; /* all first: products that wait for each other's sums are then far apart */
 #pragma unroll
-            for (int key = 0; key < KEYS; key += 16) {
-                unsigned kb[4];
-                gpu_ldmatrix_x4(kb, k_at + (j * KEYS + key) * pitch + d);
+            for (int key = 0; key < KEYS; key += 16)
+                gpu_ldmatrix_x4(kb[key / 16], k_at + (j * KEYS + key) * pitch + d);
 #pragma unroll
-                for (int i = 0; i < NQ; i++)
-                    if (i + j < NQ) {
-                        kvt_mma(s[key / 8], qa[i], kb, piece());
-                        kvt_mma(s[key / 8 + 1], qa[i], kb + 2, piece());
+            for (int i = 0; i < NQ; i++)
+                if (i + j < NQ)
+#pragma unroll
+                    for (int key = 0; key < KEYS; key += 16) {
+                        kvt_mma(s[key / 8], qa[i], kb[key / 16], piece());
+                        kvt_mma(s[key / 8 + 1], qa[i], kb[key / 16] + 2, piece());
                     }
-            }
+        }
     }
 }
 
