@@ -77,7 +77,7 @@ def main():
         print(f"Prompts answered in full, of {o.n}, by shots:\n\n| task |", " | ".join(map(str, judge.SHOTS)), "|\n|---|" + "---|" * len(judge.SHOTS))
         for t in P.TASKS:
             print(f"| {t} |", " | ".join(percent(rows[t, s]) if (t, s) in rows else "" for s in judge.SHOTS), "|")
-        print(f"\nOf {o.n} prompts with 8 shots, out of the question's sight:\n")
+        print(f"\nOf {o.n} prompts with 8 shots, out of the question's sight, each with the blank line behind it:\n")
         print("| task | nothing | the shot with the answer | another shot | the system line | both |\n|---|---|---|---|---|---|")
         for t in ("recall", "mapping", "safety"):
             kinds = (None, "right", "other") + (("system", "both") if t == "safety" else ())

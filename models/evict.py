@@ -44,7 +44,9 @@ class Tool:
         command = [self.program, "-m", self.model, "--shots", path, "--question", question, "-n", "24"]
         command += ["--method", method, "--tokens", str(tokens), "--decode", "both", "-o", self.trace, "--force"]
         command += (["--system", system] if system else [])
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"evict.py: {command}: {done.stderr}")
         return kvtrace.Trace(self.trace)
 
     def said(self, system, shots, question, spans, more=0):

