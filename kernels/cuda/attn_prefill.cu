@@ -64,7 +64,8 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
     }
     const int r0 = warp * 16 + lane / 4;
     const int32_t at[2] = {row_pos[r0], row_pos[r0 + 8]};
-    const float by[2] = {by_row[r0], by_row[r0 + 8]};
+    const float scale2 = a.cap2 > 0 ? 1 : a.scale2; /* capped scores come scaled */
+    const float by[2] = {by_row[r0] * scale2, by_row[r0 + 8] * scale2};
 
     const struct kvt_stride stride = kvt_stride_of(D % 8 ? 1 : D / 8);
     float out[DP / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
@@ -90,13 +91,19 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
             const int live = n - tile * KEYS;
             const piece *k = tiles + turn * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
             float s[KEYS / 8][4], top[2] = {-INFINITY, -INFINITY};
+            const bool clear = kvt_all_seen<KEYS>(a, bounds, pages, tile, live, low, high); /* nothing to be hidden, as in most tiles */
             kvt_scores<K, KEYS>(q, k, DP, s);
+            if (a.cap2 > 0)
+                kvt_cap_scores<KEYS>(a, by, s);
 #pragma unroll
             for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    int c = i * 8 + lane % 4 * 2 + j % 2;
-                    s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? kvt_score2(a, s[i][j] * by[j / 2]) : -INFINITY;
+                    s[i][j] *= by[j / 2];
+                    if (!clear) {
+                        int c = i * 8 + lane % 4 * 2 + j % 2;
+                        s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? s[i][j] : -INFINITY;
+                    }
                     top[j / 2] = fmaxf(top[j / 2], s[i][j]);
                 }
 #pragma unroll

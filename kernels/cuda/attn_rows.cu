@@ -1,14 +1,21 @@
 /* A row of queries against its cell, split over keys: steps, and everything whose bits must not depend on the call's other rows.
  *
- * One block for each row (x), group of up to M heads of a kv head (y) and part of 256 slots (z). It reads the part's K and V once for
- * all its heads, 16 bytes a lane: a slot's row is spread over `lp` lanes. Scores of the part lie in shared memory (256 x M); the
- * parts' sums are joined in order by a second kernel. The memory it must read is K and V of what is kept; all else is 1 / 256 of it.
- * A part's bounds don't depend on the call, so neither do a row's bits. */
+ * One block for each row (x), group of up to M heads of a kv head (y) and part of some slots (z). All of the part's K and V is asked for
+ * at once, 16 bytes a thread, and lies in shared memory when it comes: a step waits for memory once, and reads what it must read
+ * once for all heads of a group. A slot's row is then spread over `lp` lanes. The parts' sums are joined in order by a second kernel. A
+ * part's bounds don't depend on the call, so neither do a row's bits. */
 #include "kernels/cuda/attn.h"
 
 #include <assert.h>
 
-enum { PART = 256, THREADS = 128, WARPS = THREADS / 32, MAX_D = 256 };
+enum { THREADS = 128, WARPS = THREADS / 32, MAX_D = 256, MAX_PART = 128 };
+
+/* Slots of a part: K and V of it in at most 64 KB of shared memory, of heads up to 256 dims. */
+static int part_of(const struct kvt_pages &p)
+{
+    int bytes = p.D * p.value_bytes;
+    return bytes <= 256 ? 128 : bytes <= 512 ? 64 : 32;
+}
 
 /* V neighbouring values of a row as floats: one load of V x sizeof(K) bytes. */
 template <class K, int V> struct chunk;
@@ -118,7 +125,7 @@ static __global__ void rank_kernel(struct kvt_attn_call a, int32_t *rank, int32_
 /* What the kernel below writes and reads beside the call. */
 struct rows_work {
     float *part;             /* (T, H, parts, D + 2): sum of p v, the maximum, the sum of p, all of one part */
-    int parts;               /* most of any cell */
+    int parts, slots;        /* most parts of any cell, and a part's slots */
     int lp;                  /* lanes that share a slot's row: a power of two */
     int chunks;              /* groups of M heads that a kv head has */
     float *row;              /* NULL or (blocks, H, row_ld): 2^(score - maximum of the part) goes here first */
@@ -127,49 +134,63 @@ struct rows_work {
     int rank_ld;
 };
 
+/* The part's rows of K, or of V at half_page, into shared memory: on their way when this returns, unless rows aren't aligned. */
+template <class K, int V> static __device__ void bring(const unsigned char *const *page, int len, int row_bytes, size_t half_page, unsigned char *to)
+{
+    int size = V * (int)sizeof(K), per = row_bytes / size;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < len * per; i += THREADS) {
+        int j = i / per, at = i % per * size;
+        const unsigned char *from = page[j / KVT_PAGE_SLOTS] + half_page + j % KVT_PAGE_SLOTS * row_bytes + at;
+        if (V * sizeof(K) == 16)
+            gpu_cp_async16(to + j * row_bytes + at, from);
+        else
+            *(chunk<K, V> *)(to + j * row_bytes + at) = *(const chunk<K, V> *)from;
+    }
+    gpu_cp_async_commit();
+}
+
 template <class K, int V, int C, int M, bool TURN>
 static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn_call a, struct rows_work w)
 {
-    const int D = a.p.D, heads = a.H / a.p.G, t = blockIdx.x, g = blockIdx.y / w.chunks, h0 = blockIdx.y % w.chunks * M;
-    const int from = blockIdx.z * PART, at = kvt_row_pos(a, t), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int D = a.p.D, heads = a.H / a.p.G, t = blockIdx.x, g = blockIdx.y / w.chunks, h0 = blockIdx.y % w.chunks * M, slots = w.slots;
+    const int from = blockIdx.z * slots, at = kvt_row_pos(a, t), warp = threadIdx.x / 32, lane = threadIdx.x % 32, row_bytes = D * (int)sizeof(K);
     const size_t cell = kvt_cell(a.p, kvt_row_branch(a, t), a.layer, g);
-    const int n = a.p.n[cell], len = n - from < PART ? n - from : PART;
+    const int n = a.p.n[cell], len = n - from < slots ? n - from : slots, mine = heads - h0 < M ? heads - h0 : M;
     if (len <= 0)
         return;
-    const int mine = heads - h0 < M ? heads - h0 : M;
     const bool turn = TURN && kvt_row_turned(a, t);
-    GPU_DYN_SHARED(float, q);            /* (M, D) */
-    float *s = q + M * D;                /* (M, PART); later (WARPS, M, D) */
-    __shared__ const unsigned char *page[PART / KVT_PAGE_SLOTS];
-    __shared__ int32_t pos[PART];
+    GPU_DYN_SHARED(unsigned char, key);  /* (slots, D), then as many values, 16-byte aligned; the sums of p v lie in their place at the end */
+    unsigned char *value = key + slots * row_bytes;
+    float *q = (float *)(value + slots * row_bytes), *s = q + M * D; /* (M, D), (M, slots) */
+    __shared__ const unsigned char *page[MAX_PART / KVT_PAGE_SLOTS];
+    __shared__ int32_t pos[MAX_PART];
     __shared__ float max_of[M], sum_of[M];
     const int32_t *table = kvt_table(a.p, cell) + from / KVT_PAGE_SLOTS;
-    for (int i = threadIdx.x; i < (len + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS; i += THREADS)
-        page[i] = kvt_page_kv(a.p, table[i]);
-    for (int j = threadIdx.x; j < len; j += THREADS)
-        pos[j] = kvt_slot_pos(a.p, table, j);
+    if ((int)threadIdx.x < (len + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS)
+        page[threadIdx.x] = kvt_page_kv(a.p, table[threadIdx.x]);
+    if ((int)threadIdx.x < len) /* a part has no more slots than a block has threads */
+        pos[threadIdx.x] = kvt_slot_pos(a.p, table, threadIdx.x);
+    __syncthreads();
+    bring<K, V>(page, len, row_bytes, 0, key);
+    bring<K, V>(page, len, row_bytes, a.p.page_bytes / 2, value);
     const float *from_q = a.q + ((size_t)t * (size_t)a.H + (size_t)(g * heads + h0)) * (size_t)D;
-#pragma unroll 2
+#pragma unroll 1
     for (int i = threadIdx.x; i < M * D; i += THREADS) {
         int h = i / D;
-        if (h >= mine)
-            q[i] = 0;
-        else if (turn)
-            q[i] = turned_value(a.rope, w.seen[t * a.p.G + g] - 1 - at, from_q + h * D, i % D);
-        else
-            q[i] = from_q[i];
+        q[i] = h >= mine ? 0 : turn ? turned_value(a.rope, w.seen[t * a.p.G + g] - 1 - at, from_q + h * D, i % D) : from_q[i];
     }
+    gpu_cp_async_wait<1>();
     __syncthreads();
 
     /* scores */
-    const int lp = w.lp, sub = lane / lp, l = lane % lp, slots = 32 / lp, row_bytes = D * (int)sizeof(K);
+    const int lp = w.lp, sub = lane / lp, l = lane % lp, side = WARPS * (32 / lp), first = warp * (32 / lp) + sub; /* slots side by side, this lane's first */
     const int32_t *rank = turn ? w.rank + ((size_t)t * (size_t)a.p.G + (size_t)g) * (size_t)w.rank_ld + from : NULL;
 #pragma unroll 1
-    for (int j0 = warp * slots; j0 < len; j0 += WARPS * slots) {
-        int j = j0 + sub;
+    for (int j = first; j - sub < len; j += side) { /* a warp's lanes stay together */
         float dot[M] = {0};
         if (j < len && (!turn || kvt_sees(a, at, pos[j]))) { /* what a turned row doesn't see has no rank */
-            const unsigned char *row = page[j / KVT_PAGE_SLOTS] + j % KVT_PAGE_SLOTS * row_bytes;
+            const unsigned char *row = key + j * row_bytes;
 #pragma unroll
             for (int c = 0; c < C; c++) {
                 int d = (c * lp + l) * V;
@@ -177,9 +198,13 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
                     continue;
                 float x[V];
                 if (turn) {
+#pragma unroll 1
+                    for (int i = 0; i < V; i++) { /* out of the loop below, so that the code stays short */
+                        float y = turned_value(a.rope, rank[j] - pos[j], (const K *)row, d + i);
 #pragma unroll
-                    for (int i = 0; i < V; i++)
-                        x[i] = turned_value(a.rope, rank[j] - pos[j], (const K *)row, d + i);
+                        for (int k = 0; k < V; k++)
+                            x[k] = k == i ? y : x[k];
+                    }
                 } else {
                     chunk<K, V> y = load<K, V>(row + d * (int)sizeof(K));
 #pragma unroll
@@ -193,31 +218,33 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
                         dot[h] = fmaf(q[h * D + d + i], x[i], dot[h]);
             }
         }
+#pragma unroll 1
+        for (int i = lp / 2; i; i /= 2)
 #pragma unroll
-        for (int h = 0; h < M; h++) {
-            for (int i = lp / 2; i; i /= 2)
+            for (int h = 0; h < M; h++)
                 dot[h] += __shfl_xor_sync(0xffffffffu, dot[h], i);
-            if (!l && j < len)
-                s[h * PART + j] = dot[h];
-        }
+        if (!l && j < len)
+#pragma unroll
+            for (int h = 0; h < M; h++)
+                s[h * slots + j] = dot[h];
     }
     __syncthreads();
 
     /* 2^(score - maximum), and their sum: a head a warp */
 #pragma unroll 1
-    for (int h = warp; h < mine; h += WARPS) {
+    for (int h = warp; h < M; h += WARPS) {
         float most = -INFINITY, sum = 0;
-#pragma unroll 2
+#pragma unroll 1
         for (int j = lane; j < len; j += 32) {
-            float x = kvt_sees(a, at, pos[j]) ? kvt_score2(a, s[h * PART + j]) : -INFINITY;
-            s[h * PART + j] = x;
+            float x = h < mine && kvt_sees(a, at, pos[j]) ? kvt_score2(a, s[h * slots + j]) : -INFINITY;
+            s[h * slots + j] = x;
             most = fmaxf(most, x);
         }
         most = warp_max(most);
-#pragma unroll 2
+#pragma unroll 1
         for (int j = lane; j < len; j += 32) {
-            float x = most == -INFINITY ? 0 : exp2f(s[h * PART + j] - most);
-            s[h * PART + j] = x;
+            float x = most == -INFINITY ? 0 : exp2f(s[h * slots + j] - most);
+            s[h * slots + j] = x;
             sum += x;
         }
         sum = warp_sum(sum);
@@ -226,60 +253,50 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
             sum_of[h] = sum;
         }
     }
-#pragma unroll 1
-    for (int h = mine + warp; h < M; h += WARPS)
-#pragma unroll 1
-        for (int j = lane; j < len; j += 32)
-            s[h * PART + j] = 0;
+    gpu_cp_async_wait<0>();
     __syncthreads();
     const int place = w.row ? kvt_row_place(a, t) : -1;
     if (place >= 0)
 #pragma unroll 1
-        for (int i = threadIdx.x; i < mine * len; i += THREADS) {
-            int h = i / len, j = i % len;
-            w.row[((size_t)place * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.row_ld + from + j] = s[h * PART + j];
-        }
+        for (int h = 0; h < mine; h++)
+            for (int j = threadIdx.x; j < len; j += THREADS)
+                w.row[((size_t)place * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.row_ld + from + j] = s[h * slots + j];
 
     /* the sum of p v */
     float acc[M][C * V] = {{0}};
-#pragma unroll 2
-    for (int j = warp * slots + sub; j < len; j += WARPS * slots) {
-        const unsigned char *row = page[j / KVT_PAGE_SLOTS] + a.p.page_bytes / 2 + j % KVT_PAGE_SLOTS * row_bytes;
+#pragma unroll 1
+    for (int j = first; j < len; j += side) {
 #pragma unroll
         for (int c = 0; c < C; c++) {
             int d = (c * lp + l) * V;
             if (d >= D)
                 continue;
-            chunk<K, V> x = load<K, V>(row + d * (int)sizeof(K));
+            chunk<K, V> x = load<K, V>(value + j * row_bytes + d * (int)sizeof(K));
 #pragma unroll
             for (int h = 0; h < M; h++)
 #pragma unroll
                 for (int i = 0; i < V; i++)
-                    acc[h][c * V + i] = fmaf(s[h * PART + j], x.at(i), acc[h][c * V + i]);
+                    acc[h][c * V + i] = fmaf(s[h * slots + j], x.at(i), acc[h][c * V + i]);
         }
     }
-    __syncthreads(); /* s is read; what follows lies in its place */
+    __syncthreads();
+    float *sums = (float *)key; /* (side, M, D), where keys and values were */
 #pragma unroll
     for (int h = 0; h < M; h++)
 #pragma unroll
-        for (int c = 0; c < C; c++)
-#pragma unroll
-            for (int i = 0; i < V; i++) {
-                float x = acc[h][c * V + i];
-#pragma unroll 1
-                for (int o = lp; o < 32; o *= 2)
-                    x += __shfl_xor_sync(0xffffffffu, x, o);
-                int d = (c * lp + l) * V + i;
-                if (!sub && d < D)
-                    s[(warp * M + h) * D + d] = x;
-            }
+        for (int i = 0; i < C * V; i++) {
+            int d = (i / V * lp + l) * V + i % V;
+            if (d < D)
+                sums[(first * M + h) * D + d] = acc[h][i];
+        }
     __syncthreads();
 #pragma unroll 1
     for (int i = threadIdx.x; i < mine * D; i += THREADS) {
         int h = i / D, d = i % D;
         float x = 0;
-        for (int v = 0; v < WARPS; v++)
-            x += s[(v * M + h) * D + d];
+#pragma unroll 4
+        for (int v = 0; v < side; v++)
+            x += sums[v * M * D + i];
         float *part = w.part + (((size_t)t * (size_t)a.H + (size_t)(g * heads + h0 + h)) * (size_t)w.parts + blockIdx.z) * (size_t)(D + 2);
         part[d] = x;
         if (!d) {
@@ -296,7 +313,7 @@ static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, s
     GPU_DYN_SHARED(float, share);
     __shared__ float whole[2];
     int t = blockIdx.x, h = blockIdx.y, D = a.p.D, lane = threadIdx.x;
-    int n = a.p.n[kvt_cell(a.p, kvt_row_branch(a, t), a.layer, h / (a.H / a.p.G))], parts = (n + PART - 1) / PART;
+    int n = a.p.n[kvt_cell(a.p, kvt_row_branch(a, t), a.layer, h / (a.H / a.p.G))], parts = (n + w.slots - 1) / w.slots;
     size_t row = (size_t)t * (size_t)a.H + (size_t)h, step = (size_t)(D + 2);
     const float *part = w.part + row * (size_t)w.parts * step;
     if (threadIdx.x < 32) {
@@ -332,38 +349,40 @@ static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, s
     float *p = w.row + ((size_t)place * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
 #pragma unroll 2
     for (int j = threadIdx.x; j < n; j += blockDim.x)
-        p[j] *= share[j / PART] * inverse;
+        p[j] *= share[j / w.slots] * inverse;
 }
 
 /* ---- launches ---- */
 
 template <class K, int V, int C, int M, bool TURN>
-static void launch(struct kvt_dev *dev, const struct kvt_attn_call *a, struct rows_work w)
+static int launch(struct kvt_dev *dev, const struct kvt_attn_call *a, struct rows_work w)
 {
     int heads = a->H / a->p.G, D = a->p.D;
-    size_t scores = (size_t)M * PART, sums = (size_t)WARPS * M * (size_t)D;
+    size_t kv = 2 * (size_t)w.slots * (size_t)D * sizeof(K), sums = (size_t)(WARPS * 32 / w.lp) * M * (size_t)D * sizeof(float);
+    size_t bytes = (kv > sums ? kv : sums) + (size_t)M * (size_t)(D + w.slots) * sizeof(float);
     w.chunks = (heads + M - 1) / M;
-    GPU_LAUNCH((rows_kernel<K, V, C, M, TURN>), dim3((unsigned)a->T, (unsigned)(a->p.G * w.chunks), (unsigned)w.parts), THREADS,
-               ((size_t)M * (size_t)D + (scores > sums ? scores : sums)) * sizeof(float), dev->stream, *a, w);
+    int rc = bytes > 48 << 10 ? kvt_cuda_failed(dev, cudaFuncSetAttribute(rows_kernel<K, V, C, M, TURN>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "attention") : 0;
+    if (!rc)
+        GPU_LAUNCH((rows_kernel<K, V, C, M, TURN>), dim3((unsigned)a->T, (unsigned)(a->p.G * w.chunks), (unsigned)w.parts), THREADS, bytes, dev->stream, *a, w);
+    return rc;
 }
 
 template <class K, int V, int C>
-static void launch_heads(struct kvt_dev *dev, const struct kvt_attn_call *a, const struct rows_work &w)
+static int launch_heads(struct kvt_dev *dev, const struct kvt_attn_call *a, const struct rows_work &w)
 {
     int heads = a->H / a->p.G;
     if (a->any_turned)
-        launch<K, V, C, 4, true>(dev, a, w);
-    else if (heads == 1)
-        launch<K, V, C, 1, false>(dev, a, w);
-    else if (heads <= 4)
-        launch<K, V, C, 4, false>(dev, a, w);
-    else
-        launch<K, V, C, C * V <= 8 ? 8 : 4, false>(dev, a, w);
+        return launch<K, V, C, 4, true>(dev, a, w);
+    if (heads == 1)
+        return launch<K, V, C, 1, false>(dev, a, w);
+    if (heads <= 4 || C * V > 8)
+        return launch<K, V, C, 4, false>(dev, a, w);
+    return launch<K, V, C, C * V <= 8 ? 8 : 4, false>(dev, a, w);
 }
 
 /* V values a lane: 16 bytes where rows are aligned to that, else 4 or 8. */
 template <class K, int V>
-static void launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, struct rows_work &w)
+static int launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, struct rows_work &w)
 {
     const int D = a->p.D;
     if (D % V == 0) {
@@ -371,22 +390,19 @@ static void launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, stru
         for (w.lp = 1; w.lp < 32 && w.lp < lanes;)
             w.lp *= 2;
         if constexpr (V == 4)
-            if (lanes > 32) {
-                launch_heads<K, V, 2>(dev, a, w);
-                return;
-            }
-        launch_heads<K, V, 1>(dev, a, w); /* MAX_D / 8 lanes at most */
-        return;
+            if (lanes > 32)
+                return launch_heads<K, V, 2>(dev, a, w);
+        return launch_heads<K, V, 1>(dev, a, w); /* MAX_D / 8 lanes at most */
     }
     w.lp = 32;
-    launch_heads<K, 2, 4>(dev, a, w);
+    return launch_heads<K, 2, 4>(dev, a, w);
 }
 
 static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
 size_t kvt_cuda_attn_rows_bytes(const struct kvt_attn_call *a, int most)
 {
-    size_t parts = (size_t)(most + PART - 1) / PART, rows = (size_t)a->T * (size_t)a->H, cells = (size_t)a->T * (size_t)a->p.G;
+    size_t parts = (size_t)(most + part_of(a->p) - 1) / (size_t)part_of(a->p), rows = (size_t)a->T * (size_t)a->H, cells = (size_t)a->T * (size_t)a->p.G;
     return aligned(rows * parts * (size_t)(a->p.D + 2) * sizeof(float)) + (a->any_turned ? aligned(cells * sizeof(int32_t)) + cells * (size_t)most * sizeof(int32_t) : 0);
 }
 
@@ -394,7 +410,8 @@ int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int m
 {
     struct rows_work w = {};
     w.part = (float *)scratch;
-    w.parts = (most + PART - 1) / PART;
+    w.slots = part_of(a->p);
+    w.parts = (most + w.slots - 1) / w.slots;
     w.row = row, w.row_ld = row_ld;
     if (a->p.D > MAX_D || a->p.D % 2)
         return kvt_fail(&dev->err, KVT_EUNSUP, "attention: no kernel for heads of %d values (even, at most %d); use --backend cpu", a->p.D, MAX_D);
@@ -409,12 +426,12 @@ int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int m
             cudaFuncSetAttribute(rank_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bits);
         GPU_LAUNCH(rank_kernel, dim3((unsigned)a->T, (unsigned)a->p.G), 256, bits, dev->stream, *a, rank, seen, most);
     }
-    if (w.parts && a->p.type == KVT_F32)
-        launch_type<float, 4>(dev, a, w);
-    else if (w.parts && a->p.type == KVT_F16)
-        launch_type<__half, 8>(dev, a, w);
-    else if (w.parts)
-        launch_type<__nv_bfloat16, 8>(dev, a, w);
+    int rc = !w.parts                ? 0
+             : a->p.type == KVT_F32 ? launch_type<float, 4>(dev, a, w)
+             : a->p.type == KVT_F16 ? launch_type<__half, 8>(dev, a, w)
+                                    : launch_type<__nv_bfloat16, 8>(dev, a, w);
+    if (rc)
+        return rc;
     GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), THREADS, (size_t)(w.parts + 1) * sizeof(float), dev->stream, *a, w, sums);
     return kvt_cuda_launched(dev, "attention");
 }

@@ -242,7 +242,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         if (r < rows)
             s = sums[(size_t)(t0 + r) * (size_t)a.H + (size_t)h];
         at[j] = r < rows ? row_pos[r] : -1;
-        by[j] = by_row[r];
+        by[j] = by_row[r] * (a.cap2 > 0 ? 1 : a.scale2); /* capped scores come scaled */
         most[j] = s.max;
         inverse[j] = s.sum > 0 ? 1 / s.sum : 0;
     }
@@ -275,14 +275,20 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         gpu_cp_async_wait<1>();
         __syncthreads();
         if (tile >= 0) {
+            const int live = n - j0;
+            const bool clear = kvt_all_seen<KEYS>(a, bounds, pages, tile, live, low, high); /* nothing to be hidden, as in most tiles */
             float s[KEYS / 8][4];
             kvt_scores<K, KEYS>(q, tiles + turn * NK * KEYS * pitch, DP, s);
+            if (a.cap2 > 0)
+                kvt_cap_scores<KEYS>(a, by, s);
 #pragma unroll
             for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     int c = i * 8 + lane % 4 * 2 + j % 2;
-                    float x = j0 + c < n && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? exp2f(kvt_score2(a, s[i][j] * by[j / 2]) - most[j / 2]) * inverse[j / 2] : 0;
+                    float x = exp2f(s[i][j] * by[j / 2] - most[j / 2]) * inverse[j / 2];
+                    if (!clear)
+                        x = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? x : 0;
                     p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
                 }
             __syncthreads();

@@ -67,6 +67,24 @@ static __device__ int kvt_next_tile(const struct kvt_attn_call &a, const int2 *b
     return -1;
 }
 
+/* Whether all rows at positions in [low, high] see all `live` slots of a whole tile. */
+template <int KEYS>
+static __device__ bool kvt_all_seen(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int live, int low, int high)
+{
+    int2 b = kvt_tile_bounds(bounds, pages, tile * (KEYS / KVT_PAGE_SLOTS), KEYS / KVT_PAGE_SLOTS);
+    return live >= KEYS && b.y <= low && (!a.window || b.x > high - a.window);
+}
+
+/* Scores of the mma's shape through the cap, so that by[j] (a row's power of two) is all that is still to be multiplied. */
+template <int KEYS> static __device__ __forceinline__ void kvt_cap_scores(const struct kvt_attn_call &a, const float *by, float (*s)[4])
+{
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            s[i][j] = __fdividef(kvt_score2(a, s[i][j] * by[j / 2]), by[j / 2]);
+}
+
 /* Queries of 64 rows of head h as NQ tiles of pieces, (NQ, 64, DP + 8); rows behind T and dims behind D are 0. f16 can't hold what is
  * above 65504: such a row is divided by a power of two, and by_row gets that power. Also the rows' positions (-1 behind T). */
 template <class K>

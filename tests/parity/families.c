@@ -216,7 +216,7 @@ enum { N_TRAITS = sizeof traits / sizeof *traits };
 
 struct seen {                   /* attention mass of the layers as they come by */
     struct kvt_see see;
-    float *mass;                /* (L, H, n) backend memory of the cpu backends: host memory */
+    float *mass;                /* (L, H, n) backend memory */
     size_t layer_values;
 };
 
@@ -234,7 +234,7 @@ struct machine {
     struct kvt_err err;
 };
 
-/* Log-probabilities (n, V) of a prompt that is fed in calls of `first` rows, then of `step`. mass: (L, H, n), added, or NULL. */
+/* Log-probabilities (n, V) of a prompt that is fed in calls of `first` rows, then of `step`. mass: (L, H, n) or NULL. */
 static int run(struct machine *m, const struct kvt_shape *s, const struct kvt_weights *w, const struct family_vector *v, int first,
                int step, float *logits, float *mass)
 {
@@ -243,12 +243,13 @@ static int run(struct machine *m, const struct kvt_shape *s, const struct kvt_we
     size_t E = (size_t)s->E, V = (size_t)s->V;
     struct kvt_forward f = { 0 };
     struct kvt_cache *cache = NULL;
-    struct seen seen = { .see = { .ld = n, .n_rows = n }, .mass = mass, .layer_values = (size_t)s->H * (size_t)n };
+    size_t mass_bytes = (size_t)s->L * (size_t)s->H * (size_t)n * sizeof *mass;
+    struct seen seen = { .see = { .ld = n, .n_rows = n }, .mass = ops->alloc(m->dev, mass_bytes), .layer_values = (size_t)s->H * (size_t)n };
     struct kvt_look look = { .self = &seen, .before = before };
     int32_t *zero = calloc((size_t)n, sizeof *zero), *pos = calloc((size_t)n, sizeof *pos);
     float *x = ops->alloc(m->dev, (size_t)n * E * sizeof *x), *out = ops->alloc(m->dev, (size_t)n * V * sizeof *out);
     struct kvt_cache_opts o = { .L = s->L, .G = s->G, .D = s->D, .max_branch = 1, .max_slots = n, .type = KVT_F32 };
-    rc = zero && pos && x && out ? ops->cache_open(m->dev, &cache, &o, &m->err) : KVT_ENOMEM;
+    rc = zero && pos && x && out && seen.mass ? ops->cache_open(m->dev, &cache, &o, &m->err) : KVT_ENOMEM;
     if (!rc)
         rc = kvt_forward_open(&f, s, w, ops, m->dev, cache, KVT_COMPUTE_F32, n, n + v->n_greedy, 0, &m->err);
     for (int t = 0; pos && t < n; t++)
@@ -264,6 +265,8 @@ static int run(struct machine *m, const struct kvt_shape *s, const struct kvt_we
     }
     if (!rc)
         rc = ops->read(m->dev, logits, out, (size_t)n * V * sizeof *out);
+    if (!rc && mass)
+        rc = ops->read(m->dev, mass, seen.mass, mass_bytes);
     for (int t = 0; !rc && t < n; t++) {
         float *row = logits + (size_t)t * V;
         double top = -INFINITY, sum = 0;
@@ -278,6 +281,7 @@ static int run(struct machine *m, const struct kvt_shape *s, const struct kvt_we
     ops->cache_close(m->dev, &cache);
     ops->free(m->dev, x);
     ops->free(m->dev, out);
+    ops->free(m->dev, seen.mass);
     free(zero);
     free(pos);
     return rc;
@@ -393,7 +397,6 @@ static bool check_vector(struct machine *m, const struct kvt_model *model, const
     int same = 0, rc = lp && mass ? 0 : KVT_ENOMEM;
     const int first[3] = { v->n, CHUNK, v->n / 2 }, step[3] = { v->n, CHUNK, 1 };
     for (int i = 0; i < 3 && !rc; i++) {
-        memset(mass, 0, (size_t)(s->L * s->H * v->n) * sizeof *mass);
         rc = run(m, s, w, v, first[i], step[i], lp, i < 2 ? mass : NULL);
         worst[i] = largest(lp, v->logprob, values);
         if (i < 2)
