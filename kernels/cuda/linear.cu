@@ -1,7 +1,7 @@
 /* linear: what a product needs around linear.h's kernel, and cuBLAS where it is allowed and pays.
  *
- * Activations are rounded and brought into the kernel's order once (a thread makes 16 bytes); with few outputs, K is split over
- * blocks and a thread sums each output's splits in order. From LIBRARY rows on, calls that aren't exact decode the weights, in pieces
+ * Activations are rounded and brought into the kernel's order once (a thread makes 16 bytes); few rows that lie well
+ * are left to it as they are. From LIBRARY rows on, calls that aren't exact decode the weights, in pieces
  * that stay in L2, and leave the product to cuBLAS, which has the fastest matrix instructions: decoding costs a write and a read of
  * the weights, which so many rows outweigh. */
 #include "kernels/cuda/linear.h"
@@ -10,8 +10,7 @@
 
 enum {
     THREADS = 256,
-    BLOCKS = 264,            /* wanted of a launch: two for each multiprocessor of an H100; a constant, as it decides the order of sums */
-    MOST_SPLITS = 16,
+    RAW = 3,                 /* rows that a block takes as they came: up to that many are less than 8 in order */
     LIBRARY = 128,           /* rows */
     PIECE_BYTES = 128 << 20, /* of decoded weights at a time: outputs enough for all multiprocessors */
     ROWS = 1024,             /* of a launch of our own kernel */
@@ -76,18 +75,6 @@ static __global__ void largest_kernel(const float *in, int K, float *scale, floa
     unsigned to = most <= 0 || e >= 254 ? 127 : 254 - (e < 7 ? 7 : e);
     scale[blockIdx.x] = __uint_as_float(to << 23);
     unscale[blockIdx.x] = __uint_as_float((254 - to) << 23);
-}
-
-/* ---- splits ---- */
-
-/* How many blocks share K: enough for BLOCKS of them, each of whose parts has a unit at least. `rows`: tiles of activations. */
-static int splits_of(int N, int units, int tiles)
-{
-    int blocks = (int)kvt_blocks((size_t)N, 2 * 16 * LINEAR_OUT) * tiles, most = units / LINEAR_PARTS;
-    int want = (BLOCKS + blocks - 1) / blocks;
-    want = want < most ? want : most;
-    want = want < MOST_SPLITS ? want : MOST_SPLITS;
-    return want > 1 ? want : 1;
 }
 
 /* ---- cuBLAS ---- */
@@ -182,33 +169,38 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
     job.K = K;
     job.T = T;
     job.runs = (K + LINEAR_RUN - 1) / LINEAR_RUN;
-    job.unit = type->block_values == 256 ? 8 : 2;
     job.span = span_of(type);
+    job.unit = type->block_values == 256 ? 8 : job.span < 4 ? 2 : 4;
     job.block = type->block_values;
     job.block_bytes = type->block_bytes;
-    int bytes = job.span * LINEAR_RUN / job.block * job.block_bytes;
-    job.pitch = linear_pitch(bytes, (bytes | job.row_bytes | (uintptr_t)job.w) % 16 == 0);
     job.bias = a->bias;
     job.out = a->out;
     job.accumulate = a->accumulate;
-    job.ticket = dev->tickets;
+    int bytes = job.span * LINEAR_RUN / job.block * job.block_bytes, unit_bytes = job.unit * LINEAR_RUN / job.block * job.block_bytes, step = 16;
+    while ((bytes | unit_bytes | job.row_bytes | (uintptr_t)job.w) % step)
+        step /= 2;
+    job.pitch = linear_pitch(bytes, step);
+    job.even = step >= 8;
 
     bool f32 = a->compute == KVT_COMPUTE_F32, narrow = T <= 8;
     int tile = narrow ? 8 : f32 ? 16 : 32, tiles = (T + tile - 1) / tile;
-    bool raw = a->compute == KVT_COMPUTE_BF16 && narrow && K % LINEAR_RUN == 0 && (uintptr_t)a->in % 16 == 0;
-    narrow = narrow || linear_shared(&job, a->w.type, 2, tile / 8) > dev->shared_most - LINEAR_STATIC;
-    job.splits = splits_of(N, (job.runs + job.unit - 1) / job.unit, a->exact ? 1 : tiles);
-    size_t padded = (size_t)tiles * (size_t)tile, x_bytes = raw ? 0 : padded * (size_t)job.runs * LINEAR_RUN * (f32 ? sizeof(float) : 2);
-    size_t part_bytes = job.splits > 1 ? (size_t)job.splits * (size_t)T * (size_t)N * sizeof(float) : 0;
-    unsigned char *scratch = (unsigned char *)kvt_cuda_scratch(dev, x_bytes + part_bytes + 2 * padded * sizeof(float));
+    if (a->compute == KVT_COMPUTE_BF16 && T <= RAW && K % LINEAR_RUN == 0 && (uintptr_t)a->in % 16 == 0)
+        job.raw = a->in;
+    job.x_pitch = job.span * LINEAR_RUN * (int)sizeof(float) + 64; /* two rows lie in different banks */
+    linear_stage_of(&job, a->compute, narrow);
+    if (!narrow && linear_shared(&job, a->w.type, 2, tile / 8) > dev->shared_most - LINEAR_STATIC) {
+        narrow = true;
+        linear_stage_of(&job, a->compute, narrow);
+    }
+    size_t padded = (size_t)tiles * (size_t)tile, x_bytes = job.raw ? 0 : padded * (size_t)job.runs * LINEAR_RUN * (f32 ? sizeof(float) : 2);
+    unsigned char *scratch = (unsigned char *)kvt_cuda_scratch(dev, x_bytes + 2 * padded * sizeof(float));
     if (!scratch)
         return dev->err.code;
     job.x = scratch;
-    job.part = (float *)(scratch + x_bytes);
-    float *scale = (float *)(scratch + x_bytes + part_bytes);
+    float *scale = (float *)(scratch + x_bytes);
     dim3 order((unsigned)(padded / 8), kvt_blocks((size_t)job.runs, THREADS / 32));
-    if (raw) {
-        job.raw = a->in;
+    if (job.raw) {
+        ; /* as they are */
     } else if (f32) {
         GPU_LAUNCH(pad_kernel, dim3((unsigned)T, kvt_blocks((size_t)job.runs * LINEAR_RUN, THREADS)), THREADS, 0, dev->stream, a->in, K, job.runs * LINEAR_RUN, (float *)scratch);
     } else if (a->compute == KVT_COMPUTE_BF16) {

@@ -2,22 +2,25 @@
  * instantiate, one for each way to compute and type of block.
  *
  * Weights stay as the file has them, and each is read once for up to 32 rows of activations: a decode step is as fast as memory. A
- * block has WARPS warps: OUT of them side by side over outputs, 16 M each, and PARTS along K. A warp copies a span of its rows' bytes
- * into its own shared memory (cp.async, 16 bytes a lane, a stage or two ahead; rows begin anywhere, so a row's bytes begin at its
- * address modulo 16) and decodes runs of 32 values straight into the registers of the tensor cores: an mma's order of k may be any
- * that both factors share, so lane c of four takes the values 4 c .. + 3 and 16 + 4 c .. + 3 of a run, which blocks keep together.
- * No barrier but the warp's own until the parts are joined. Activations lie in that order already (linear.cu), 16 bytes a lane
- * and step; they come from L1 and L2.
+ * block has 16 M outputs, and its WARPS warps share K: no other block has a part of its sums, so nothing is summed by a second pass. A
+ * warp copies a span of its rows' bytes into its own shared memory (cp.async, 16 bytes a lane; all its stages are on their way from
+ * the beginning on; rows begin anywhere, so a row's bytes begin at its address modulo 16) and decodes runs of 32 values straight into
+ * the registers of the tensor cores: an mma's order of k may be any that both factors share, so lane c of four takes the values 4 c .. + 3
+ * and 16 + 4 c .. + 3 of a run, which blocks keep together. No barrier but the warp's own until the parts are joined. Up to 8 rows of
+ * activations come with the weights, in the same stages, as their latency in each run would cost more than the decoding: a few as they
+ * are, more in that order already (linear.cu), 16 bytes a lane and run. More rows come from L1 and L2 in that order.
  *
- * A sum's order: runs of a part in order, then parts, then splits (blocks along K; the last of them to end sums them, as one launch is
- * cheaper than two). Where parts and splits begin depends on the matrix alone, so a row's bits don't depend on how many rows there
- * are, nor on M and NT. Blocks that read the same weights are neighbours in x. */
+ * Blocks live for microseconds, and code that runs once runs as fast as instructions can be fetched: loops are kept rolled, a block's
+ * whole way is some 10 KB.
+ *
+ * A sum's order: runs of a part in order, then parts. Where parts begin depends on the matrix alone, so a row's bits don't depend on
+ * how many rows there are, nor on M and NT. Blocks that read the same weights are neighbours in x. */
 #ifndef KVT_KERNELS_CUDA_LINEAR_H
 #define KVT_KERNELS_CUDA_LINEAR_H
 
 #include "kernels/cuda/blocks.h"
 
-enum { LINEAR_WARPS = 8, LINEAR_PARTS = 2, LINEAR_OUT = LINEAR_WARPS / LINEAR_PARTS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32,
+enum { LINEAR_WARPS = 8, LINEAR_PARTS = LINEAR_WARPS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32,
        LINEAR_FACTORS = 9 /* of a staged row, 8 bytes each, one of them padding: rows lie in different banks */,
        LINEAR_STATIC = 1024 /* bytes of shared memory left for what isn't asked for at the launch */ };
 
@@ -26,17 +29,18 @@ struct kvt_linear_job {
     size_t row_bytes;
     int type, N, K, T;
     int runs;                   /* of 32 values in a row, the last one perhaps not whole */
-    int unit, splits;           /* parts begin at multiples of `unit` runs */
+    int unit;                   /* parts begin at multiples of `unit` runs */
     int span, block, block_bytes; /* runs that are staged at a time; values and bytes of a block of the type */
     int pitch;                  /* bytes of a staged row (with room for a start within 16), an odd multiple of 16: rows lie in different banks */
+    int stage;                  /* bytes of a warp's stage: rows of weights, then activations */
+    int x_pitch;                /* bytes between staged rows of `raw` */
+    bool even;                  /* staged rows begin at multiples of 8 bytes */
     const void *x;              /* activations: 16-bit as [T / 8][runs][32 lanes][8], f32 as [T][32 runs] */
-    const float *raw;           /* or, up to 8 rows whose runs are whole and aligned to 16 bytes, as they came; then x is NULL */
+    const float *raw;           /* or, few rows whose runs are whole and aligned to 16 bytes, as they came; then x is NULL */
     const float *unscale;       /* (T) f16: what a row's sums are multiplied by; or NULL */
     const float *bias;
     float *out;
     bool accumulate;
-    float *part;                /* (splits, T, N) if splits > 1 */
-    unsigned *ticket;           /* zeros, one for each tile of outputs and rows, and left as zeros: how many splits are done */
 };
 
 static __device__ __forceinline__ void linear_finish(const struct kvt_linear_job *job, int t, int n, float sum)
@@ -77,25 +81,88 @@ static __device__ __forceinline__ void linear_values(const struct kvt_linear_job
     } else if (kvt_type_scaled(type)) { /* a span is a block */
         kvt_block_scaled<type, true>(row, run, 4 * c, factors, v);
         kvt_block_scaled<type, true>(row, run, 16 + 4 * c, factors, v + 4);
+    } else if (kvt_type_block(type) <= LINEAR_RUN) { /* so the compiler sees that both are of one block */
+        const unsigned char *p = row + run * (LINEAR_RUN * kvt_type_bytes(type) / (kvt_type_block(type) + (type == KVT_N_DTYPE)));
+        kvt_block_quad<type, true>(p, 4 * c, v);
+        kvt_block_quad<type, true>(p, 16 + 4 * c, v + 4);
     } else {
         kvt_block_quad<type, true>(row, at, v);
         kvt_block_quad<type, true>(row, at + 16, v + 4);
     }
 }
 
-/* Copies a span of a warp's rows from byte `from` up to `end`; lanes 0..15 take even rows, 16..31 odd ones. */
+/* A run's eight values as an mma takes them: step 0's two pairs, then step 1's. */
+template <int type, enum kvt_compute compute>
+static __device__ __forceinline__ void linear_pairs(const struct kvt_linear_job *job, const unsigned char *row, int k, int run, int c, float2 factors, unsigned *a)
+{
+    if (type == KVT_BF16 && compute == KVT_COMPUTE_BF16 && k + (run + 1) * LINEAR_RUN <= job->K) { /* as they are */
+        const unsigned char *p = row + run * (2 * LINEAR_RUN) + 8 * c;
+        if (job->even) {
+            uint2 low = *reinterpret_cast<const uint2 *>(p), high = *reinterpret_cast<const uint2 *>(p + 32);
+            a[0] = low.x;
+            a[1] = low.y;
+            a[2] = high.x;
+            a[3] = high.y;
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                a[i] = block_u32<2>(p + i / 2 * 32 + i % 2 * 4);
+        }
+        return;
+    }
+    float v[8];
+    linear_values<type>(job, row, k, run, c, factors, v);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        a[i] = linear_pack<compute>(v[2 * i], v[2 * i + 1]);
+}
+
+/* Copies a span of a warp's rows from byte `from` up to `end`; lanes 0..15 take the first half of them, 16..31 the second. */
 template <int rows>
 static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job *job, unsigned char *stage, int row0, unsigned from, unsigned end)
 {
-    int piece = (int)threadIdx.x % 16 * 16;
+    int piece = (int)(threadIdx.x & 15) * 16, first = (int)(threadIdx.x >> 4 & 1) * (rows / 2), left = job->N - 1 - row0 - first;
+    const unsigned char *src = job->w + (size_t)(left < 0 ? job->N - 1 : row0 + first) * job->row_bytes + from;
+    int size = (int)(end - from) - piece;
+    stage += first * job->pitch + piece;
 #pragma unroll 4
-    for (int r = (int)threadIdx.x % 32 / 16; r < rows; r += 2) {
-        int row = row0 + r < job->N ? row0 + r : job->N - 1;
-        const unsigned char *src = job->w + (size_t)row * job->row_bytes + from;
+    for (int r = 0; r < rows / 2; r++, stage += job->pitch) {
         int skew = (int)((uintptr_t)src & 15);
-        if (piece < skew + (int)(end - from))
-            gpu_cp_async16(stage + r * job->pitch + piece, src - skew + piece);
+        if (size + skew > 0)
+            gpu_cp_async16(stage, src - skew + piece);
+        src += r < left ? job->row_bytes : 0; /* past the last row, the last one */
     }
+}
+
+/* Copies the activations of `many` runs from run `at` on, for a warp that takes 8 rows of them: rows as they came, or in order. */
+static __device__ __forceinline__ void linear_stage_x(const struct kvt_linear_job *job, unsigned char *stage, int at, int many)
+{
+    int lane = (int)threadIdx.x % 32;
+    if (job->raw) {
+#pragma unroll 1
+        for (int t = 0; t < job->T; t++)
+#pragma unroll 1
+            for (int i = lane; i < 8 * many; i += 32)
+                gpu_cp_async16(stage + t * job->x_pitch + 16 * i, job->raw + (size_t)t * job->K + at * LINEAR_RUN + 4 * i);
+    } else {
+        const uint4 *x = static_cast<const uint4 *>(job->x) + ((size_t)blockIdx.x * job->runs + at) * 32;
+#pragma unroll 1
+        for (int i = lane; i < 32 * many; i += 32)
+            gpu_cp_async16(stage + 16 * i, x + i);
+    }
+}
+
+/* A run's activations out of a stage. */
+template <enum kvt_compute compute> static __device__ __forceinline__ uint4 linear_staged_x(const struct kvt_linear_job *job, const unsigned char *stage, int run)
+{
+    int lane = (int)threadIdx.x % 32;
+    if (compute != KVT_COMPUTE_BF16 || !job->raw)
+        return *reinterpret_cast<const uint4 *>(stage + (32 * run + lane) * 16);
+    if (lane / 4 >= job->T)
+        return make_uint4(0, 0, 0, 0);
+    const float4 *x = reinterpret_cast<const float4 *>(stage + lane / 4 * job->x_pitch) + 8 * run + lane % 4;
+    float4 a = x[0], b = x[4];
+    return make_uint4(linear_pack<compute>(a.x, a.y), linear_pack<compute>(a.z, a.w), linear_pack<compute>(b.x, b.y), linear_pack<compute>(b.z, b.w));
 }
 
 /* Where row r of a stage begins whose span begins at byte `from` of its rows. */
@@ -106,156 +173,120 @@ static __device__ __forceinline__ const unsigned char *linear_begin(const struct
 }
 
 /* Blocks on a multiprocessor: as many as shared memory has room for. */
-static constexpr __host__ __device__ int linear_blocks(int type, int M)
+static constexpr __host__ __device__ int linear_blocks(int type, int M) { return type == KVT_N_DTYPE ? 1 : M == 1 ? 3 : 2; }
+/* Stages of a warp: two where a span is of 8 runs. */
+static constexpr __host__ __device__ int linear_stages(int type, int M)
 {
-    return type == KVT_N_DTYPE ? 1 : M == 1 && (kvt_type_block(type) < 256 || type == KVT_Q4_K) ? 3 : 2;
+    return M == 1 && type != KVT_N_DTYPE && kvt_type_block(type) < 256 && LINEAR_RUN * kvt_type_bytes(type) > 24 * kvt_type_block(type) ? 3 : 2;
 }
 
 template <int type, enum kvt_compute compute, int M, int NT>
 static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M)) linear_kernel(const struct kvt_linear_job job)
 {
-    constexpr int STAGES = M == 1 ? 3 : 2, ROWS = 16 * M, TILE = 8 * NT, OUTS = LINEAR_OUT * ROWS, PITCH = OUTS + 4;
-    constexpr bool f32 = compute == KVT_COMPUTE_F32;
+    constexpr int STAGES = linear_stages(type, M), ROWS = 16 * M, TILE = 8 * NT, PITCH = ROWS + 4;
+    constexpr bool f32 = compute == KVT_COMPUTE_F32, scaled = kvt_type_scaled(type), staged_x = !f32 && NT == 1;
+    constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0; /* blocks of 256 are always whole */
     GPU_DYN_SHARED(unsigned char, shared);
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, r = lane / 4, c = lane % 4;
-    int part = warp % LINEAR_PARTS, side = warp / LINEAR_PARTS, row0 = (int)blockIdx.y * OUTS + side * ROWS;
-    int units = (job.runs + job.unit - 1) / job.unit, parts = job.splits * LINEAR_PARTS, p = (int)blockIdx.z * LINEAR_PARTS + part;
-    int run0 = (int)((long long)units * p / parts) * job.unit, end = (int)((long long)units * (p + 1) / parts) * job.unit;
+    int lane = (int)(threadIdx.x & 31), part = (int)threadIdx.x / 32, r = lane / 4, c = (int)(threadIdx.x & 3), row0 = (int)blockIdx.y * ROWS;
+    int units = (job.runs + job.unit - 1) / job.unit;
+    int run0 = units * part / LINEAR_PARTS * job.unit, end = units * (part + 1) / LINEAR_PARTS * job.unit;
     end = end < job.runs ? end : job.runs;
-    int k_end = end * LINEAR_RUN < job.K ? end * LINEAR_RUN : job.K;
-    unsigned byte_end = (unsigned)(k_end / job.block * job.block_bytes);
-    unsigned char *stages = shared + (size_t)warp * STAGES * ROWS * job.pitch;
-    constexpr bool scaled = kvt_type_scaled(type);
-    float2 *table = reinterpret_cast<float2 *>(shared + (size_t)LINEAR_WARPS * STAGES * ROWS * job.pitch) + warp * ROWS * LINEAR_FACTORS;
-    float acc[f32 ? 2 * M : M][f32 ? TILE : 4 * NT] = {};
+    unsigned byte_end = (unsigned)((end * LINEAR_RUN < job.K ? end * LINEAR_RUN : job.K) / job.block * job.block_bytes);
     unsigned span_bytes = (unsigned)(job.span * LINEAR_RUN / job.block * job.block_bytes), first = (unsigned)(run0 * LINEAR_RUN / job.block * job.block_bytes);
-    int spans = (end - run0 + job.span - 1) / job.span;
-#pragma unroll
-    for (int i = 0; i < STAGES - 1; i++) {
-        unsigned from = first + i * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
-        if (i < spans)
-            linear_stage<ROWS>(&job, stages + (size_t)i * ROWS * job.pitch, row0, from, to);
-        gpu_cp_async_commit();
-    }
+    unsigned char *stages = shared + (size_t)part * STAGES * job.stage;
+    float2 *table = reinterpret_cast<float2 *>(shared + (size_t)LINEAR_WARPS * STAGES * job.stage) + part * ROWS * LINEAR_FACTORS;
+    float acc[f32 ? 2 * M : M][f32 ? TILE : 4 * NT] = {};
     const uint4 *x16 = static_cast<const uint4 *>(job.x) + ((size_t)blockIdx.x * NT * job.runs + run0) * 32 + lane;
-    uint4 next[f32 ? 1 : NT];
-    constexpr bool may_raw = NT == 1 && compute == KVT_COMPUTE_BF16;
-    const float4 *raw = may_raw && job.raw && r < job.T ? reinterpret_cast<const float4 *>(job.raw + (size_t)r * job.K) + run0 * 8 + c : NULL;
-    float4 raw_next[2] = {};
-    if (!f32 && spans > 0) {
-        if (may_raw && job.raw) {
-            if (raw) {
-                raw_next[0] = raw[0];
-                raw_next[1] = raw[4];
-            }
-        } else if (M == 1) {
-#pragma unroll
-            for (int j = 0; j < NT; j++)
-                next[j] = x16[(size_t)j * job.runs * 32];
-        }
-    }
-    for (int i = 0; i < spans; i++) {
-        gpu_cp_async_wait<STAGES - 2>();
-        __syncwarp();
-        int ahead = i + STAGES - 1;
-        if (ahead < spans) { /* its stage was read before the barrier */
-            unsigned from = first + ahead * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
-            linear_stage<ROWS>(&job, stages + (size_t)(ahead % STAGES) * ROWS * job.pitch, row0, from, to);
-        }
-        gpu_cp_async_commit();
-        const unsigned char *stage = stages + (size_t)(i % STAGES) * ROWS * job.pitch, *rows[2 * M];
-        unsigned offset = first + i * span_bytes;
-#pragma unroll
-        for (int q = 0; q < 2 * M; q++)
-            rows[q] = linear_begin(&job, stage, row0, r + 8 * q, offset);
-        int at = run0 + i * job.span, many = end - at < job.span ? end - at : job.span;
-        if (scaled) { /* the factors of the block's runs, each decoded once */
-#pragma unroll 2
-            for (int j = lane; j < ROWS * 8; j += 32) {
-                const unsigned char *block = linear_begin(&job, stage, row0, j / 8, offset);
-                table[j / 8 * LINEAR_FACTORS + j % 8] = kvt_block_scales<scaled ? type : KVT_Q4_K>(block, j % 8);
-            }
+    int spans = (end - run0 + job.span - 1) / job.span, slot = 0;
+#pragma unroll 1
+    for (int i = -STAGES; i < spans; i++) { /* all stages on their way, and then one whenever one has been read */
+        if (i >= 0) {
+            gpu_cp_async_wait<STAGES - 1>();
             __syncwarp();
-        }
-        constexpr int whole = type != KVT_N_DTYPE && kvt_type_block(type) == 256 ? 8 : 0; /* blocks of 256 are always whole */
-#pragma unroll(type == KVT_N_DTYPE || (M == 2 && scaled) ? 1 : 2) /* more would spill */
-        for (int run = 0; run < (whole ? whole : many); run++) {
-            uint4 now[f32 ? 1 : NT];
-            int ahead_run = at + run + 1 - run0; /* its activations are on their way during this run */
-            bool more = at + run + 1 < end;
-            if (may_raw && job.raw) {
-                now[0].x = linear_pack<compute>(raw_next[0].x, raw_next[0].y);
-                now[0].y = linear_pack<compute>(raw_next[0].z, raw_next[0].w);
-                now[0].z = linear_pack<compute>(raw_next[1].x, raw_next[1].y);
-                now[0].w = linear_pack<compute>(raw_next[1].z, raw_next[1].w);
-                if (raw && more) {
-                    raw_next[0] = raw[8 * ahead_run];
-                    raw_next[1] = raw[8 * ahead_run + 4];
-                }
-            } else if (!f32) {
+            const unsigned char *stage = stages + slot * job.stage, *rows[2 * M];
+            unsigned offset = first + i * span_bytes;
 #pragma unroll
-                for (int j = 0; j < NT; j++) {
-                    if (M == 2) { /* decoding so many weights takes longer than this load */
-                        now[j] = x16[(unsigned)(j * job.runs + ahead_run - 1) * 32u];
-                        continue;
-                    }
-                    now[j] = next[j];
-                    if (more)
-                        next[j] = x16[(unsigned)(j * job.runs + ahead_run) * 32u];
+            for (int q = 0; q < 2 * M; q++)
+                rows[q] = linear_begin(&job, stage, row0, r + 8 * q, offset);
+            int at = run0 + i * job.span, many = end - at < job.span ? end - at : job.span;
+            if (scaled) { /* the factors of the block's runs, each decoded once */
+#pragma unroll 1
+                for (int j = lane; j < ROWS * 8; j += 32) {
+                    const unsigned char *block = linear_begin(&job, stage, row0, j / 8, offset);
+                    table[j / 8 * LINEAR_FACTORS + j % 8] = kvt_block_scales<scaled ? type : KVT_Q4_K>(block, j % 8);
                 }
+                __syncwarp();
             }
-            if constexpr (f32) {
-                float v[2 * M][8];
-#pragma unroll
-                for (int q = 0; q < 2 * M; q++)
-                    linear_values<type>(&job, rows[q], at * LINEAR_RUN, run, c, float2(), v[q]);
-#pragma unroll
-                for (int t = 0; t < TILE; t++) {
-                    int from = (int)blockIdx.x * TILE + t < job.T ? (int)blockIdx.x * TILE + t : job.T - 1;
-                    const float4 *x = reinterpret_cast<const float4 *>(static_cast<const float *>(job.x) + ((size_t)from * job.runs + at + run) * LINEAR_RUN);
-                    float4 a = x[c], b = x[4 + c];
-                    float y[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+#pragma unroll 1
+            for (int run = 0; run < (whole ? whole : many); run++) {
+                if constexpr (f32) {
+                    float v[2 * M][8];
 #pragma unroll
                     for (int q = 0; q < 2 * M; q++)
+                        linear_values<type>(&job, rows[q], at * LINEAR_RUN, run, c, float2(), v[q]);
 #pragma unroll
-                        for (int j = 0; j < 8; j++)
-                            acc[q][t] = fmaf(v[q][j], y[j], acc[q][t]);
-                }
-            } else {
+                    for (int t = 0; t < TILE; t++) {
+                        int from = (int)blockIdx.x * TILE + t < job.T ? (int)blockIdx.x * TILE + t : job.T - 1;
+                        const float4 *x = reinterpret_cast<const float4 *>(static_cast<const float *>(job.x) + ((size_t)from * job.runs + at + run) * LINEAR_RUN);
+                        float4 a = x[c], b = x[4 + c];
+                        float y[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
-                for (int m = 0; m < M; m++) {
-                    unsigned a[2][4]; /* of the run's two steps of 16 */
+                        for (int q = 0; q < 2 * M; q++)
 #pragma unroll
-                    for (int q = 0; q < 2; q++) {
-                        float v[8];
-                        float2 factors = scaled ? table[(r + 8 * (2 * m + q)) * LINEAR_FACTORS + run] : float2();
-                        linear_values<type>(&job, rows[2 * m + q], at * LINEAR_RUN, run, c, factors, v);
+                            for (int j = 0; j < 8; j++)
+                                acc[q][t] = fmaf(v[q][j], y[j], acc[q][t]);
+                    }
+                } else {
+                    uint4 now[NT];
+                    if (staged_x) {
+                        now[0] = linear_staged_x<compute>(&job, stage + ROWS * job.pitch, run);
+                    } else { /* decoding so many weights takes longer than these loads */
 #pragma unroll
-                        for (int step = 0; step < 2; step++) {
-                            a[step][q] = linear_pack<compute>(v[4 * step], v[4 * step + 1]);
-                            a[step][q + 2] = linear_pack<compute>(v[4 * step + 2], v[4 * step + 3]);
-                        }
+                        for (int j = 0; j < NT; j++)
+                            now[j] = x16[(unsigned)(j * job.runs + at + run - run0) * 32u];
                     }
 #pragma unroll
-                    for (int j = 0; j < NT; j++) {
-                        unsigned b[4] = {now[j].x, now[j].y, now[j].z, now[j].w};
+                    for (int m = 0; m < M; m++) {
+                        unsigned w[2][4], a[2][4]; /* of rows r and r + 8; of the run's two steps of 16 */
 #pragma unroll
-                        for (int step = 0; step < 2; step++) {
-                            if (compute == KVT_COMPUTE_F16)
-                                gpu_mma_f16(&acc[m][4 * j], a[step], b + 2 * step);
-                            else
-                                gpu_mma_bf16(&acc[m][4 * j], a[step], b + 2 * step);
+                        for (int q = 0; q < 2; q++) {
+                            float2 factors = scaled ? table[(r + 8 * (2 * m + q)) * LINEAR_FACTORS + run] : float2();
+                            linear_pairs<type, compute>(&job, rows[2 * m + q], at * LINEAR_RUN, run, c, factors, w[q]);
+                        }
+#pragma unroll
+                        for (int i = 0; i < 8; i++)
+                            a[i / 4][i % 4] = w[i % 2][i / 4 * 2 + i % 4 / 2];
+#pragma unroll
+                        for (int j = 0; j < NT; j++) {
+                            unsigned b[4] = {now[j].x, now[j].y, now[j].z, now[j].w};
+#pragma unroll
+                            for (int step = 0; step < 2; step++) {
+                                if (compute == KVT_COMPUTE_F16)
+                                    gpu_mma_f16(&acc[m][4 * j], a[step], b + 2 * step);
+                                else
+                                    gpu_mma_bf16(&acc[m][4 * j], a[step], b + 2 * step);
+                            }
                         }
                     }
                 }
             }
+            __syncwarp(); /* before the stage is written again */
         }
-        __syncwarp(); /* before the stage is written again */
+        int ahead = i + STAGES;
+        if (ahead < spans) {
+            unsigned from = first + ahead * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
+            linear_stage<ROWS>(&job, stages + slot * job.stage, row0, from, to);
+            int at = run0 + ahead * job.span;
+            if (staged_x)
+                linear_stage_x(&job, stages + slot * job.stage + ROWS * job.pitch, at, end - at < job.span ? end - at : job.span);
+        }
+        gpu_cp_async_commit();
+        slot = slot + 1 < STAGES ? slot + 1 : 0;
     }
     /* parts meet in shared memory, as [part][t][output] */
     gpu_cp_async_wait<0>();
     __syncthreads();
-    float *box = reinterpret_cast<float *>(shared) + (size_t)part * TILE * PITCH + side * ROWS + r;
+    float *box = reinterpret_cast<float *>(shared) + part * TILE * PITCH + r;
     if constexpr (f32) {
 #pragma unroll
         for (int q = 0; q < 2 * M; q++)
@@ -276,58 +307,37 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
     }
     __syncthreads();
     const float *sums = reinterpret_cast<const float *>(shared);
-    for (int i = (int)threadIdx.x; i < OUTS * TILE; i += LINEAR_THREADS) {
-        int n = i % OUTS, t = i / OUTS, out_n = (int)blockIdx.y * OUTS + n, out_t = (int)blockIdx.x * TILE + t;
+#pragma unroll 1
+    for (int i = (int)threadIdx.x; i < ROWS * TILE; i += LINEAR_THREADS) {
+        int n = i % ROWS, t = i / ROWS, out_n = row0 + n, out_t = (int)blockIdx.x * TILE + t;
+        if (out_n >= job.N || out_t >= job.T)
+            continue;
         float sum = sums[t * PITCH + n];
 #pragma unroll
         for (int q = 1; q < LINEAR_PARTS; q++)
             sum += sums[(q * TILE + t) * PITCH + n];
-        if (out_n >= job.N || out_t >= job.T)
-            continue;
-        if (job.splits > 1)
-            job.part[((size_t)blockIdx.z * job.T + out_t) * job.N + out_n] = sum;
-        else
-            linear_finish(&job, out_t, out_n, sum);
-    }
-    if (job.splits == 1)
-        return;
-    /* the last of a tile's splits sums them all, in their order whichever it is */
-    __shared__ bool last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        unsigned *ticket = job.ticket + (size_t)blockIdx.y * gridDim.x + blockIdx.x;
-        last = atomicAdd(ticket, 1u) + 1 == (unsigned)job.splits;
-        if (last)
-            atomicExch(ticket, 0u);
-    }
-    __syncthreads();
-    if (!last)
-        return;
-    __threadfence();
-    for (int i = (int)threadIdx.x; i < OUTS * TILE; i += LINEAR_THREADS) {
-        int out_n = (int)blockIdx.y * OUTS + i % OUTS, out_t = (int)blockIdx.x * TILE + i / OUTS;
-        if (out_n >= job.N || out_t >= job.T)
-            continue;
-        const float *part = job.part + (size_t)out_t * job.N + out_n;
-        float sum = __ldcg(part);
-        for (int q = 1; q < job.splits; q++)
-            sum += __ldcg(part + (size_t)q * job.T * job.N);
         linear_finish(&job, out_t, out_n, sum);
     }
 }
 
-/* Bytes of a staged row of `bytes`; even: every span begins at a multiple of 16. */
-static inline int linear_pitch(int bytes, bool even) { return ((bytes + (even ? 0 : 15) + 15) / 16 | 1) * 16; }
+/* Bytes of a staged row of `bytes` that begins at a multiple of `step` bytes. */
+static inline int linear_pitch(int bytes, int step) { return ((bytes + 16 - step + 15) / 16 | 1) * 16; }
 
-/* Shared memory of a launch. */
+/* Of a stage: a warp's rows, and for `x` bytes of activations. */
 static inline size_t linear_shared(const struct kvt_linear_job *job, int type, int M, int NT)
 {
-    size_t stages = (size_t)LINEAR_WARPS * (M == 1 ? 3 : 2) * 16 * (size_t)M * (size_t)job->pitch;
+    size_t stages = (size_t)LINEAR_WARPS * (size_t)linear_stages(type, M) * (size_t)job->stage;
     if (kvt_type_scaled(type))
         stages += (size_t)LINEAR_WARPS * 16 * (size_t)M * LINEAR_FACTORS * sizeof(float2);
-    size_t box = (size_t)LINEAR_PARTS * 8 * (size_t)NT * (size_t)(LINEAR_OUT * 16 * M + 4) * sizeof(float);
+    size_t box = (size_t)LINEAR_PARTS * 8 * (size_t)NT * (size_t)(16 * M + 4) * sizeof(float);
     return stages > box ? stages : box;
+}
+/* Sets a stage's bytes. */
+static inline void linear_stage_of(struct kvt_linear_job *job, enum kvt_compute compute, bool narrow)
+{
+    job->stage = (narrow ? 16 : 32) * job->pitch;
+    if (narrow && compute != KVT_COMPUTE_F32)
+        job->stage += job->raw ? job->T * job->x_pitch : job->span * 512;
 }
 
 template <int type, enum kvt_compute compute, int M, int NT>
@@ -337,7 +347,9 @@ static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *jo
     bool *ready = &dev->linear_ready[compute][type][M - 1];
     if (!*ready || type == KVT_N_DTYPE) { /* of one type it is once allowed the most it can need: rows that begin anywhere */
         struct kvt_linear_job most = *job;
-        most.pitch = linear_pitch(job->span * LINEAR_RUN / job->block * job->block_bytes, false);
+        most.raw = NULL;
+        most.pitch = linear_pitch(job->span * LINEAR_RUN / job->block * job->block_bytes, 1);
+        linear_stage_of(&most, compute, M == 1);
         size_t allowed = linear_shared(&most, type, M, NT);
         allowed = allowed < dev->shared_most - LINEAR_STATIC ? allowed : dev->shared_most - LINEAR_STATIC;
         cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)allowed);
@@ -345,7 +357,7 @@ static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *jo
             return kvt_cuda_failed(dev, code, "linear");
         *ready = true;
     }
-    dim3 grid(kvt_blocks((size_t)job->T, 8 * NT), kvt_blocks((size_t)job->N, LINEAR_OUT * 16 * M), (unsigned)job->splits);
+    dim3 grid(kvt_blocks((size_t)job->T, 8 * NT), kvt_blocks((size_t)job->N, 16 * M));
     GPU_LAUNCH((linear_kernel<type, compute, M, NT>), grid, LINEAR_THREADS, shared, dev->stream, *job);
     return kvt_cuda_launched(dev, "linear");
 }
