@@ -26,7 +26,7 @@ struct kvt_sweep {
     uint16_t *half;
     uint64_t row_heads;
     const int32_t *unit, *offset_at, *segment; /* on the device */
-    int32_t *bin;            /* (n_rows) j C / n_rows of each column: a division of 64 bits is a long call */
+    int32_t *bin;            /* (C + 1) first column of each bin of the map */
 };
 
 KVT_DEVICE int kvt_distance_bin(int distance, int bins)

@@ -1,9 +1,9 @@
 /* The second sweep of a prefill: the scores of each tile once more, now as probabilities, and all that is asked of them in one go.
  *
- * One block of four warps for each 64 rows (x) and head (y). A tile's probabilities lie in shared memory (64 x KEYS, f32); then two
- * warps walk down its columns, a column a thread, and two walk along its rows, a row a thread, whose running values stay in registers
- * from tile to tile. K is read once more; V isn't. Against the first sweep: half its products, and 64 x KEYS shared loads for each kind
- * of walk. */
+ * One block of four warps for each 64 rows (x) and head (y). What belongs to rows alone (entropy, mass on sinks and on neighbours) is
+ * summed in the registers where the products come out. For the rest a tile's probabilities lie in shared memory (64 x KEYS, f32): two
+ * warps walk down its columns, a column a thread; all four sum the columns of each bin of the map, or of each segment, a row and bin
+ * a thread; what goes by distance, and the largest, is walked along by two warps, a row a thread. K is read once more; V isn't. */
 #include "kernels/cuda/attn_see.h"
 
 #include <assert.h>
@@ -13,10 +13,64 @@ enum { ROWS = KVT_TILE_ROWS, THREADS = KVT_TILE_THREADS };
 
 static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
+/* Columns in groups (bins of the map, segments), from tile to tile: group i has columns [start[i], start[i + 1]). */
+struct groups {
+    const int32_t *start;
+    int count, at;           /* at: the group of the next tile's first column */
+    int sum, most;           /* places in a row's line: sums, and maxima (-1: none) */
+    float (*carry)[2 * ROWS]; /* in shared memory, two by turns: sums and maxima of the group that goes on from the tile before */
+    int open, side;          /* that group (-1: none), and where its values are */
+};
+
+/* A tile's columns [j0, end) by group, for all rows; a group's value goes to the row's line when its last column was there, or at
+ * `last`. line: of the block's first row */
+template <int KEYS>
+static __device__ void walk_groups(struct groups &g, const float *p, int j0, int end, bool last, float *line, size_t line_step, int rows)
+{
+    while (g.at + 1 < g.count && g.start[g.at + 1] <= j0)
+        g.at++;
+    int up = g.at;
+    while (up + 1 < g.count && g.start[up + 1] < end)
+        up++;
+    /* the group that was open ended with the tile before, or goes on here */
+    if (g.open >= 0 && g.open < g.at && (int)threadIdx.x < rows) {
+        line[threadIdx.x * line_step + g.sum + g.open] = g.carry[g.side][threadIdx.x];
+        if (g.most >= 0)
+            line[threadIdx.x * line_step + g.most + g.open] = g.carry[g.side][ROWS + threadIdx.x];
+    }
+#pragma unroll 1
+    for (int i = threadIdx.x; i < ROWS * (up - g.at + 1); i += THREADS) {
+        int r = i % ROWS, group = g.at + i / ROWS, low = g.start[group] - j0, high = g.start[group + 1] - j0;
+        low = low > 0 ? low : 0;
+        high = group + 1 == g.count || high > end - j0 ? end - j0 : high;
+        float sum = 0, most = 0;
+        if (group == g.open) {
+            sum = g.carry[g.side][r];
+            most = g.carry[g.side][ROWS + r];
+        }
+#pragma unroll 4
+        for (int c = low; c < high; c++) {
+            sum += p[r * (KEYS + 1) + c];
+            most = fmaxf(most, p[r * (KEYS + 1) + c]);
+        }
+        if (r < rows && (group < up || last)) {
+            line[r * line_step + g.sum + group] = sum;
+            if (g.most >= 0)
+                line[r * line_step + g.most + group] = most;
+        }
+        if (group == up) {
+            g.carry[g.side ^ 1][r] = sum;
+            g.carry[g.side ^ 1][ROWS + r] = most;
+        }
+    }
+    g.side ^= 1;
+    g.open = up;
+    g.at = up;
+}
+
 /* A thread's row, from tile to tile. */
 struct walker {
-    float entropy, sink, local, least; /* least: of the k largest so far */
-    int segment;             /* of the last column */
+    float least;             /* of the k largest so far */
 };
 
 /* The sum over the block's rows of one column's probabilities x (a row each KEYS + 1) where the row's position is at least `from`. */
@@ -103,22 +157,12 @@ static __device__ void top_insert(float *top, int32_t *top_at, int k, float x, i
 
 /* A row, over the columns of one tile. */
 template <int KEYS>
-static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, const float *p, const int32_t *key_pos, int r, int t, int at, int j0, int n, int h, int H)
+static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, const float *p, int r, int t, int at, int j0, int n, int h, int H)
 {
     const int live = n - j0 < KEYS ? n - j0 : KEYS; /* columns of the tile */
     size_t row = (size_t)h * (size_t)w.n_rows + (size_t)at;
     float *line = w.rowwise + ((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld;
     p += r * (KEYS + 1);
-    if (w.keys_or_entropy) /* columns that aren't there are 0, here and below */
-#pragma unroll 4
-        for (int c = 0; c < KEYS; c++)
-            me.entropy -= p[c] > 0 ? p[c] * 0.693147181f * __log2f(p[c]) : 0; /* off by 2^-21 p at most */
-    if (w.sink || w.local)
-#pragma unroll 4
-        for (int c = 0; c < KEYS; c++) {
-            me.sink += c < live && key_pos[c] < w.n_sink ? p[c] : 0;
-            me.local += c < live && at - key_pos[c] < w.n_local ? p[c] : 0;
-        }
     if (w.top) {
         float *top = w.top + row * (size_t)w.top_k;
         for (int c = 0; c < live; c++)
@@ -126,21 +170,6 @@ static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, co
                 top_insert(top, w.top_at + row * (size_t)w.top_k, w.top_k, p[c], j0 + c);
                 me.least = top[w.top_k - 1];
             }
-    }
-    if (w.n_segments) {
-        float sum = 0;
-        for (int c = 0; c < live && j0 + c <= at; c++) {
-            int segment = me.segment;
-            while (w.segment[segment + 1] <= j0 + c)
-                segment++;
-            if (segment != me.segment) {
-                line[me.segment] += sum;
-                sum = 0;
-                me.segment = segment;
-            }
-            sum += p[c];
-        }
-        line[me.segment] += sum;
     }
     if (w.bins && at >= w.far_from) {
         float sum = 0;
@@ -163,25 +192,6 @@ static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, co
             if (c >= 0 && c < live && w.offset_at[i] >= 0)
                 line[w.at_offset + i] = p[c];
         }
-    if (w.C) {
-        float sum = 0, most = 0;
-        int bin = -1;
-        for (int c = 0; c < live && j0 + c <= at; c++) {
-            int b = w.bin[j0 + c];
-            if (b != bin && bin >= 0) {
-                line[w.at_sum + bin] += sum;
-                line[w.at_max + bin] = fmaxf(line[w.at_max + bin], most);
-                sum = most = 0;
-            }
-            bin = b;
-            sum += p[c];
-            most = fmaxf(most, p[c]);
-        }
-        if (bin >= 0) {
-            line[w.at_sum + bin] += sum;
-            line[w.at_max + bin] = fmaxf(line[w.at_max + bin], most);
-        }
-    }
 }
 
 /* Zeros to columns [from, to) of whole rows, and of the last row, which no tile reached. */
@@ -247,7 +257,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         inverse[j] = s.sum > 0 ? 1 / s.sum : 0;
     }
     const int mine = (int)threadIdx.x - THREADS / 2; /* the row that this thread walks along; negative: it walks down columns */
-    struct walker me = {0, 0, 0, 0, 0};
+    struct walker me = {0};
     if (mine >= 0 && mine < rows) {
         if (w.top) {
             size_t row = ((size_t)h * (size_t)w.n_rows + (size_t)row_pos[mine]) * (size_t)w.top_k;
@@ -261,6 +271,13 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     const size_t whole_at = whole ? (size_t)__popcll(w.row_heads & ((1ull << h) - 1)) * (size_t)a.T : 0;
 
     const struct kvt_stride stride = kvt_stride_of(D % 8 ? 1 : D / 8);
+    __shared__ float carry[4][2 * ROWS];
+    const size_t line_step = (size_t)a.H * (size_t)w.row_ld;
+    float *line = w.rowwise + ((size_t)(t0 - w.T0) * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
+    struct groups bins = {w.bin, w.C, 0, w.at_sum, w.at_max, &carry[0], -1, 0}, segments = {w.segment, w.n_segments, 0, 0, -1, &carry[2], -1, 0};
+    float entropy[2] = {0, 0}, sink[2] = {0, 0}, local[2] = {0, 0};
+    const bool row_sums = w.keys_or_entropy || w.sink || w.local;
+
     int tile = -1, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), turn = 0, done = 0; /* next's pages are in page[turn ^ 1] */
     kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
     __syncthreads();
@@ -290,6 +307,12 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
                     if (!clear)
                         x = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? x : 0;
                     p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
+                    if (row_sums) { /* a logarithm that is off by 2^-21 at most */
+                        entropy[j / 2] -= x > 0 ? x * 0.693147181f * __log2f(x) : 0;
+                        int pos = key_pos[turn][c]; /* of a slot that isn't there: x is 0 */
+                        sink[j / 2] += pos < w.n_sink ? x : 0;
+                        local[j / 2] += at[j / 2] - pos < w.n_local ? x : 0;
+                    }
                 }
             __syncthreads();
             if (done < j0)
@@ -300,7 +323,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
                     if (j0 + c < n)
                         walk_column<KEYS>(w, p, row_pos, last_row, high, c, j0 + c, h, a.H);
             } else if (mine < rows) {
-                walk_row<KEYS>(w, me, p, key_pos[turn], mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
+                walk_row<KEYS>(w, me, p, mine, t0 - w.T0 + mine, row_pos[mine], j0, n, h, a.H);
             }
             for (int i = threadIdx.x; whole && i < rows * KEYS; i += THREADS) {
                 int r = i / KEYS, c = i % KEYS;
@@ -311,6 +334,11 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
                 if (w.half && j0 + c < w.ld)
                     w.half[to] = __half_as_ushort(__float2half_rn(x * KVT_HALF_SCALE));
             }
+            const int end = live < KEYS ? n : j0 + KEYS;
+            if (w.C)
+                walk_groups<KEYS>(bins, p, j0, end, next < 0, line, line_step, rows);
+            if (w.n_segments)
+                walk_groups<KEYS>(segments, p, j0, end, next < 0, line, line_step, rows);
         }
         kvt_keep_page<KEYS>(&page[turn], ahead);
         __syncthreads();
@@ -320,24 +348,32 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     }
     gpu_cp_async_wait<0>();
     fill_rows(w, a, t0, rows, h, last_row, done, w.ld, n);
-    if (mine < 0 || mine >= rows)
-        return;
-    size_t row = (size_t)h * (size_t)w.n_rows + (size_t)row_pos[mine];
-    if (w.entropy)
-        w.entropy[row] = me.entropy;
-    if (w.keys)
-        w.keys[row] = expf(me.entropy);
-    if (w.sink)
-        w.sink[row] = me.sink;
-    if (w.local)
-        w.local[row] = me.local;
+    for (int j = 0; row_sums && j < 2; j++) { /* four lanes have a row's columns */
+        for (int i = 1; i < 4; i *= 2) {
+            entropy[j] += __shfl_xor_sync(0xffffffffu, entropy[j], i);
+            sink[j] += __shfl_xor_sync(0xffffffffu, sink[j], i);
+            local[j] += __shfl_xor_sync(0xffffffffu, local[j], i);
+        }
+        if (lane % 4 || r0 + 8 * j >= rows)
+            continue;
+        size_t row = (size_t)h * (size_t)w.n_rows + (size_t)at[j];
+        if (w.entropy)
+            w.entropy[row] = entropy[j];
+        if (w.keys)
+            w.keys[row] = expf(entropy[j]);
+        if (w.sink)
+            w.sink[row] = sink[j];
+        if (w.local)
+            w.local[row] = local[j];
+    }
 }
 
-static __global__ void bins_kernel(int n_rows, int C, int32_t *bin)
+/* The first column of each bin: the least j with j C / n_rows >= bin. */
+static __global__ void bins_kernel(int n_rows, int C, int32_t *start)
 {
-    int j = blockIdx.x * blockDim.x + threadIdx.x;
-    if (j < n_rows)
-        bin[j] = (int32_t)((int64_t)j * C / n_rows);
+    int b = blockIdx.x * blockDim.x + threadIdx.x;
+    if (b <= C)
+        start[b] = (int32_t)(((int64_t)b * n_rows + C - 1) / C);
 }
 
 /* ---- launches ---- */
@@ -414,7 +450,7 @@ size_t kvt_cuda_attn_sweep_bytes(const struct kvt_attn_call *a, const struct kvt
 {
     struct kvt_sweep w = wishes(see);
     size_t rows = (size_t)group_rows(a, &w), blocks = (rows + ROWS - 1) / ROWS;
-    return aligned((size_t)(w.C ? w.n_rows : 0) * sizeof *w.bin) + aligned((size_t)w.n_kinds * blocks * (size_t)a->H * (size_t)w.ld * sizeof(float)) +
+    return aligned((size_t)(w.C + 1) * sizeof *w.bin) + aligned((size_t)w.n_kinds * blocks * (size_t)a->H * (size_t)w.ld * sizeof(float)) +
            rows * (size_t)a->H * (size_t)w.row_ld * sizeof(float);
 }
 
@@ -431,8 +467,8 @@ int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int 
         return dev->err.code;
     if (w.C) {
         w.bin = (int32_t *)scratch;
-        scratch = (char *)scratch + aligned((size_t)w.n_rows * sizeof *w.bin);
-        GPU_LAUNCH(bins_kernel, kvt_blocks((size_t)w.n_rows, 256), 256, 0, dev->stream, w.n_rows, w.C, w.bin);
+        scratch = (char *)scratch + aligned((size_t)(w.C + 1) * sizeof *w.bin);
+        GPU_LAUNCH(bins_kernel, kvt_blocks((size_t)w.C + 1, 256), 256, 0, dev->stream, w.n_rows, w.C, w.bin);
     }
     for (w.T0 = 0; !rc && w.T0 < a->T; w.T0 += group) {
         w.T = a->T - w.T0 < group ? a->T - w.T0 : group;
