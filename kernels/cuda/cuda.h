@@ -28,11 +28,10 @@ struct kvt_dev {
     size_t box_bytes, box_at;
     unsigned char *in;       /* pinned host memory for small reads */
     struct kvt_cuda_block *owned;
-    unsigned *tickets;       /* zeros on the device (linear.h) */
     bool linear_ready[KVT_N_COMPUTE][KVT_N_DTYPE + 1][2]; /* kernels that have been allowed their shared memory (linear.h) */
 };
 
-enum { KVT_CUDA_IN_BYTES = 1 << 20, KVT_CUDA_TICKETS = 1 << 17 };
+enum { KVT_CUDA_IN_BYTES = 1 << 20 };
 
 /* Device scratch of at least `bytes`, 256-byte aligned, contents undefined, valid until the next call on this device. One user at a
  * time: an operation asks once. NULL: no memory, and the error text is set. */

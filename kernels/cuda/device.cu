@@ -67,10 +67,6 @@ int kvt_cuda_open(struct kvt_dev **out, const struct kvt_dev_opts *opts, struct 
         rc = kvt_cuda_failed(dev, cudaMallocHost((void **)&dev->box, BOX_BYTES), "cuda: pinned memory");
     if (!rc)
         rc = kvt_cuda_failed(dev, cudaMalloc((void **)&dev->box_dev, BOX_BYTES), "cuda: device memory");
-    if (!rc)
-        rc = kvt_cuda_failed(dev, cudaMalloc((void **)&dev->tickets, KVT_CUDA_TICKETS * sizeof *dev->tickets), "cuda: device memory");
-    if (!rc)
-        rc = kvt_cuda_failed(dev, cudaMemsetAsync(dev->tickets, 0, KVT_CUDA_TICKETS * sizeof *dev->tickets, dev->stream), "cuda: device memory");
     if (!rc && (cublasCreate(&dev->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(dev->blas, dev->stream) != CUBLAS_STATUS_SUCCESS))
         rc = kvt_fail(&dev->err, KVT_EDEVICE, "cuda: cuBLAS could not be started");
     if (rc) {
@@ -102,7 +98,6 @@ void kvt_cuda_close(struct kvt_dev **out)
     }
     cudaFree(dev->scratch);
     cudaFree(dev->box_dev);
-    cudaFree(dev->tickets);
     cudaFreeHost(dev->box);
     cudaFreeHost(dev->in);
     if (dev->blas)

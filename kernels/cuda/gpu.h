@@ -20,10 +20,15 @@
 
 static __device__ __forceinline__ unsigned gpu_smem(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
 
-/* 16 bytes from global to shared memory, past the registers and L1; both 16-byte aligned. */
+/* 16 bytes from global to shared memory, past the registers and L1; both 16-byte aligned. _line: the rest of the 128 bytes around them
+ * will be wanted soon, so L2 may fetch it too. */
 static __device__ __forceinline__ void gpu_cp_async16(void *shared, const void *global)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(gpu_smem(shared)), "l"(global) : "memory");
+}
+static __device__ __forceinline__ void gpu_cp_async16_line(void *shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(gpu_smem(shared)), "l"(global) : "memory");
 }
 static __device__ __forceinline__ void gpu_cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* Waits until no more than `left` of this thread's groups are on their way. */
@@ -64,6 +69,7 @@ static __device__ __forceinline__ void gpu_mma_f16(float *c, const unsigned *a, 
 #include "ptx_rt.h"
 
 static inline void gpu_cp_async16(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }
+static inline void gpu_cp_async16_line(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }
 static inline void gpu_cp_async_commit() { simt::async_commit(); }
 template <int left> static inline void gpu_cp_async_wait() { simt::async_wait(left); }
 static inline void gpu_ldmatrix_x4(unsigned *d, const void *row) { ptx::ldmatrix(d, row, 4, false, 0); }

@@ -10,7 +10,6 @@
 
 enum {
     THREADS = 256,
-    RAW = 3,                 /* rows that a block takes as they came: up to that many are less than 8 in order */
     LIBRARY = 128,           /* rows */
     PIECE_BYTES = 128 << 20, /* of decoded weights at a time: outputs enough for all multiprocessors */
     ROWS = 1024,             /* of a launch of our own kernel */
@@ -184,7 +183,7 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
 
     bool f32 = a->compute == KVT_COMPUTE_F32, narrow = T <= 8;
     int tile = narrow ? 8 : f32 ? 16 : 32, tiles = (T + tile - 1) / tile;
-    if (a->compute == KVT_COMPUTE_BF16 && T <= RAW && K % LINEAR_RUN == 0 && (uintptr_t)a->in % 16 == 0)
+    if (a->compute == KVT_COMPUTE_BF16 && T <= LINEAR_RAW && K % LINEAR_RUN == 0 && (uintptr_t)a->in % 16 == 0)
         job.raw = a->in;
     job.x_pitch = job.span * LINEAR_RUN * (int)sizeof(float) + 64; /* two rows lie in different banks */
     linear_stage_of(&job, a->compute, narrow);

@@ -22,6 +22,7 @@
 
 enum { LINEAR_WARPS = 8, LINEAR_PARTS = LINEAR_WARPS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32,
        LINEAR_FACTORS = 9 /* of a staged row, 8 bytes each, one of them padding: rows lie in different banks */,
+       LINEAR_RAW = 4 /* rows of activations at most that are taken as they came: about as many bytes as 8 in order */,
        LINEAR_STATIC = 1024 /* bytes of shared memory left for what isn't asked for at the launch */ };
 
 struct kvt_linear_job {
@@ -129,7 +130,7 @@ static __device__ __forceinline__ void linear_stage(const struct kvt_linear_job 
     for (int r = 0; r < rows / 2; r++, stage += job->pitch) {
         int skew = (int)((uintptr_t)src & 15);
         if (size + skew > 0)
-            gpu_cp_async16(stage, src - skew + piece);
+            gpu_cp_async16_line(stage, src - skew + piece);
         src += r < left ? job->row_bytes : 0; /* past the last row, the last one */
     }
 }
@@ -198,6 +199,14 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
     float acc[f32 ? 2 * M : M][f32 ? TILE : 4 * NT] = {};
     const uint4 *x16 = static_cast<const uint4 *>(job.x) + ((size_t)blockIdx.x * NT * job.runs + run0) * 32 + lane;
     int spans = (end - run0 + job.span - 1) / job.span, slot = 0;
+    uint4 next[f32 || staged_x ? 1 : NT] = {};
+    int live = (job.T - (int)blockIdx.x * TILE + 7) / 8; /* eights of rows that there are */
+    if (!f32 && !staged_x && spans > 0) {
+#pragma unroll
+        for (int j = 0; j < NT; j++)
+            if (j < live)
+                next[j] = x16[(unsigned)(j * job.runs) * 32u];
+    }
 #pragma unroll 1
     for (int i = -STAGES; i < spans; i++) { /* all stages on their way, and then one whenever one has been read */
         if (i >= 0) {
@@ -240,10 +249,14 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
                     uint4 now[NT];
                     if (staged_x) {
                         now[0] = linear_staged_x<compute>(&job, stage + ROWS * job.pitch, run);
-                    } else { /* decoding so many weights takes longer than these loads */
+                    } else { /* the next run's are on their way during this one */
+                        int then = at + run + 1 < end ? at + run + 1 - run0 : 0;
 #pragma unroll
-                        for (int j = 0; j < NT; j++)
-                            now[j] = x16[(unsigned)(j * job.runs + at + run - run0) * 32u];
+                        for (int j = 0; j < NT; j++) {
+                            now[j] = next[j];
+                            if (j < live)
+                                next[j] = x16[(unsigned)(j * job.runs + then) * 32u];
+                        }
                     }
 #pragma unroll
                     for (int m = 0; m < M; m++) {
@@ -347,9 +360,9 @@ static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *jo
     bool *ready = &dev->linear_ready[compute][type][M - 1];
     if (!*ready || type == KVT_N_DTYPE) { /* of one type it is once allowed the most it can need: rows that begin anywhere */
         struct kvt_linear_job most = *job;
-        most.raw = NULL;
         most.pitch = linear_pitch(job->span * LINEAR_RUN / job->block * job->block_bytes, 1);
-        linear_stage_of(&most, compute, M == 1);
+        int ordered = job->span * 512, raw = LINEAR_RAW * job->x_pitch;
+        most.stage = 16 * M * most.pitch + (M > 1 ? 0 : ordered > raw ? ordered : raw);
         size_t allowed = linear_shared(&most, type, M, NT);
         allowed = allowed < dev->shared_most - LINEAR_STATIC ? allowed : dev->shared_most - LINEAR_STATIC;
         cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)allowed);
