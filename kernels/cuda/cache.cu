@@ -28,20 +28,23 @@ static __device__ void let_go(const struct kvt_pages &p, int32_t page)
         p.queue[atomicAdd(&p.ends->tail, 1u) % (unsigned)p.n_page] = page;
 }
 
-/* Copies a whole page, by all threads of a block. */
-static __device__ void copy_page(const struct kvt_pages &p, int32_t to, int32_t from)
+/* Copies the first `live` slots of a page, by all threads of a block. */
+static __device__ void copy_page(const struct kvt_pages &p, int32_t to, int32_t from, int live)
 {
-    int4 *dst = (int4 *)kvt_page_kv(p, to);
-    const int4 *src = (const int4 *)kvt_page_kv(p, from);
-    for (int i = threadIdx.x; i < (int)(p.page_bytes / sizeof *dst); i += blockDim.x)
-        dst[i] = src[i];
-    if (threadIdx.x < SLOTS)
+    unsigned *dst = (unsigned *)kvt_page_kv(p, to);
+    const unsigned *src = (const unsigned *)kvt_page_kv(p, from);
+    int words = live * p.D * p.value_bytes / 4, half = (int)(p.page_bytes / 8);
+    for (int i = threadIdx.x; i < 2 * words; i += blockDim.x) {
+        int at = i < words ? i : half + i - words;
+        dst[at] = src[at];
+    }
+    if ((int)threadIdx.x < live)
         kvt_page_pos(p, to)[threadIdx.x] = kvt_page_pos(p, from)[threadIdx.x];
 }
 
-/* Entry i of a cell's table made the cell's own: all threads of the block call it, and it begins and ends with the block in step. Of
+/* Entry i of the table of a cell with n slots made the cell's own: all threads of the block call it, and it begins and ends with the block in step. Of
  * several cells that hold the page and do this at once, the last one finds itself alone and keeps it. */
-static __device__ int32_t own(const struct kvt_pages &p, int32_t *table, int i)
+static __device__ void own(const struct kvt_pages &p, int32_t *table, int n, int i)
 {
     __shared__ int32_t from, to;
     __syncthreads();
@@ -59,9 +62,8 @@ static __device__ int32_t own(const struct kvt_pages &p, int32_t *table, int i)
     }
     __syncthreads();
     if (to != from)
-        copy_page(p, to, from);
+        copy_page(p, to, from, n - i * SLOTS < SLOTS ? n - i * SLOTS : SLOTS);
     __syncthreads();
-    return to;
 }
 
 /* ---- append ---- */
@@ -93,7 +95,7 @@ static __global__ void room_kernel(struct kvt_pages p, int layer, struct call_ro
     int32_t *table = kvt_table(p, cell);
     __shared__ unsigned at;
     if (n % SLOTS)
-        own(p, table, n / SLOTS);
+        own(p, table, n, n / SLOTS);
     __syncthreads(); /* everybody knows n */
     int first = (n + SLOTS - 1) / SLOTS, last = (n + more + SLOTS - 1) / SLOTS;
     if (!threadIdx.x) {
@@ -202,7 +204,7 @@ static __global__ void remove_kernel(struct kvt_pages p, int branch, int layer, 
     for (int i = 0; i < count[g]; i++) {
         int hole = slot[(size_t)g * (size_t)ld + i], last = --n;
         if (hole != last) {
-            own(p, table, hole / SLOTS); /* first: `last` may lie in the same page */
+            own(p, table, last + 1, hole / SLOTS); /* first: `last` may lie in the same page */
             int words = p.D * p.value_bytes / 4;
             unsigned *to = (unsigned *)kvt_slot_k(p, table, hole);
             const unsigned *from = (const unsigned *)kvt_slot_k(p, table, last);

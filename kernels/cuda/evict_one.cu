@@ -23,7 +23,7 @@ static __device__ double received(const struct kvt_evict_one_args &a, int G, int
 }
 
 /* slot, count, a.left: (G). weight: (G, ld) */
-static __global__ void __launch_bounds__(THREADS) leaver_kernel(struct kvt_pages p, struct kvt_evict_one_args a, const int32_t *budget, const int32_t *recent,
+static __global__ void __launch_bounds__(THREADS, 2) leaver_kernel(struct kvt_pages p, struct kvt_evict_one_args a, const int32_t *budget, const int32_t *recent,
                                                                 float *weight, int32_t *slot, int32_t *count)
 {
     __shared__ unsigned hist[256];
