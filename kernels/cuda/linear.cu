@@ -10,6 +10,7 @@
 
 enum {
     THREADS = 256,
+    LARGE = 128 << 10,       /* bytes of shared memory of a multiprocessor that isn't one of the small ones */
     LIBRARY = 128,           /* rows */
     PIECE_BYTES = 128 << 20, /* of decoded weights at a time: outputs enough for all multiprocessors */
     ROWS = 1024,             /* of a launch of our own kernel */
@@ -178,6 +179,11 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
     int bytes = job.span * LINEAR_RUN / job.block * job.block_bytes, unit_bytes = job.unit * LINEAR_RUN / job.block * job.block_bytes, step = 16;
     while ((bytes | unit_bytes | job.row_bytes | (uintptr_t)job.w) % step)
         step /= 2;
+    size_t most = dev->shared_most - LINEAR_STATIC;
+    if (step == 16 && bytes <= 128 && most >= LARGE) { /* 16 lanes can take twice that; the order of sums stays */
+        job.span *= 2;
+        bytes *= 2;
+    }
     job.pitch = linear_pitch(bytes, step);
     job.even = step >= 8;
 
@@ -187,8 +193,13 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
         job.raw = a->in;
     job.x_pitch = job.span * LINEAR_RUN * (int)sizeof(float) + 64; /* two rows lie in different banks */
     linear_stage_of(&job, a->compute, narrow);
-    if (!narrow && linear_shared(&job, a->w.type, 2, tile / 8) > dev->shared_most - LINEAR_STATIC) {
+    if (!narrow && linear_shared(&job, a->w.type, 2, tile / 8) > most) {
         narrow = true;
+        linear_stage_of(&job, a->compute, narrow);
+    }
+    if (narrow && linear_shared(&job, a->w.type, 1, 1) > most) {
+        job.raw = NULL;
+        job.far = true;
         linear_stage_of(&job, a->compute, narrow);
     }
     size_t padded = (size_t)tiles * (size_t)tile, x_bytes = job.raw ? 0 : padded * (size_t)job.runs * LINEAR_RUN * (f32 ? sizeof(float) : 2);

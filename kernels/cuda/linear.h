@@ -38,6 +38,7 @@ struct kvt_linear_job {
     bool even;                  /* staged rows begin at multiples of 8 bytes */
     const void *x;              /* activations: 16-bit as [T / 8][runs][32 lanes][8], f32 as [T][32 runs] */
     const float *raw;           /* or, few rows whose runs are whole and aligned to 16 bytes, as they came; then x is NULL */
+    bool far;                   /* up to 8 rows of activations aren't staged: a small multiprocessor has no room for them */
     const float *unscale;       /* (T) f16: what a row's sums are multiplied by; or NULL */
     const float *bias;
     float *out;
@@ -247,7 +248,9 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
                     }
                 } else {
                     uint4 now[NT];
-                    if (staged_x) {
+                    if (staged_x && job.far) {
+                        now[0] = x16[(unsigned)(at + run - run0) * 32u];
+                    } else if (staged_x) {
                         now[0] = linear_staged_x<compute>(&job, stage + ROWS * job.pitch, run);
                     } else { /* the next run's are on their way during this one */
                         int then = at + run + 1 < end ? at + run + 1 - run0 : 0;
@@ -290,7 +293,7 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
             unsigned from = first + ahead * span_bytes, to = from + span_bytes < byte_end ? from + span_bytes : byte_end;
             linear_stage<ROWS>(&job, stages + slot * job.stage, row0, from, to);
             int at = run0 + ahead * job.span;
-            if (staged_x)
+            if (staged_x && !job.far)
                 linear_stage_x(&job, stages + slot * job.stage + ROWS * job.pitch, at, end - at < job.span ? end - at : job.span);
         }
         gpu_cp_async_commit();
@@ -349,7 +352,7 @@ static inline size_t linear_shared(const struct kvt_linear_job *job, int type, i
 static inline void linear_stage_of(struct kvt_linear_job *job, enum kvt_compute compute, bool narrow)
 {
     job->stage = (narrow ? 16 : 32) * job->pitch;
-    if (narrow && compute != KVT_COMPUTE_F32)
+    if (narrow && compute != KVT_COMPUTE_F32 && !job->far)
         job->stage += job->raw ? job->T * job->x_pitch : job->span * 512;
 }
 
@@ -358,14 +361,8 @@ static int linear_launch_as(struct kvt_dev *dev, const struct kvt_linear_job *jo
 {
     size_t shared = linear_shared(job, type, M, NT);
     bool *ready = &dev->linear_ready[compute][type][M - 1];
-    if (!*ready || type == KVT_N_DTYPE) { /* of one type it is once allowed the most it can need: rows that begin anywhere */
-        struct kvt_linear_job most = *job;
-        most.pitch = linear_pitch(job->span * LINEAR_RUN / job->block * job->block_bytes, 1);
-        int ordered = job->span * 512, raw = LINEAR_RAW * job->x_pitch;
-        most.stage = 16 * M * most.pitch + (M > 1 ? 0 : ordered > raw ? ordered : raw);
-        size_t allowed = linear_shared(&most, type, M, NT);
-        allowed = allowed < dev->shared_most - LINEAR_STATIC ? allowed : dev->shared_most - LINEAR_STATIC;
-        cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)allowed);
+    if (!*ready) { /* it is once allowed the most there is */
+        cudaError_t code = cudaFuncSetAttribute(linear_kernel<type, compute, M, NT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(dev->shared_most - LINEAR_STATIC));
         if (code != cudaSuccess)
             return kvt_cuda_failed(dev, code, "linear");
         *ready = true;
