@@ -1,9 +1,8 @@
 /* linear: what a product needs around linear.h's kernel, and cuBLAS where it is allowed and pays.
  *
- * Activations are rounded and brought into the kernel's order once (a thread makes 16 bytes); few rows that lie well
- * are left to it as they are. From LIBRARY rows on, calls that aren't exact decode the weights, in pieces
- * that stay in L2, and leave the product to cuBLAS, which has the fastest matrix instructions: decoding costs a write and a read of
- * the weights, which so many rows outweigh. */
+ * Activations are rounded and brought into the kernel's order once (a thread makes 16 bytes); a few rows that lie well are left to it
+ * as they are. From LIBRARY rows on, calls that aren't exact decode the weights, in pieces that stay in L2, and leave the product to
+ * cuBLAS, which has the fastest matrix instructions: decoding costs a write and a read of the weights, which so many rows outweigh. */
 #include "kernels/cuda/linear.h"
 
 #include <assert.h>

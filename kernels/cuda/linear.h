@@ -339,7 +339,7 @@ static __global__ void __launch_bounds__(LINEAR_THREADS, linear_blocks(type, M))
 /* Bytes of a staged row of `bytes` that begins at a multiple of `step` bytes. */
 static inline int linear_pitch(int bytes, int step) { return ((bytes + 16 - step + 15) / 16 | 1) * 16; }
 
-/* Of a stage: a warp's rows, and for `x` bytes of activations. */
+/* Shared memory of a launch: stages and factors, later the parts' sums. */
 static inline size_t linear_shared(const struct kvt_linear_job *job, int type, int M, int NT)
 {
     size_t stages = (size_t)LINEAR_WARPS * (size_t)linear_stages(type, M) * (size_t)job->stage;
@@ -348,7 +348,7 @@ static inline size_t linear_shared(const struct kvt_linear_job *job, int type, i
     size_t box = (size_t)LINEAR_PARTS * 8 * (size_t)NT * (size_t)(16 * M + 4) * sizeof(float);
     return stages > box ? stages : box;
 }
-/* Sets a stage's bytes. */
+/* Sets a stage's bytes: a warp's rows and, where they are staged, activations. */
 static inline void linear_stage_of(struct kvt_linear_job *job, enum kvt_compute compute, bool narrow)
 {
     job->stage = (narrow ? 16 : 32) * job->pitch;
