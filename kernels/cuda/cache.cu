@@ -16,7 +16,8 @@ enum { SLOTS = KVT_PAGE_SLOTS, THREADS = 128, SLAB_BYTES = 32 << 20 };
 static __device__ unsigned take(const struct kvt_pages &p, int count)
 {
     unsigned at = atomicAdd(&p.ends->head, (unsigned)count);
-    atomicMax(&p.ends->peak, p.n_page - (int32_t)(p.ends->tail - (at + (unsigned)count)));
+    unsigned tail = atomicAdd(&p.ends->tail, 0u); /* others move it meanwhile */
+    atomicMax(&p.ends->peak, p.n_page - (int32_t)(tail - (at + (unsigned)count)));
     return at;
 }
 
@@ -305,6 +306,11 @@ static int grow(struct kvt_dev *dev, struct kvt_cache *c, struct kvt_queue *q)
         code = cudaMalloc((void **)&c->kv[c->n_slab], (size_t)more * c->at.page_bytes);
     if (code == cudaSuccess)
         code = cudaMalloc((void **)&c->pos[c->n_slab], (size_t)more * SLOTS * sizeof(int32_t));
+    /* Whole pages are copied, and tiles read to their ends: slots that nobody wrote must be numbers. */
+    if (code == cudaSuccess)
+        code = cudaMemsetAsync(c->kv[c->n_slab], 0, (size_t)more * c->at.page_bytes, dev->stream);
+    if (code == cudaSuccess)
+        code = cudaMemsetAsync(c->pos[c->n_slab], 0, (size_t)more * SLOTS * sizeof(int32_t), dev->stream);
     if (code == cudaSuccess)
         code = cudaMalloc((void **)&refs, (size_t)total * sizeof *refs);
     if (code == cudaSuccess)
