@@ -227,7 +227,7 @@ static __global__ void remove_kernel(struct kvt_pages p, int branch, int layer, 
         p.n[cell] = n;
 }
 
-/* ---- branches, and looking ---- */
+/* ---- branches, and what they hold ---- */
 
 /* One block a cell of a branch. */
 static __global__ void fork_kernel(struct kvt_pages p, int src, int dst)
@@ -252,16 +252,6 @@ static __global__ void drop_kernel(struct kvt_pages p, int branch)
         p.n[cell] = 0;
 }
 
-static __global__ void positions_kernel(struct kvt_pages p, int branch, int layer, int32_t *pos, int32_t *count, int ld)
-{
-    int g = blockIdx.y, i = blockIdx.x * blockDim.x + threadIdx.x;
-    size_t cell = kvt_cell(p, branch, layer, g);
-    if (i < ld)
-        pos[(size_t)g * (size_t)ld + i] = i < p.n[cell] ? kvt_slot_pos(p, kvt_table(p, cell), i) : -1;
-    if (count && !i)
-        count[g] = p.n[cell];
-}
-
 /* out: pages of the branch, and of these the ones that nobody else holds */
 static __global__ void count_kernel(struct kvt_pages p, int branch, unsigned long long *out)
 {
@@ -275,14 +265,6 @@ static __global__ void count_kernel(struct kvt_pages p, int branch, unsigned lon
         atomicAdd(&out[0], (unsigned long long)all);
     if (only)
         atomicAdd(&out[1], (unsigned long long)only);
-}
-
-static __global__ void peek_kernel(struct kvt_pages p, size_t cell, int n, float *k, float *v)
-{
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n * p.D; i += gridDim.x * blockDim.x) {
-        k[i] = kvt_row_value(kvt_slot_k(p, kvt_table(p, cell), i / p.D), p.type, i % p.D);
-        v[i] = kvt_row_value(kvt_slot_v(p, kvt_table(p, cell), i / p.D), p.type, i % p.D);
-    }
 }
 
 /* ---- the pool, on the host ---- */
@@ -551,15 +533,6 @@ int kvt_cuda_cache_drop(struct kvt_dev *dev, struct kvt_cache *c, int branch)
     return kvt_cuda_launched(dev, "drop");
 }
 
-int kvt_cuda_cache_positions(struct kvt_dev *dev, const struct kvt_positions_args *a)
-{
-    const struct kvt_cache *c = a->cache;
-    if (!a->ld)
-        return 0;
-    GPU_LAUNCH(positions_kernel, dim3(kvt_blocks((size_t)a->ld, 256), (unsigned)c->o.G), 256, 0, dev->stream, c->at, a->branch, a->layer, a->pos, a->count, a->ld);
-    return kvt_cuda_launched(dev, "positions");
-}
-
 int kvt_cuda_cache_bytes(struct kvt_dev *dev, struct kvt_cache *c, int branch, struct kvt_cache_bytes *out)
 {
     struct kvt_queue q;
@@ -582,24 +555,4 @@ int kvt_cuda_cache_bytes(struct kvt_dev *dev, struct kvt_cache *c, int branch, s
     out->tables = sizeof *c + cells_of(c) * (1 + (size_t)c->at.table_ld) * sizeof(int32_t) + (size_t)c->at.n_page * (SLOTS + 2) * sizeof(int32_t) +
                   KVT_MAX_SLABS * (sizeof *c->at.kv + sizeof *c->at.pos);
     return 0;
-}
-
-int kvt_cuda_cache_peek(struct kvt_dev *dev, struct kvt_cache *c, int branch, int layer, int g, float *k, float *v)
-{
-    size_t cell = kvt_cell(c->at, branch, layer, g);
-    int32_t n = 0;
-    int rc = kvt_cuda_fetch(dev, &n, c->at.n + cell, sizeof n);
-    if (rc || !n)
-        return rc;
-    size_t count = (size_t)n * (size_t)c->o.D;
-    float *rows = (float *)kvt_cuda_scratch(dev, 2 * count * sizeof *rows);
-    if (!rows)
-        return KVT_ENOMEM;
-    GPU_LAUNCH(peek_kernel, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, cell, (int)n, rows, rows + count);
-    rc = kvt_cuda_launched(dev, "peek");
-    if (!rc && k)
-        rc = kvt_cuda_fetch(dev, k, rows, count * sizeof *k);
-    if (!rc && v)
-        rc = kvt_cuda_fetch(dev, v, rows + count, count * sizeof *v);
-    return rc;
 }
