@@ -55,7 +55,7 @@ int kvt_h5_fail(struct kvt_err *err, int code, const char *fmt, ...)
     if (!e && (why->memory || strstr(why->text, "memory allocation failed")))
         code = KVT_ENOMEM;
     int rc = e ? kvt_fail(err, code, "%s: %s", what, strerror(e))
-               : kvt_fail(err, code, "%s%s%s%s", what, *why->text ? ": " : "", why->text, why->memory ? " (out of memory)" : "");
+               : kvt_fail(err, code, "%s%s%s%s", what, *why->text ? ": " : why->memory ? "" : ": HDF5 gives no reason (perhaps it had no memory)", why->text, why->memory ? " (out of memory)" : "");
     *why = (struct kvt_h5_why){"", false};
     return rc;
 }

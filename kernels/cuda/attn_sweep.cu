@@ -309,7 +309,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
                     p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
                     if (row_sums) { /* a logarithm that is off by 2^-21 at most */
                         entropy[j / 2] -= x > 0 ? x * 0.693147181f * __log2f(x) : 0;
-                        int pos = key_pos[turn][c]; /* of a slot that isn't there: x is 0 */
+                        int pos = c < live ? key_pos[turn][c] : 0; /* x is 0 there */
                         sink[j / 2] += pos < w.n_sink ? x : 0;
                         local[j / 2] += at[j / 2] - pos < w.n_local ? x : 0;
                     }
