@@ -11,15 +11,7 @@ enum { THREADS = 256 };
 static __device__ double received(const struct kvt_evict_one_args &a, int G, int g, int j)
 {
     int m = a.H / G;
-    const float *row = a.row + (size_t)(g * m) * (size_t)a.row_ld + j;
-    double sum = 0, most = -INFINITY;
-    for (int h = 0; h < m; h++) {
-        double x = row[(size_t)h * (size_t)a.row_ld];
-        x = a.square ? x * x : x;
-        sum += x;
-        most = x > most ? x : most;
-    }
-    return a.how == KVT_GROUP_MAX ? most : a.how == KVT_GROUP_MEAN ? sum / m : sum;
+    return group_received(a.row + (size_t)(g * m) * (size_t)a.row_ld + j, a.row_ld, m, a.how, a.square);
 }
 
 /* slot, count, a.left: (G). weight: (G, ld) */

@@ -30,6 +30,19 @@ static __device__ __forceinline__ unsigned pos_key(int32_t pos) { return (unsign
 
 static __device__ __forceinline__ bool is_safe(const uint8_t *protect, int i) { return protect && protect[i]; }
 
+/* What a decode row gives a slot: f of it (the value, or its square) reduced over the m heads of a group, the first of which is at `row`. */
+static __device__ __forceinline__ double group_received(const float *row, int row_ld, int m, enum kvt_group how, bool square)
+{
+    double sum = 0, most = -INFINITY;
+    for (int h = 0; h < m; h++) {
+        double x = row[(size_t)h * (size_t)row_ld];
+        x = square ? x * x : x;
+        sum += x;
+        most = x > most ? x : most;
+    }
+    return how == KVT_GROUP_MAX ? most : how == KVT_GROUP_MEAN ? sum / m : sum;
+}
+
 struct block_mem {           /* shared memory of the functions below; used again by each */
     unsigned warp[33];
     unsigned found[3];

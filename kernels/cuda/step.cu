@@ -21,15 +21,7 @@ static __global__ void __launch_bounds__(THREADS) accumulate_kernel(struct kvt_a
     int head = (int)blockIdx.y, g = first + head, j = (int)(blockIdx.x * THREADS + threadIdx.x), m = a.H / a.G;
     if (j >= c.n[head])
         return;
-    const float *row = a.row + (size_t)(g * m) * (size_t)a.row_ld + (size_t)j;
-    double sum = 0, most = -INFINITY;
-    for (int h = 0; h < m; h++) {
-        double x = row[(size_t)h * (size_t)a.row_ld];
-        x = a.square ? x * x : x;
-        sum += x;
-        most = x > most ? x : most;
-    }
-    double got = a.how == KVT_GROUP_MAX ? most : a.how == KVT_GROUP_MEAN ? sum / m : sum;
+    double got = group_received(a.row + (size_t)(g * m) * (size_t)a.row_ld + (size_t)j, a.row_ld, m, a.how, a.square);
     float *state = a.state + (size_t)g * (size_t)a.ld + (size_t)j;
     *state = (float)((j < c.held[head] ? (double)*state : 0) + got);
 }
