@@ -20,9 +20,9 @@ struct kvt_branch {
     int32_t *said;               /* (n_new) argmax of the forced stream while its text is the full one's */
     int32_t *free_token;         /* (n_new) free-running text */
     int n_said, n_free;
-    bool ended;                  /* the free text has reached an end token */
+    bool ended;                  /* the free text has reached an end token or a stop */
     int diverged;                /* 1-based step, 0 = not yet */
-    double kl_sum, bytes_sum;
+    double kl_sum, nll_sum, bytes_sum;
     int n_agree, n_fed;          /* steps at which both said the same; steps whose bytes are in bytes_sum */
     uint64_t bytes_after, bytes_last, bytes_peak;
     double effective_keep;

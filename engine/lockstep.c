@@ -134,11 +134,12 @@ struct step_state {
     const struct kvt_tokenizer *tok;
     bool forced_on;       /* the full branch hasn't ended: it says something to compare with */
     int32_t full_token;   /* what it says now */
+    int32_t fed_token;    /* what forced streams are fed: the same, or the token that was given */
     int n_rows;           /* rows of logits */
 };
 
 /* Statistics of every row of logits against the full branch's. */
-static int look_at_logits(struct kvt_session *s, struct step_state *st, struct kvt_err *err)
+static int look_at_logits(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
 {
     int full = s->branch[0].forced.row, r0 = s->row0;
     const float *row = s->logits + (size_t)full * s->shape->V;
@@ -147,9 +148,10 @@ static int look_at_logits(struct kvt_session *s, struct step_state *st, struct k
         rc = op(s, s->ops->logit_stats(s->dev, &(struct kvt_logit_stats_args){ .logits = row, .T = 1, .V = s->shape->V,
                                                                                 .argmax = &st->full_token }), err);
     }
+    st->fed_token = s->o.force ? s->o.force[k - 1] : st->full_token;
     for (int i = r0; i < r0 + st->n_rows; i++) {
         s->base[i] = st->forced_on ? full - r0 : -1;
-        s->target[i] = st->forced_on ? st->full_token : -1;
+        s->target[i] = st->forced_on ? st->fed_token : -1;
     }
     return rc ? rc : op(s, s->ops->logit_stats(s->dev, &(struct kvt_logit_stats_args){
         .logits = s->logits + (size_t)r0 * s->shape->V, .T = st->n_rows, .V = s->shape->V, .base = s->base + r0, .token = s->target + r0,
@@ -174,7 +176,7 @@ static int say(struct kvt_session *s, struct step_state *st, int b, int k, int32
 {
     struct kvt_branch *br = &s->branch[b];
     br->free_token[br->n_free++] = token;
-    br->ended = s->o.stop_at_end && kvt_token_is_end(st->tok, token);
+    br->ended = (s->o.stop_at_end && kvt_token_is_end(st->tok, token)) || (s->o.stop && s->o.stop(s->o.stop_arg, b, br->free_token, br->n_free));
     if (!own)
         return 0;
     return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_FREE,
@@ -199,6 +201,7 @@ static int choose(struct kvt_session *s, struct step_state *st, int k, struct kv
             br->said[br->n_said++] = own;
             br->n_agree += !differs;
             br->kl_sum += s->kl[row];
+            br->nll_sum -= s->logprob[row];
         }
         if (differs && !br->diverged) {
             br->diverged = k;
@@ -212,7 +215,7 @@ static int choose(struct kvt_session *s, struct step_state *st, int k, struct kv
         else if (br->free.cell >= 0)
             rc = say(s, st, b, k, s->argmax[br->free.row], s->top_logprob[br->free.row], true, err);
         else if (st->forced_on && !br->diverged)
-            rc = say(s, st, b, k, st->full_token, s->logprob[row], false, err);
+            rc = say(s, st, b, k, st->fed_token, s->logprob[row], false, err);
     }
     return rc;
 }
@@ -227,7 +230,7 @@ static int advance(struct kvt_session *s, struct step_state *st, int k, struct k
     for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
         struct kvt_branch *br = &s->branch[b];
         if (own ? br->n_free >= k : st->forced_on) {
-            put_row(s, T, &br->forced, br->renumber, own ? br->free_token[br->n_free - 1] : st->full_token, pos, &blocks);
+            put_row(s, T, &br->forced, br->renumber, own ? br->free_token[br->n_free - 1] : st->fed_token, pos, &blocks);
             br->forced.row = s->row0 + T++;
         }
         if (br->free.cell >= 0 && !br->ended) {
@@ -257,7 +260,7 @@ static void note_choice(struct kvt_session *s, const struct step_state *st, int 
             continue;
         }
         bool compared = st->forced_on && (same_text(s, br) || br->diverged == k);
-        s->ev_token[b] = own ? s->argmax[row] : st->full_token;
+        s->ev_token[b] = own ? s->argmax[row] : st->fed_token;
         s->ev_argmax[b] = s->argmax[row];
         s->ev_logprob[b] = own ? s->top_logprob[row] : s->logprob[row];
         s->ev_kl[b] = compared ? s->kl[row] : NAN;
@@ -338,7 +341,7 @@ static int decode_pass(struct kvt_session *s, enum kvt_phase phase, struct kvt_e
             rc = kvt_fail(err, KVT_EINTR, "interrupted");
             break;
         }
-        rc = look_at_logits(s, &st, err);
+        rc = look_at_logits(s, &st, k, err);
         if (!rc)
             rc = choose(s, &st, k, err);
         /* teacher-forced steps end with the full branch, free-running ones with the last branch */
@@ -369,7 +372,7 @@ static int oracle_pass(struct kvt_session *s, struct kvt_err *err)
     kvt_oracle_begin(s);
     s->lo = s->n_early, s->hi = s->n, s->row0 = s->early_rows;
     full->n_said = full->n_free = full->n_agree = full->n_fed = full->diverged = 0;
-    full->kl_sum = full->bytes_sum = 0;
+    full->kl_sum = full->nll_sum = full->bytes_sum = 0;
     full->ended = false;
     if (!rc)
         rc = op(s, s->ops->cache_drop(s->dev, s->cache, full->forced.cell), err);

@@ -135,6 +135,18 @@ static int read_shot(void *arg, const cJSON *object, int line, struct kvt_err *e
     return c->shot[c->n_read] ? (c->n_read++, 0) : no_memory(err);
 }
 
+/* The objects of a file, or of the text that the caller has of it. */
+static int each_line(struct composer *c, const char *path, const char *given, const char *what, kvt_object_fn each, struct kvt_err *err)
+{
+    char *text = NULL;
+    size_t bytes = given ? strlen(given) : 0;
+    int rc = given ? 0 : kvt_read_text(&text, &bytes, path, what, MAX_TEXT_BYTES, err);
+    if (!rc)
+        rc = kvt_json_lines(path, given ? given : text, bytes, each, c, err);
+    free(text);
+    return rc;
+}
+
 /* splitmix64: the next number of a seed's row. */
 static uint64_t drawn(uint64_t *x)
 {
@@ -182,12 +194,7 @@ static int shot_order(const char *how, int *order, int n, struct kvt_err *err)
 
 static int add_shots(struct composer *c, struct kvt_err *err)
 {
-    char *text;
-    size_t bytes;
-    int rc = kvt_read_text(&text, &bytes, c->o->shots_file, "file of shots", MAX_TEXT_BYTES, err);
-    if (!rc)
-        rc = kvt_json_lines(c->o->shots_file, text, bytes, read_shot, c, err);
-    free(text);
+    int rc = each_line(c, c->o->shots_file, c->o->shots_jsonl, "file of shots", read_shot, err);
     if (!rc && !c->n_read)
         rc = kvt_fail(err, KVT_EINPUT, "%s: no shots in it", c->o->shots_file);
     if (!rc && c->n_read < c->o->n_shots)
@@ -222,12 +229,7 @@ static int read_question(struct composer *c, struct kvt_err *err)
 {
     const struct kvt_prompt_opts *o = c->o;
     if (o->question_file) {
-        char *text;
-        size_t bytes;
-        int rc = kvt_read_text(&text, &bytes, o->question_file, "question", MAX_TEXT_BYTES, err);
-        if (!rc)
-            rc = kvt_json_lines(o->question_file, text, bytes, take_first, c, err);
-        free(text);
+        int rc = each_line(c, o->question_file, o->question_jsonl, "question", take_first, err);
         c->question_where = o->question_file;
         if (!rc && !c->question)
             rc = kvt_fail(err, KVT_EINPUT, "%s: no question in it", o->question_file);

@@ -49,6 +49,7 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
     *out = (struct kvt_branch_result){
         .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
         .diverged = b->diverged, .mean_kl = s->o.no_full ? NAN : b->n_said ? b->kl_sum / b->n_said : 0,
+        .mean_nll = s->o.no_full || !b->n_said ? NAN : b->nll_sum / b->n_said,
         .top1_agree = s->o.no_full ? NAN : b->n_said ? (double)b->n_agree / b->n_said : 1,
         .regret = oracle ? lost - mean_of(f, f->lost, oracle, 0) : NAN,
         .lost_mass = lost, .lost_rest = mean_of(f, f->lost, branch, 1),

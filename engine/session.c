@@ -174,6 +174,11 @@ int kvt_opts_check(const struct kvt_session_opts *o, const struct kvt_shape *sha
                         "without a full branch nothing is left to run; name a method");
     if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
         return kvt_fail(err, KVT_EUSAGE, "fidelity compares branches on the full branch's text; decode forced or both");
+    if (o->force && o->decode != KVT_DECODE_FORCED)
+        return kvt_fail(err, KVT_EUSAGE, "tokens to follow are given: decode forced");
+    for (int k = 0; o->force && k < o->n_new; k++)
+        if (o->force[k] < 0 || o->force[k] >= shape->V)
+            return kvt_fail(err, KVT_EINPUT, "token %d to follow is %d, but the model's embedding has %d rows", k, o->force[k], shape->V);
     return check_windows(o, err);
 }
 

@@ -43,6 +43,7 @@ struct kvtrace_run {
     struct kvtrace_item *item;       /* (n_items) */
     int n_items;
     bool many;                       /* from a list of prompts: a file for each, and a master */
+    bool fed;                        /* prompts come one by one, from kvbench: item[0] is the one at hand */
     const struct kvtrace_item *now;  /* the one that runs */
     struct kvt_prompt prompt;        /* its prompt, borrowed */
     struct kvt_table *table;         /* many prompts' results, for programs */
@@ -97,7 +98,18 @@ int kvtrace_fidelity(struct kvtrace_run *run, struct kvt_err *err);
 void kvtrace_oracles_last(struct kvtrace_run *run);
 int kvtrace_add_oracles(struct kvtrace_run *run, struct kvt_err *err);
 
-/* kvtrace.c: the error of a prompt among many says whose it is. */
+/* kvtrace_run.c: the prompt that kvtrace_begin chose, from its prefill to its last token; its trace goes to run->now->path, or nowhere where that
+ * is NULL. */
+struct kvtrace_hooks {
+    volatile const int *interrupted;
+    /* After the prefill, *enough = true: nothing is decoded; after the end, before anything is let go. Either may be NULL. */
+    int (*prefilled)(struct kvtrace_run *run, struct kvt_session *s, void *arg, bool *enough, struct kvt_err *err);
+    int (*decoded)(struct kvtrace_run *run, struct kvt_session *s, void *arg, struct kvt_err *err);
+    void *arg;
+};
+int kvtrace_run_prompt(struct kvtrace_run *run, const struct kvtrace_hooks *hooks, struct kvt_err *err);
+
+/* The error of a prompt among many says whose it is. */
 int kvtrace_of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err);
 
 /* kvtrace_record.c: the trace's plan from a run; sizes. */

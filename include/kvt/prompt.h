@@ -86,12 +86,14 @@ struct kvt_prompt_opts {
     const char *text_file;     /* plain text, "-" for stdin; or */
     const char *text;          /* plain text given; or */
     const char *shots_file;    /* JSONL, one object a line */
+    const char *shots_jsonl;   /* its text, where the caller has it: the file is then a name for messages */
     int n_shots;               /* first n of the file; 0 = all */
     const char *shot_order;    /* of those: NULL or "file"; "reverse"; "seed:N", drawn from it; or places in the file, "3,1,2" */
     const char *template_text; /* "Question: {question}\nAnswer: {answer}"; NULL: that one. \n is a line end. {name} is a field */
     const char *shot_sep;      /* between shots; NULL: one blank line. In plain text: what separates shots */
     const char *question;      /* the question's text, or NULL */
     const char *question_file; /* JSONL: the first object gives the template's fields */
+    const char *question_jsonl; /* its text, where the caller has it */
     const char *system;        /* system text, or NULL */
     bool chat;                 /* apply the model's chat form: one user turn, and the assistant's opened */
     int thinking;              /* enum kvt_thinking, with chat */

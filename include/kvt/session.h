@@ -51,6 +51,11 @@ struct kvt_session_opts {
      * prefill in chunks, and decode is free. Branch 0 is there, empty and silent. */
     bool no_full;
     bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */
+    /* Whether a branch's own text has ended with the last of its n tokens (a stop string), asked after each; or NULL. A branch that still says
+     * what the full one says ends with it. */
+    bool (*stop)(void *arg, int branch, const int32_t *token, int n);
+    void *stop_arg;
+    const int32_t *force;      /* (n_new) teacher-forced on these instead of the full branch's own words, decode FORCED alone; borrowed; or NULL */
     const struct kvt_branch_opts *branch; /* without the full branch */
     int n_branches;
     const struct kvt_probe *probe; /* or NULL */
@@ -102,6 +107,7 @@ struct kvt_branch_result {
     int n_steps, n_free;
     int diverged;              /* first step whose token differs from the full branch's, 1-based; 0 = none */
     double mean_kl, top1_agree;
+    double mean_nll;           /* -ln p of the tokens it was teacher-forced on, nats, mean over steps; NaN where there were none */
     double regret;             /* lost mass beyond that of its oracle; NaN where there is none */
     double lost_mass, lost_rest; /* means over steps, layers and kv heads; NaN where not measured */
     double output_local, output_propagated; /* means over steps and layers */
