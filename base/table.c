@@ -11,7 +11,7 @@
 
 enum { PEOPLE_WIDTH = 80, NARROWEST_TEXT = 14, MAX_COLS = 40 };
 
-const char *const kvt_format_names[5] = {"table", "tsv", "csv", "json", NULL};
+const char *const kvt_format_names[6] = {"table", "tsv", "csv", "json", "booktabs", NULL};
 
 struct cell {
     bool none;
@@ -355,6 +355,105 @@ static void write_json(const struct kvt_table *t, FILE *out)
     fputs("\n]\n", out);
 }
 
+/* ---- for LaTeX ---- */
+
+void kvt_latex_text(FILE *out, const char *s)
+{
+    static const struct { char c; const char *tex; } special[] = {
+        {'\\', "\\textbackslash{}"}, {'~', "\\textasciitilde{}"}, {'^', "\\textasciicircum{}"}, {'<', "\\textless{}"},
+        {'>', "\\textgreater{}"}, {'|', "\\textbar{}"}, {'"', "''"},
+    };
+    while (*s) {
+        uint32_t c;
+        int len = kvt_utf8_next(s, &c);
+        const char *tex = NULL;
+        for (size_t i = 0; i < sizeof special / sizeof *special; i++)
+            if (c == (unsigned char)special[i].c)
+                tex = special[i].tex;
+        if (tex)
+            fputs(tex, out);
+        else if (c == KVT_UTF8_BAD)
+            fputc('?', out);
+        else if (c < 0x20 || c == 0x7f)
+            fputc(' ', out);
+        else if (c < 0x80 && strchr("#$%&_{}", (int)c))
+            fprintf(out, "\\%c", (char)c);
+        else
+            fwrite(s, 1, (size_t)len, out);
+        s += len;
+    }
+}
+
+/* A column of bytes has one unit, that of its largest value: numbers of a column are to be compared. */
+static int bytes_unit(const struct kvt_table *t, int c)
+{
+    int64_t most = 0;
+    int u = 0;
+    for (int r = 0; r < kvt_table_rows(t); r++) {
+        const struct cell *cell = &t->cell[r * t->n_cols + c];
+        if (!cell->none && cell->i > most)
+            most = cell->i;
+    }
+    for (double v = (double)most; v >= 999.5 && u < 4; u++)
+        v /= 1000;
+    return u;
+}
+
+static void latex_cell(FILE *out, const struct kvt_col *col, const struct cell *c, int unit)
+{
+    char buf[64];
+    const char *text = buf;
+    if (c->none || (col->kind == KVT_COL_BYTES && c->i < 0)) {
+        fputs("--", out);
+        return;
+    }
+    if (col->kind == KVT_COL_SHARE)
+        snprintf(buf, sizeof buf, "%.*f", col->digits ? col->digits : 1, 100 * c->d);
+    else if (col->kind == KVT_COL_BYTES)
+        snprintf(buf, sizeof buf, "%.*f", unit ? 1 : 0, (double)c->i / pow(1000, unit));
+    else
+        text = cell_text(col, c, buf, sizeof buf);
+    if (text == buf && *text == '-' && strspn(text + 1, "0.") != strlen(text + 1))
+        fputs("$-$", out); /* a hyphen is no minus sign */
+    kvt_latex_text(out, text == buf && *text == '-' ? text + 1 : text);
+}
+
+static void write_booktabs(const struct kvt_table *t, FILE *out)
+{
+    int unit[MAX_COLS] = {0}, rows = kvt_table_rows(t);
+    fputs("\\begin{tabular}{", out);
+    for (int c = 0; c < t->n_cols; c++)
+        if (!t->col[c].programs_only)
+            fputc(t->col[c].kind == KVT_COL_TEXT || t->col[c].kind == KVT_COL_BOOL ? 'l' : 'r', out);
+    fputs("}\n\\toprule\n", out);
+    for (int r = -1; r < rows; r++) {
+        const char *between = "";
+        for (int c = 0; c < t->n_cols; c++) {
+            const struct kvt_col *col = &t->col[c];
+            if (col->programs_only)
+                continue;
+            fputs(between, out);
+            between = " & ";
+            if (r >= 0) {
+                latex_cell(out, col, &t->cell[r * t->n_cols + c], unit[c]);
+                continue;
+            }
+            static const char *const bytes[] = {"B", "kB", "MB", "GB", "TB"};
+            const char *name = col->kind == KVT_COL_SHARE ? "%" : col->unit && strcmp(col->unit, "1") ? col->unit : NULL;
+            if (col->kind == KVT_COL_BYTES)
+                name = bytes[unit[c] = bytes_unit(t, c)];
+            kvt_latex_text(out, title(col));
+            if (name) {
+                fputs(" (", out);
+                kvt_latex_text(out, name);
+                fputc(')', out);
+            }
+        }
+        fprintf(out, " \\\\\n%s", r < 0 ? "\\midrule\n" : "");
+    }
+    fputs("\\bottomrule\n\\end{tabular}\n", out);
+}
+
 int kvt_table_write(const struct kvt_table *t, FILE *out, enum kvt_format format, struct kvt_err *err)
 {
     if (!t || t->failed)
@@ -365,6 +464,7 @@ int kvt_table_write(const struct kvt_table *t, FILE *out, enum kvt_format format
     case KVT_FORMAT_TSV: write_separated(t, out, false); break;
     case KVT_FORMAT_CSV: write_separated(t, out, true); break;
     case KVT_FORMAT_JSON: write_json(t, out); break;
+    case KVT_FORMAT_BOOKTABS: write_booktabs(t, out); break;
     }
     if (fflush(out) || ferror(out))
         return kvt_fail(err, KVT_EIO, "output: writing failed (disk full, or the reader went away)");

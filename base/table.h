@@ -19,9 +19,9 @@
 
 #include "kvt/kvt.h"
 
-enum kvt_format { KVT_FORMAT_TABLE, KVT_FORMAT_TSV, KVT_FORMAT_CSV, KVT_FORMAT_JSON };
+enum kvt_format { KVT_FORMAT_TABLE, KVT_FORMAT_TSV, KVT_FORMAT_CSV, KVT_FORMAT_JSON, KVT_FORMAT_BOOKTABS };
 /* For a KVT_OPT_CHOICE. */
-extern const char *const kvt_format_names[5]; /* "table", "tsv", "csv", "json", NULL */
+extern const char *const kvt_format_names[6]; /* "table", "tsv", "csv", "json", "booktabs", NULL */
 
 enum kvt_col_kind {
     KVT_COL_TEXT,
@@ -54,13 +54,15 @@ void kvt_put_bool(struct kvt_table *t, bool v);
 void kvt_put_none(struct kvt_table *t);
 
 int kvt_table_rows(const struct kvt_table *t);
-/* For people, columns wider than 80 in sum lose the ends of their longest texts ("snapkv@1[w=32.."); programs get all. */
+/* Booktabs: a LaTeX tabular of what people see, units in the heads. For people, columns wider than 80 in sum lose the ends of their longest texts ("snapkv@1[w=32.."); programs get all. */
 int kvt_table_write(const struct kvt_table *t, FILE *out, enum kvt_format format, struct kvt_err *err);
 
 /* "1.2 MB" (powers of ten) into buf. */
 const char *kvt_bytes_text(uint64_t bytes, char *buf, size_t cap);
 /* s as a TSV field, which has no tab or line end: they are written as \t, \n, \r, and a backslash as \\. */
 void kvt_tsv_text(FILE *out, const char *s);
+/* s as LaTeX text, its special characters escaped. */
+void kvt_latex_text(FILE *out, const char *s);
 /* s as a JSON string with quotes; invalid UTF-8 comes out as U+FFFD. */
 void kvt_json_text(FILE *out, const char *s);
 /* Columns that s takes on a terminal (wide East Asian characters and emoji 2, combining marks 0). */

@@ -81,6 +81,13 @@ Test(table, json)
            " {\"name\": null, \"kv_bytes\": 0, \"kl\": null, \"share\": -1e-09, \"steps\": null, \"ok\": false}\n]\n");
 }
 
+Test(table, booktabs)
+{
+    WRITES("a_b & 5% ~\\", KVT_FORMAT_BOOKTABS, "\\begin{tabular}{lrrrl}\n\\toprule\nmethod & KV (MB) & KL (nats) & share (\\%) & ok \\\\\n\\midrule\n"
+                                               "a\\_b \\& 5\\% \\textasciitilde{}\\textbackslash{} & 1.2 & 0.123 & 25.0 & yes \\\\\n"
+                                               "-- & 0.0 & -- & 0.0 &  \\\\\n\\bottomrule\n\\end{tabular}\n");
+}
+
 Test(table, long_texts_give_way)
 {
     char name[200];
