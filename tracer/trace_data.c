@@ -224,6 +224,13 @@ int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_e
     return rc ? rc : kvt_trace_get(t, KVT_DS_REASON, branch, NULL, NULL, out, err);
 }
 
+int kvt_trace_cells(struct kvt_trace *t, int branch, int32_t *asked, int32_t *kept, struct kvt_err *err)
+{
+    int rc = check_branch(t, branch, err);
+    rc = rc ? rc : kvt_trace_get(t, KVT_DS_BUDGET, branch, NULL, NULL, asked, err);
+    return rc ? rc : kvt_trace_get(t, KVT_DS_KEPT, branch, NULL, NULL, kept, err);
+}
+
 int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err)
 {
     int rc = check_branch(t, branch, err);

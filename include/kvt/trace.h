@@ -17,7 +17,7 @@ struct kvt_trace;
 struct kvt_trace_span { const char *name, *kind; int parent, start, end, byte_start, byte_end; };
 
 struct kvt_trace_branch {
-    const char *name, *method, *canonical, *schedule;
+    const char *name, *method, *canonical, *schedule, *asked; /* asked: the budget in words, "" in older traces */
     bool renumber;
     double asked_keep;         /* NaN: asked in tokens */
     int asked_tok;
@@ -84,6 +84,9 @@ const struct kvt_trace_info *kvt_trace_info(const struct kvt_trace *t);
 int kvt_trace_evicted_at(struct kvt_trace *t, int branch, int32_t *out, struct kvt_err *err);
 /* out (L, G, n_context): enum kvt_reason of kernels/ops.h. */
 int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_err *err);
+/* Tokens of the context asked of each cell, after rounding and allocation, and really kept at prefill's end: (L, G) each, -1 where
+ * nothing was decided. */
+int kvt_trace_cells(struct kvt_trace *t, int branch, int32_t *asked, int32_t *kept, struct kvt_err *err);
 /* out (L, R, n_context), threshold (L, R). */
 int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err);
 /* Raw prefill scores of one layer: what is "mass", "wmass" (window index w), "last", "visible", "square", "max" by key, "entropy",

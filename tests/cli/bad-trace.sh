@@ -2,7 +2,7 @@
 . "$here/try"
 printf 'not HDF5\n' >letter.h5
 head -c 3000 "$trace" >cut.h5
-for tool in kvinfo kvoverlap kvcoherence "kvplot heatmap -o x.png" "kvplot kept -o x.png" "kvplot overlap -o x.png"; do
+for tool in kvinfo kvoverlap kvcoherence kvbudget "kvplot heatmap -o x.png" "kvplot kept -o x.png" "kvplot overlap -o x.png"; do
     # shellcheck disable=SC2086  # the words of a command
     for file in missing.h5 letter.h5 cut.h5; do
         try "$tool $file" timeout 20 $tool $file
@@ -16,7 +16,7 @@ try "kvinfo sum.h5" timeout 20 kvinfo sum.h5
 size=$(wc -c <"$trace")
 for percent in 5 20 40 60 80 95; do
     head -c $((size * percent / 100)) "$trace" >part.h5
-    for tool in kvinfo kvoverlap kvcoherence "kvplot heatmap -o y.png"; do
+    for tool in kvinfo kvoverlap kvcoherence kvbudget "kvplot heatmap -o y.png"; do
         code=0
         # shellcheck disable=SC2086
         timeout 20 $tool part.h5 >try.stdout 2>try.stderr || code=$?

@@ -20,7 +20,7 @@ run "a number that isn't one" --method snapkv --keep 50% --threads 12x
 run "unknown kind of map" --method snapkv --keep 50% --maps pooled2
 run "layers outside the model" --method snapkv --keep 50% --maps full --layers 0-99
 try "no prompt" kvtrace -m "$model" --method snapkv --keep 50% -n 2 -o out.h5
-for tool in kvinfo kvoverlap kvcoherence; do
+for tool in kvinfo kvoverlap kvcoherence kvbudget; do
     try "$tool without a trace" $tool
     try "$tool with an unknown option" $tool --formatt tsv "$trace"
 done

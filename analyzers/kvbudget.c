@@ -1,0 +1,97 @@
+/* kvbudget: what each branch's budget really was, in tokens and bytes.
+ *
+ * Definitions: docs/measures.md, section 7. */
+#include "analyzers/kvbudget.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static const char *const shows[] = {"audit", "rounding", NULL};
+_Static_assert(sizeof shows / sizeof *shows == KVBUDGET_N_SHOW + 1, "a name for each --show");
+
+int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **t, struct kvt_err *err)
+{
+    if (!rc)
+        rc = kvt_table_write(*t, stdout, (enum kvt_format)r->o.format, err);
+    kvt_table_free(t);
+    return rc;
+}
+
+/* The branches asked for; by default all of them, the full one too. */
+static int choose_branches(struct kvbudget_run *r, struct kvt_err *err)
+{
+    int rc = kvt_pick_branches(r->info, r->o.branches, &r->branch, &r->n_branches, err);
+    if (rc || r->o.branches)
+        return rc;
+    if (r->o.keep)
+        return kvt_pick_budget(r->info, r->o.keep, r->branch, &r->n_branches, err);
+    r->n_branches = 0; /* room for all of them, and one */
+    for (int b = r->info->no_full; b < r->info->n_branches; b++)
+        r->branch[r->n_branches++] = b;
+    return 0;
+}
+
+static int open_run(struct kvbudget_run *r, struct kvt_err *err)
+{
+    int rc = kvt_trace_open(&r->trace, r->path[0], r->o.prompt, err);
+    if (rc)
+        return rc;
+    r->info = kvt_trace_info(r->trace);
+    kvt_warn_partial(r->info, "kvbudget", r->path[0], stderr);
+    r->layer = kvt_calloc((size_t)r->info->L, 1);
+    if (!r->layer)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d layers", r->info->L);
+    rc = kvt_parse_mask(r->o.layers ? r->o.layers : "all", r->info->L, r->layer, "--layers", err);
+    return rc ? rc : choose_branches(r, err);
+}
+
+static void close_run(struct kvbudget_run *r)
+{
+    free(r->layer);
+    free(r->branch);
+    kvt_trace_close(&r->trace);
+}
+
+int main(int argc, char **argv)
+{
+    struct kvbudget_run r = {0};
+    struct kvbudget_options *o = &r.o;
+    const struct kvt_opt opt[] = {
+        {.name = "show", .type = KVT_OPT_CHOICE, .to = &o->show, .value = "WHAT", .def = "audit", .choices = shows,
+         .help = "audit: what each branch was asked for, kept and took; rounding: why that isn't the same"},
+        {.name = "branches", .letter = 'b', .type = KVT_OPT_STRING, .to = &o->branches, .value = "A,B,...",
+         .help = "only these: names of kvinfo, or methods (default: all)"},
+        {.name = "keep", .letter = 'k', .type = KVT_OPT_STRING, .to = &o->keep, .value = "25%",
+         .help = "only branches asked to keep this much"},
+        {.name = "steps", .type = KVT_OPT_INT, .to = &o->every, .value = "N", .min = 1, .max = 1e9,
+         .help = "audit: a row for the prefill's end and every N generated tokens"},
+        {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "audit: a row for each layer"},
+        {.name = "per-head", .type = KVT_OPT_FLAG, .to = &o->per_head, .help = "audit: a row for each kv head of each layer"},
+        {.name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "0,3,8-11", .help = "only these layers"},
+        {.name = "prompt", .type = KVT_OPT_STRING, .to = &o->prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
+        {.name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .value = "F", .def = "table",
+         .choices = kvt_format_names, .help = "for people, or for programs"},
+    };
+    const struct kvt_cli cli = {
+        .tool = "kvbudget", .operands = "run.h5", .min_operands = 1, .max_operands = 1,
+        .about = "What each branch's budget really was, in tokens and bytes.",
+        .example = "kvbudget run.h5 --keep 25%", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt),
+    };
+    struct kvt_err err = {0};
+    struct kvt_args args;
+    int rc = kvt_args_parse(&cli, argc, argv, &args, &err);
+    if (!rc && o->per_layer + o->per_head + (o->every > 0) > 1)
+        rc = kvt_fail(&err, KVT_EUSAGE, "one of --per-layer, --per-head, --steps at a time");
+    if (!rc && o->show != KVBUDGET_AUDIT && o->per_layer + o->per_head + (o->every > 0))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--per-layer, --per-head and --steps belong to --show audit");
+    if (!rc) {
+        r.path = args.operand, r.n_paths = args.n;
+        rc = open_run(&r, &err);
+    }
+    if (!rc)
+        rc = o->show == KVBUDGET_ROUNDING ? kvbudget_rounding(&r, &err) : kvbudget_audit(&r, &err);
+    close_run(&r);
+    return kvt_args_end(&cli, rc, &err);
+}

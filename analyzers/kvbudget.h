@@ -1,0 +1,37 @@
+/* kvbudget's parts: what they share. */
+#ifndef KVT_ANALYZERS_KVBUDGET_H
+#define KVT_ANALYZERS_KVBUDGET_H
+
+#include "analyzers/analyzer.h"
+#include "base/args.h"
+#include "base/table.h"
+
+/* --show */
+enum kvbudget_show { KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_N_SHOW };
+
+struct kvbudget_options {
+    const char *branches, *keep, *layers, *prompt;
+    int show, every, format;
+    bool per_layer, per_head;
+};
+
+/* The first trace and what was chosen of it. */
+struct kvbudget_run {
+    struct kvbudget_options o;
+    char **path;
+    int n_paths;
+    struct kvt_trace *trace;
+    const struct kvt_trace_info *info;
+    uint8_t *layer;            /* (L) 1 = chosen */
+    int *branch, n_branches;
+};
+
+/* Prints a table, or only frees it after a failure rc. */
+int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **t, struct kvt_err *err);
+
+/* kvbudget_audit.c: what every branch was asked for, what it kept and what that took (measures.md 2 and 7). */
+int kvbudget_audit(const struct kvbudget_run *r, struct kvt_err *err);
+/* ... and where the difference comes from: rounding, allocation, protection, whole units. */
+int kvbudget_rounding(const struct kvbudget_run *r, struct kvt_err *err);
+
+#endif
