@@ -18,6 +18,8 @@ run "prefilled in chunks" --method 'my[score=mass,prefill_chunk=20]' --keep 30%
 run "without a full branch" --no-full --decode free --method "my[score=mass,prefill_chunk=20]" --keep 30%
 mktrace made.h5 L=2 n_new=16
 sound "a made-up one" made.h5
+bigtrace big.h5 tok=700 L=2 H=4 G=2 shots=5 steps=12 bins=32 >/dev/null
+sound "a synthetic one, as large ones are made" big.h5
 try "for programs" kvinfo --check --format tsv made.h5
 cat try.stdout
 cp made.h5 named.h5
