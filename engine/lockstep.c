@@ -31,6 +31,8 @@ static int look_after(void *self, int layer, int row0, int n, struct kvt_err *er
     int done = s->full_fed ? kvt_fidelity_look(s, layer, row0, n, err) : 0;
     if (!done && s->full_fed && row0 == 0)
         done = kvt_oracle_look(s, layer, err);
+    if (!done && s->full_fed && row0 == 0)
+        done = kvt_rows_look(s, layer, err);
     if (done)
         return done;
     for (int t = row0; t < row0 + n; t++) {

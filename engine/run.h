@@ -9,6 +9,7 @@
 #include "engine/kvzip.h"
 #include "engine/observe.h"
 #include "engine/oracle.h"
+#include "engine/rows.h"
 #include "engine/times.h"
 #include "kvt/session.h"
 
@@ -32,6 +33,7 @@ struct kvt_session {
     int row0;                      /* its first row of logits */
     int snapshot;                  /* cell that holds the context as prefilled; -1: nobody needs it */
     struct kvt_oracle oracle;
+    struct kvt_rows_seen rows;
     struct kvt_kvzip kvzip;
     float *given, *given_host;     /* (L, G, n_prefill) backend, host: the branch's own worth of slots, where it isn't a reduction */
     uint64_t bytes_prefill;        /* KV of the shared prefill, question included */

@@ -411,10 +411,12 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->x_prefill = device_floats(s, s->o.no_full ? 1 : (size_t)s->n_prefill, (size_t)shape->E);
     s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
-    s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n;
+    s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n || w.rows;
     s->n_sink = w.n_sink;
     s->row = device_floats(s, (size_t)(s->n_blocks + s->full_row) * (size_t)shape->H, (size_t)s->max_slots);
     rc = kvt_fidelity_open(s, err);
+    if (!rc)
+        rc = kvt_rows_open(s, w.rows, err);
     if (!rc)
         rc = kvt_oracle_open(s, err);
     if (!rc)
@@ -480,6 +482,7 @@ void kvt_session_close(struct kvt_session **session)
             s->ops->free(s->dev, own[i]);
         kvt_fidelity_close(s);
         kvt_oracle_close(s);
+        kvt_rows_close(s);
         kvt_chunked_close(s);
         if (s->given)
             s->ops->free(s->dev, s->given);

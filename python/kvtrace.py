@@ -340,7 +340,7 @@ def kvpress_kept(press, model, ids):
 
 # The table of docs/trace-format.md, as `kvinfo --schema --format tsv` prints it (tests/cli/python.sh compares the two).
 SCHEMA = """
-version	1	1
+version	1	2
 d	layer	1	layer
 d	head	1	query head
 d	kv_head	1	kv head; query head h reads kv head h / (heads / kv heads)
@@ -415,6 +415,7 @@ v	fidelity/lost_mass	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	share o
 v	fidelity/lost_rest	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	the same of rows without the first n_sink tokens, renormalised
 v	fidelity/output_local	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the layer's attention when the uncompressed branch's own q, K and V are restricted to the slots the branch holds
 v	fidelity/output_propagated	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the attention that the branch really computed, against the uncompressed branch's
+v	decode/attention	f32	0	step,layer,head,token	1		whole	asked	attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before it (in a window layer the newest); 0 elsewhere, and in steps that didn't come
 v	free/token	i32	0	step,branch	1	-1	inplace	always	free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made
 v	free/text	text	-2	step,branch			inplace	always	the free-running token, readable
 v	free/logprob	f32	0	step,branch	nat	NaN	inplace	always	its ln p

@@ -73,7 +73,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "heads", .type = KVT_OPT_STRING, .to = &o->heads, .value = "LIST", .def = "all", .help = "query heads of full maps" },
         { .name = "compress", .type = KVT_OPT_FLAG, .to = &o->compress, .help = "compress full maps as well: a smaller file, much slower; all else is compressed in any case" },
         { .name = "see", .type = KVT_OPT_STRING, .to = &o->see, .value = "LIST", .def = "scores,local,distance,spans",
-          .help = "what is recorded of the prompt's attention: scores (mass, wmass, last, entropy, sink), visible, square, max, keys, local, distance[OFFSETS], spans, top[K], all, none" },
+          .help = "what is recorded of the prompt's attention: scores (mass, wmass, last, entropy, sink), visible, square, max, keys, local, distance[OFFSETS], spans, top[K], all, none; and rows: the uncompressed branch's row of every step" },
         { .name = "no-scores", .type = KVT_OPT_FLAG, .to = &o->no_scores, .help = "leave raw scores out of the trace" },
         { .name = "ring", .type = KVT_OPT_CHOICE, .to = &o->ring, .choices = rings, .def = "block",
           .help = "when the writer is behind: wait, or drop maps (counted); decisions and scores are never dropped" },

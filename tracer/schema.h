@@ -13,7 +13,7 @@
 /* A reader knows every file of its own major version: newer minor ones only add datasets, dimensions and attributes, and it
  * leaves out what it doesn't know. It refuses a newer major one. Raise the minor version with each addition that a release has. */
 #define KVT_SCHEMA_VERSION 1
-#define KVT_SCHEMA_MINOR 1
+#define KVT_SCHEMA_MINOR 2
 #define KVT_TRACE_MAX_RANK 4
 
 /* Dimensions: name, unit of its values, meaning of its values. */
@@ -68,7 +68,7 @@ enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STO
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
-                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_N_WHEN };
+                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_N_WHEN };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -161,6 +161,9 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "slots the branch holds")                                                                                          \
     X(PROPAGATED, "fidelity/output_propagated", F32, 0, "step,branch,layer", "", INPLACE, OUTPUT, NAN, "1",               \
       "relative L2 error of the attention that the branch really computed, against the uncompressed branch's")           \
+    X(DECODE_ROWS, "decode/attention", F32, 0, "step,layer,head,token", "1,1,*,*", WHOLE, ROWS, ZERO, "1",               \
+      "attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before " \
+      "it (in a window layer the newest); 0 elsewhere, and in steps that didn't come")                                   \
     X(FREE_TOKEN, "free/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made")  \
     X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
@@ -251,7 +254,7 @@ enum kvt_dataset {
     X(MAP_MEAN, 0, 32768) X(MAP_MAX, 0, 32768) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
     X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
     X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \
-    X(LOST_MASS, 0, 1) X(LOST_REST, 0, 1) X(LOCAL, 0, KVT_RANGE_ANY) X(PROPAGATED, 0, KVT_RANGE_ANY)                      \
+    X(DECODE_ROWS, 0, 1) X(LOST_MASS, 0, 1) X(LOST_REST, 0, 1) X(LOCAL, 0, KVT_RANGE_ANY) X(PROPAGATED, 0, KVT_RANGE_ANY)                      \
     X(FREE_TOKEN, 0, KVT_RANGE_ANY) X(FREE_LOGPROB, -KVT_RANGE_ANY, 0) X(PHASE_START, 0, KVT_RANGE_ANY)                   \
     X(PHASE_DUR, 0, KVT_RANGE_ANY) X(PHASE_TOK, 0, KVT_RANGE_ANY) X(RES_KEEP, 0, 1) X(RES_KEPT, 0, KVT_RANGE_ANY)         \
     X(RES_SLOTS, 0, KVT_RANGE_ANY) X(RES_FALLBACK, 0, 1) X(RES_HOST, 0, KVT_RANGE_ANY) X(RES_ROWS, 0, KVT_RANGE_ANY)      \

@@ -212,6 +212,27 @@ static bool full_rows(void *arg, const size_t *start, const size_t *count, const
     return !r->told;
 }
 
+/* Rows of the steps: each sums to 1 over the tokens up to its own, and is 0 behind it. */
+static bool decode_rows(void *arg, const size_t *start, const size_t *count, const void *values)
+{
+    struct run *r = arg;
+    const double *v = values;
+    size_t n = r->c->t->extent[KVT_DIM_token], rows = count[0] * count[1] * count[2];
+    for (size_t i = 0; i < rows && !r->told; i++) {
+        size_t step = start[0] + i / (count[1] * count[2]) + 1, seen = (size_t)r->in->n_prompt + step;
+        double sum = 0, above = 0;
+        for (size_t k = 0; k < n; k++)
+            *(k < seen ? &sum : &above) += v[i * n + k];
+        bool none = sum == 0 && above == 0, may = step > (size_t)r->in->n_steps || !r->complete || !strcmp(r->in->decode, "free"); /* it has ended */
+        if (none ? may : fabs(sum - 1) <= 1e-4 && above == 0)
+            continue;
+        r->told++;
+        kvt_check_found(r->c, "decode/attention", "step %zu, layer %zu, head %zu: %s (sum %.5g)", step, start[1] + i / count[2] % count[1],
+                        start[2] + i % count[2], above != 0 ? "attention to tokens that come later" : "the row doesn't sum to 1", sum);
+    }
+    return !r->told;
+}
+
 /* ---- a branch's history ------------------------------------------------------------------------------------------ */
 
 static size_t slot_bytes(const struct kvt_trace_info *in)
@@ -440,6 +461,9 @@ void kvt_check_invariants(struct kvt_check *c)
     r.told = 0;
     if (c->good[KVT_DS_FULL])
         kvt_check_each(c, KVT_DS_FULL, 0, full_rows, &r);
+    r.told = 0;
+    if (c->good[KVT_DS_DECODE_ROWS] && r.in->has_rows)
+        kvt_check_each(c, KVT_DS_DECODE_ROWS, 0, decode_rows, &r);
     for (int b = r.in->no_full; b < r.in->n_branches && !c->memory; b++) {
         if (c->good[KVT_DS_EVICTED])
             check_history(&r, b);

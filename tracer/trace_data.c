@@ -367,6 +367,17 @@ int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct 
     return get_half(t, KVT_DS_FULL, (size_t[]){(size_t)l, (size_t)h, 0, 0}, (size_t[]){1, 1, n, n}, values, out, err);
 }
 
+int kvt_trace_decode_row(struct kvt_trace *t, int step, int layer, float *out, struct kvt_err *err)
+{
+    int rc = check_layer(t, layer, err);
+    if (!rc && !t->info.has_rows)
+        rc = absent(t, err, "rows of the steps", "trace with --see rows");
+    if (!rc && (step < 1 || step > t->info.n_steps))
+        rc = kvt_fail(err, KVT_EINPUT, "%s has no step %d; the last is %d", t->path, step, t->info.n_steps);
+    return rc ? rc : kvt_trace_get(t, KVT_DS_DECODE_ROWS, 0, (size_t[]){(size_t)step - 1, (size_t)layer, 0, 0},
+                                   (size_t[]){1, 1, (size_t)t->info.H, (size_t)t->info.n_tok}, out, err);
+}
+
 /* One column of a [step, branch] dataset, the steps done. */
 static int column(struct kvt_trace *t, enum kvt_dataset id, int branch, void *out, struct kvt_err *err)
 {

@@ -65,6 +65,7 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
         s->made[KVT_WHEN_MAX] = w->max;
         s->made[KVT_WHEN_KEYS] = w->keys;
         s->made[KVT_WHEN_LOCAL] = w->local;
+        s->made[KVT_WHEN_ROWS] = w->rows && !p->no_full;
         e[KVT_DIM_distance] = w->distance ? (size_t)kvt_distance_bins((int)map_tok(p)) : 0;
         e[KVT_DIM_offset] = positive(w->n_offsets);
         e[KVT_DIM_query_span] = e[KVT_DIM_key_span] = positive(w->n_spans);

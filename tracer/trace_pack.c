@@ -105,6 +105,7 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
     case KVT_EV_STEP:  list_step(&e->step, p); break;
     case KVT_EV_FIDELITY: list_fidelity(&e->fidelity, L, G, p); break;
     case KVT_EV_TIMES: add(p, &e->times.time, (size_t)e->times.n * sizeof *e->times.time); break;
+    case KVT_EV_DECODE_ROW: add(p, &e->decode_row.row, H * (size_t)e->decode_row.ld * sizeof(float)); break;
     case KVT_EV_FREE:
     case KVT_EV_PHASE: break;
     }

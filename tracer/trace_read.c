@@ -527,7 +527,7 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     t->info.has_keys = kvt_trace_has_dataset(t, KVT_DS_KEYS, 0), t->info.has_local = kvt_trace_has_dataset(t, KVT_DS_LOCAL_MASS, 0);
     t->info.has_visible = kvt_trace_has_dataset(t, KVT_DS_VISIBLE, 0), t->info.has_square = kvt_trace_has_dataset(t, KVT_DS_SQUARE, 0);
     t->info.has_max = kvt_trace_has_dataset(t, KVT_DS_MAX, 0);
-    t->info.has_full = kvt_trace_has_dataset(t, KVT_DS_FULL, 0);
+    t->info.has_full = kvt_trace_has_dataset(t, KVT_DS_FULL, 0), t->info.has_rows = kvt_trace_has_dataset(t, KVT_DS_DECODE_ROWS, 0);
     return KVT_OK;
 }
 

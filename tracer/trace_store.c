@@ -282,6 +282,13 @@ static bool put_fidelity(struct kvt_trace_store *st, const struct kvt_ev_fidelit
            put(st, KVT_DS_LOCAL, 0, at, n, 3, e->local) && put(st, KVT_DS_PROPAGATED, 0, at, n, 3, e->propagated);
 }
 
+static bool put_row(struct kvt_trace_store *st, const struct kvt_ev_decode_row *e)
+{
+    assert(e->step >= 1 && e->step <= st->n_new && e->layer >= 0 && e->layer < st->L && e->n <= e->ld && e->ld == st->n_tok);
+    return put(st, KVT_DS_DECODE_ROWS, 0, (size_t[]){(size_t)e->step - 1, (size_t)e->layer, 0, 0}, (size_t[]){1, 1, (size_t)st->H, (size_t)e->ld}, 4,
+               e->row);
+}
+
 static bool put_phase(struct kvt_trace_store *st, const struct kvt_ev_phase *e)
 {
     static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode", "repeat", "oracle"};
@@ -303,6 +310,7 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
     case KVT_EV_EVICT:         note_evict(st, &ev->evict); return true;
     case KVT_EV_STEP:          return put_step_event(st, &ev->step);
     case KVT_EV_FIDELITY:      return put_fidelity(st, &ev->fidelity);
+    case KVT_EV_DECODE_ROW:    return put_row(st, &ev->decode_row);
     case KVT_EV_PHASE:         return put_phase(st, &ev->phase);
     case KVT_EV_TIMES:
         return !st->timeline || kvt_timeline_add(st->timeline, &st->f, ev->times.time, ev->times.n, ev->times.lost);

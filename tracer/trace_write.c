@@ -197,6 +197,8 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
     longest = longest > tiles ? longest : tiles;
+    size_t rows = s->made[KVT_WHEN_ROWS] ? H * sizeof(float) * s->extent[KVT_DIM_token] : 0;
+    longest = longest > rows ? longest : rows;
     size_t other = decision + budget + step + s->output_len;
     return (longest > other ? longest : other) + 8192;
 }
@@ -379,7 +381,7 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         size_t bytes = kvt_h5_type_bytes(d.type, len) * (d.per_branch ? (size_t)plan->n_branches : 1);
         for (int i = 0; i < d.rank; i++)
             bytes *= shape[i];
-        size_t *group = !strncmp(d.path, "score/", 6) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full
+        size_t *group = !strncmp(d.path, "score/", 6) || !strncmp(d.path, "decode/", 7) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full
                         : d.per_branch ? &out->decisions : &out->other;
         *group += id == KVT_DS_FULL ? kvt_tiles_file_bytes(&s) : bytes;
     }

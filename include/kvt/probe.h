@@ -45,6 +45,7 @@ struct kvt_wants {
     const uint8_t *layer;   /* (L) 1 = wanted; NULL = all */
     const uint8_t *head;    /* (H) 1 = wanted; NULL = all */
     bool decisions;         /* final scores, thresholds, reasons */
+    bool rows;              /* the full branch's row of every teacher-forced step */
 };
 
 enum kvt_event_kind {
@@ -55,6 +56,7 @@ enum kvt_event_kind {
     KVT_EV_EVICT,           /* positions lost after a decode step */
     KVT_EV_STEP,            /* one lockstep step, all branches */
     KVT_EV_FIDELITY,        /* how far the step's branches are from the full one; before its KVT_EV_STEP */
+    KVT_EV_DECODE_ROW,      /* the full branch's attention of a step and layer; before its KVT_EV_STEP */
     KVT_EV_FREE,            /* a free-running branch's next token */
     KVT_EV_PHASE,           /* a phase ended: its time */
     KVT_EV_TIMES,           /* times of the parts of what was just done */
@@ -144,6 +146,11 @@ struct kvt_ev_fidelity {    /* of the row of step k's token; 0 for the full bran
     const float *propagated;/* (B, L) relative L2 of the branch's own attention */
 };
 
+struct kvt_ev_decode_row {  /* row of step k's token, which the step appends */
+    int step, layer, n, ld; /* n: keys it could see, itself the last */
+    const float *row;       /* (H, ld) by position; 0 from n on, and where a sliding window doesn't reach; ld: of all the run's tokens */
+};
+
 struct kvt_ev_free {        /* from the first differing token on */
     int branch, step;
     int32_t token;
@@ -187,6 +194,7 @@ struct kvt_event {
         struct kvt_ev_evict evict;
         struct kvt_ev_step step;
         struct kvt_ev_fidelity fidelity;
+        struct kvt_ev_decode_row decode_row;
         struct kvt_ev_free free;
         struct kvt_ev_phase phase;
         struct kvt_ev_times times;

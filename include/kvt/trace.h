@@ -65,6 +65,7 @@ struct kvt_trace_info {
     int n_windows, window[8];
     int64_t dropped;           /* events that a full ring lost */
     bool has_scores, has_full;
+    bool has_rows;             /* the uncompressed branch's row of each step */
     int64_t kv_peak;           /* the most KV bytes that all branches together held; -1: not known */
     const char *path;          /* the file really opened: run.h5.part where only that exists */
     int n_phases;
@@ -103,6 +104,9 @@ int kvt_trace_top(struct kvt_trace *t, int layer, float *out, int32_t *at, struc
 int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err);
 /* Full attention map of one layer and head, out (n_prompt, n_prompt); EINPUT if it wasn't recorded. */
 int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err);
+/* The uncompressed branch's row of the token that step (1 to n_steps) appended, out (H, n_tok) by position, 0 on what it can't see;
+ * EINPUT where rows weren't recorded. */
+int kvt_trace_decode_row(struct kvt_trace *t, int step, int layer, float *out, struct kvt_err *err);
 /* Per-step series of a branch: "kl", "logprob", "entropy" (doubles as float), out (n_steps). */
 int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err);
 /* Fidelity by step, layer and kv head: "lost_mass" or "lost_rest", out (n_steps, L, G); by step and layer: "output_local" or
