@@ -31,25 +31,68 @@ double kvt_head_score(const struct kvt_head *h, enum kvt_label label)
     return NAN;
 }
 
-static int descending(const void *a, const void *b)
+/* Floats as numbers that are in the opposite order, and back: the sign bit of a negative one turns all others around. */
+static uint32_t falling(float v)
 {
-    const float *x = a, *y = b;
-    return (*x < *y) - (*x > *y);
+    uint32_t b;
+    memcpy(&b, &v, sizeof b);
+    return b >> 31 ? b : ~b & 0x7fffffffu;
+}
+
+static float risen(uint32_t b)
+{
+    float v;
+    b = b >> 31 ? b : ~b & 0x7fffffffu;
+    memcpy(&v, &b, sizeof v);
+    return v;
+}
+
+enum { DIGIT = 11, DIGITS = 1 << DIGIT };
+
+/* v (n) into work, the largest first: by digits, because a trace has tens of thousands of values in thousands of heads. work (2 n). */
+static void sort_falling(const float *v, int n, float *work)
+{
+    uint32_t *from = (uint32_t *)(void *)work, *to = from + n, count[3][DIGITS] = {{0}};
+    for (int i = 0; i < n; i++) {
+        from[i] = falling(v[i]);
+        for (int d = 0; d < 3; d++)
+            count[d][from[i] >> (d * DIGIT) & (DIGITS - 1)]++;
+    }
+    for (int d = 0; d < 3; d++) {
+        uint32_t at = 0;
+        for (int k = 0; k < DIGITS; k++) {
+            uint32_t here = count[d][k];
+            count[d][k] = at;
+            at += here;
+        }
+        for (int i = 0; i < n; i++)
+            to[count[d][from[i] >> (d * DIGIT) & (DIGITS - 1)]++] = from[i];
+        uint32_t *other = from;
+        from = to;
+        to = other;
+    }
+    for (int i = 0; i < n; i++) /* three turns: they lie in the second half */
+        work[i] = risen(from[i]);
+}
+
+/* Of sorted values. */
+static double hold(const float *sorted, int n, double share)
+{
+    double total = 0, sum = 0;
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        total += sorted[i];
+    while (count < n && sum < share * total * (1 - 1e-12))
+        sum += sorted[count++];
+    return total > 0 ? (double)count / n : NAN;
 }
 
 double kvt_hold(const float *v, int n, double share, float *work)
 {
-    double total = 0, sum = 0;
-    int count = 0;
     if (n < 1)
         return NAN;
-    memcpy(work, v, (size_t)n * sizeof *v);
-    qsort(work, (size_t)n, sizeof *work, descending);
-    for (int i = 0; i < n; i++)
-        total += work[i];
-    while (count < n && sum < share * total * (1 - 1e-12))
-        sum += work[count++];
-    return total > 0 ? (double)count / n : NAN;
+    sort_falling(v, n, work);
+    return hold(work, n, share);
 }
 
 double kvt_selectivity(const double *weight, const double *size, int S)
@@ -77,12 +120,12 @@ double kvt_effect(const double *a, const double *b, int count, double *mean, int
     return sd > 0 ? *mean / sd : NAN;
 }
 
-/* Mean over the rows that see enough; by ln(visible keys) where `even`. */
-static double mean_of(const float *row, int n, bool even)
+/* Mean over the rows that see enough; divided by `by` (n) where it is given. */
+static double mean_of(const float *row, int n, const double *by)
 {
     struct kvt_running m = {0};
     for (int i = KVT_FEW_KEYS - 1; i < n; i++)
-        kvt_running_add(&m, even ? row[i] / log(i + 1.0) : row[i]);
+        kvt_running_add(&m, by ? row[i] / by[i] : row[i]);
     return kvt_running_mean(&m);
 }
 
@@ -91,51 +134,82 @@ static int raw(struct kvt_trace *t, const char *what, int layer, float *out, str
     return kvt_trace_raw(t, what, 0, layer, out, err);
 }
 
-int kvt_heads_of(struct kvt_trace *t, int layer, struct kvt_head *out, struct kvt_err *err)
+/* What is recorded of a layer, (H, n) each, and what its heads share. Those not there are NULL. */
+struct layer {
+    float *entropy, *sink, *mass, *local, *visible, *distance;
+    double *visible_nats;        /* (n) ln of the keys that a row sees */
+    float *work;                 /* (H, 2 n) */
+};
+
+static void layer_free(struct layer *a)
+{
+    void *all[] = {a->entropy, a->sink, a->mass, a->local, a->visible, a->distance, a->visible_nats, a->work};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+static int layer_read(struct kvt_trace *t, int layer, struct layer *a, struct kvt_err *err)
+{
+    const struct kvt_trace_info *info = kvt_trace_info(t);
+    size_t n = (size_t)info->n_prompt, H = (size_t)info->H;
+    const struct { const char *what; float **to; bool has; } part[] = {
+        {"entropy", &a->entropy, true}, {"sink", &a->sink, true}, {"mass", &a->mass, true}, {"local", &a->local, info->has_local},
+        {"visible", &a->visible, info->has_visible}};
+    int rc = KVT_OK;
+    *a = (struct layer){.visible_nats = kvt_calloc(n, sizeof *a->visible_nats), .work = kvt_calloc(H * 2 * n, sizeof *a->work)};
+    if (!a->visible_nats || !a->work)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of %zu heads", n, H);
+    for (size_t i = 0; !rc && i < n; i++)
+        a->visible_nats[i] = log((double)i + 1);
+    for (size_t i = 0; !rc && i < sizeof part / sizeof *part; i++) {
+        if (!part[i].has)
+            continue;
+        *part[i].to = kvt_calloc(H * n, sizeof **part[i].to);
+        rc = *part[i].to ? raw(t, part[i].what, layer, *part[i].to, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of %zu heads", n, H);
+    }
+    if (!rc && info->n_distances > 1) {
+        a->distance = kvt_calloc(H * (size_t)info->n_distances, sizeof *a->distance);
+        rc = a->distance ? kvt_trace_distance(t, layer, a->distance, err) : kvt_fail(err, KVT_ENOMEM, "no memory for distances");
+    }
+    return rc;
+}
+
+static void head_of(const struct kvt_trace_info *info, const struct layer *a, size_t h, struct kvt_head *out)
 {
     static const double shares[3] = {0.6, 0.9, 0.99};
-    const struct kvt_trace_info *info = kvt_trace_info(t);
-    int n = info->n_prompt, H = info->H, sinks = info->n_sink < n ? info->n_sink : n;
-    float *v = kvt_calloc((size_t)H * (size_t)n, sizeof *v), *work = kvt_calloc((size_t)n, sizeof *work);
-    float *distance = kvt_calloc((size_t)H * (size_t)(info->n_distances + 1), sizeof *distance);
-    int rc = v && work && distance ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d rows of %d heads", n, H);
-    for (int h = 0; !rc && h < H; h++)
-        out[h] = (struct kvt_head){.keys = NAN, .first = NAN, .local = NAN, .self = NAN, .previous = NAN};
-    if (!rc)
-        rc = raw(t, "entropy", layer, v, err);
-    for (int h = 0; !rc && h < H; h++) {
-        float *row = v + (size_t)h * (size_t)n;
-        out[h].evenness = mean_of(row, n, true);
-        for (int i = 0; i < n; i++)
-            row[i] = expf(row[i]);
-        out[h].keys = mean_of(row, n, false);
+    size_t n = (size_t)info->n_prompt, at = h * n;
+    int rows = info->n_prompt, sinks = info->n_sink < rows ? info->n_sink : rows;
+    float *work = a->work + 2 * at, *entropy = a->entropy + at;
+    *out = (struct kvt_head){.first = a->visible ? a->visible[at] : (float)NAN, .local = NAN, .self = NAN, .previous = NAN};
+    out->evenness = mean_of(entropy, rows, a->visible_nats);
+    for (size_t i = 0; i < n; i++)
+        entropy[i] = expf(entropy[i]);
+    out->keys = mean_of(entropy, rows, NULL);
+    out->sinks = mean_of(a->sink + at, rows, NULL);
+    if (a->local)
+        out->local = mean_of(a->local + at, rows, NULL);
+    if (a->distance) {
+        out->self = a->distance[h * (size_t)info->n_distances];
+        out->previous = a->distance[h * (size_t)info->n_distances + 1];
     }
-    if (!rc)
-        rc = raw(t, "sink", layer, v, err);
-    for (int h = 0; !rc && h < H; h++)
-        out[h].sinks = mean_of(v + (size_t)h * (size_t)n, n, false);
-    if (!rc && info->has_local && !(rc = raw(t, "local", layer, v, err)))
-        for (int h = 0; h < H; h++)
-            out[h].local = mean_of(v + (size_t)h * (size_t)n, n, false);
-    if (!rc && info->has_visible && !(rc = raw(t, "visible", layer, v, err)))
-        for (int h = 0; h < H; h++)
-            out[h].first = v[(size_t)h * (size_t)n];
-    if (!rc && info->n_distances > 1 && !(rc = kvt_trace_distance(t, layer, distance, err)))
-        for (int h = 0; h < H; h++) {
-            out[h].self = distance[h * info->n_distances];
-            out[h].previous = distance[h * info->n_distances + 1];
-        }
-    if (!rc)
-        rc = raw(t, "mass", layer, v, err);
-    for (int h = 0; !rc && h < H; h++)
-        for (int k = 0; k < 3; k++) {
-            const float *mass = v + (size_t)h * (size_t)n;
-            out[h].hold[k] = kvt_hold(mass, n, shares[k], work);
-            out[h].hold_rest[k] = kvt_hold(mass + sinks, n - sinks, shares[k], work);
-        }
-    free(v);
-    free(work);
-    free(distance);
+    sort_falling(a->mass + at, rows, work);
+    for (int k = 0; k < 3; k++)
+        out->hold[k] = hold(work, rows, shares[k]);
+    if (rows > sinks)
+        sort_falling(a->mass + at + sinks, rows - sinks, work);
+    for (int k = 0; k < 3; k++)
+        out->hold_rest[k] = hold(work, rows - sinks, shares[k]);
+}
+
+int kvt_heads_of(struct kvt_trace *t, int layer, struct kvt_head *out, struct kvt_err *err)
+{
+    const struct kvt_trace_info *info = kvt_trace_info(t);
+    struct layer a;
+    int rc = layer_read(t, layer, &a, err), H = rc ? 0 : info->H;
+#pragma omp parallel for schedule(dynamic, 1) if ((int64_t)info->n_prompt * H > 1 << 16)
+    for (int h = 0; h < H; h++)
+        head_of(info, &a, (size_t)h, &out[h]);
+    layer_free(&a);
     return rc;
 }
 

@@ -42,7 +42,7 @@ int kvt_heads_of(struct kvt_trace *t, int layer, struct kvt_head *out, struct kv
 struct kvt_sink { int token, heads; double most; };
 int kvt_sinks_of(struct kvt_trace *t, double least, struct kvt_sink **out, int *count, struct kvt_err *err);
 
-/* Share of n values, the largest first, that sum to `share` of their total; work (n) is written. NaN for a total of 0. */
+/* Share of n values, the largest first, that sum to `share` of their total; work (2 n) is written. NaN for a total of 0. */
 double kvt_hold(const float *v, int n, double share, float *work);
 /* How far a row singles out some of S things: weight[s] on a thing of size[s] tokens. 1 - H(q) / ln S with q the weights per token,
  * normalised: 0 = all alike, 1 = one has all. NaN for S < 2 or without weight. */

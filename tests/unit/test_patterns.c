@@ -10,7 +10,7 @@
 Test(patterns, tokens_that_hold)
 {
     static const float v[] = {0.1f, 0.5f, 0.1f, 0.2f, 0.1f}; /* 0.5 + 0.2 = 70 % */
-    float work[5];
+    float work[10];
     NEAR(kvt_hold(v, 5, 0.4, work), 0.2);
     NEAR(kvt_hold(v, 5, 0.6, work), 0.4);
     NEAR(kvt_hold(v, 5, 0.99, work), 1);
