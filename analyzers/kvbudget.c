@@ -70,6 +70,10 @@ int main(int argc, char **argv)
         {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "audit: a row for each layer"},
         {.name = "per-head", .type = KVT_OPT_FLAG, .to = &o->per_head, .help = "audit: a row for each kv head of each layer"},
         {.name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "0,3,8-11", .help = "only these layers"},
+        {.name = "write-budget", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE",
+         .help = "audit: write what each layer and kv head kept, as shares, for kvtrace --budget-file"},
+        {.name = "as", .type = KVT_OPT_STRING, .to = &o->as, .value = "NAME",
+         .help = "name the written budgets so (one branch), as 'snapkv 25%'; default: the branch's name"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &o->prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
         {.name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .value = "F", .def = "table",
          .choices = kvt_format_names, .help = "for people, or for programs"},
@@ -86,12 +90,16 @@ int main(int argc, char **argv)
         rc = kvt_fail(&err, KVT_EUSAGE, "one of --per-layer, --per-head, --steps at a time");
     if (!rc && o->show != KVBUDGET_AUDIT && o->per_layer + o->per_head + (o->every > 0))
         rc = kvt_fail(&err, KVT_EUSAGE, "--per-layer, --per-head and --steps belong to --show audit");
+    if (!rc && o->as && !o->out)
+        rc = kvt_fail(&err, KVT_EUSAGE, "--as names what --write-budget writes; give both");
     if (!rc) {
         r.path = args.operand, r.n_paths = args.n;
         rc = open_run(&r, &err);
     }
     if (!rc)
         rc = o->show == KVBUDGET_ROUNDING ? kvbudget_rounding(&r, &err) : kvbudget_audit(&r, &err);
+    if (!rc && o->out)
+        rc = kvbudget_write_kept(&r, &err);
     close_run(&r);
     return kvt_args_end(&cli, rc, &err);
 }

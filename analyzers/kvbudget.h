@@ -10,7 +10,7 @@
 enum kvbudget_show { KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_N_SHOW };
 
 struct kvbudget_options {
-    const char *branches, *keep, *layers, *prompt;
+    const char *branches, *keep, *layers, *prompt, *out, *as;
     int show, every, format;
     bool per_layer, per_head;
 };
@@ -28,6 +28,14 @@ struct kvbudget_run {
 
 /* Prints a table, or only frees it after a failure rc. */
 int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **t, struct kvt_err *err);
+
+/* kvbudget_write.c: a file for kvtrace --budget-file. Begins it; a line of it, head -1: all heads of the layer; ends it: EIO where
+ * something couldn't be written (rc: what went wrong before). */
+int kvbudget_write_begin(FILE **out, const char *path, const struct kvt_trace_info *info, struct kvt_err *err);
+void kvbudget_write_line(FILE *f, const char *name, int layer, int head, int64_t ppm);
+int kvbudget_write_end(FILE **f, const char *path, int rc, struct kvt_err *err);
+/* Writes what the chosen branches kept. */
+int kvbudget_write_kept(const struct kvbudget_run *r, struct kvt_err *err);
 
 /* kvbudget_audit.c: what every branch was asked for, what it kept and what that took (measures.md 2 and 7). */
 int kvbudget_audit(const struct kvbudget_run *r, struct kvt_err *err);

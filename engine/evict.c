@@ -120,6 +120,10 @@ static int check(const struct kvt_spec *spec, const struct kvt_budget *budget, c
     if ((never_evicts(spec, budget) && never_evicts(spec, &own)) || p->unit == KVT_UNIT_SHOT || p->unit == KVT_UNIT_SENTENCE ||
         budget->kind == KVT_BUDGET_MATCH || kvt_evict_lags(p) || p->alloc == KVT_ALLOC_CLASS)
         return 0; /* of shots, what stays outside them depends on the prompt: none may fit, which is reported */
+    if (budget->kind == KVT_BUDGET_CELLS) {
+        const struct kvt_budget *least = kvt_evict_least_cell(budget, n_context);
+        return check(spec, least, env, n_prompt, n_context, err);
+    }
     int tok = kvt_budget_tokens(&own, n_context), later = kvt_budget_tokens(budget, n_context);
     tok = p->schedule != KVT_SCHEDULE_PREFILL && later < tok ? later : tok;
     int kept = kvt_evict_protect(p, env, n_prompt, n_context, tok, NULL);
@@ -162,7 +166,8 @@ int kvt_evict_check(const struct kvt_spec *spec, const struct kvt_budget *budget
         return kvt_fail(err, KVT_EINPUT,
                         "%s: the window of %d rows doesn't leave any of the prompt's %d tokens; use w=%d or less", name,
                         p->window, n_prompt, n_prompt > 1 ? n_prompt - 1 : 1);
-    int rc = check(spec, budget, NULL, n_prompt, n_context, err);
+    int rc = kvt_evict_cells_check(spec, budget, err);
+    rc = rc ? rc : check(spec, budget, NULL, n_prompt, n_context, err);
     return rc || never_evicts(spec, budget) ? rc : kvt_evict_chunk_check(spec, budget, n_context, err);
 }
 
@@ -194,7 +199,7 @@ static void plan(struct kvt_evictor *e, const struct kvt_evict_env *env, int bra
         /* a budget in tokens has no share of its own: the one it is of the context */
         e->decode_ppm = p->decode_share >= 0 ? llround(p->decode_share * 1e6)
                       : budget->kind == KVT_BUDGET_KEEP ? budget->keep_ppm
-                      : (int64_t)kvt_budget_tokens(budget, env->n_context) * 1000000 / env->n_context;
+                      : (int64_t)kvt_budget_mean_tokens(budget, env->n_context) * 1000000 / env->n_context;
         e->decode_share = e->decode_ppm < 1000000 || (budget->kind == KVT_BUDGET_MATCH && p->decode_share < 0);
     }
     e->keep_all = never && never_evicts(spec, &own);

@@ -26,6 +26,8 @@ int kvt_evict_cell_tok(const struct kvt_evictor *e, int layer, int g, int n)
     if (e->whole)
         return kvt_evict_class_tok(e, layer, g, n);
     int G = e->env->G;
+    if (e->budget.kind == KVT_BUDGET_CELLS)
+        return kvt_budget_tokens(&e->budget.cell[kvt_evict_layer(e->env, layer) * G + g], n);
     int64_t slots = e->match ? e->match[layer] : (int64_t)kvt_budget_tokens(&e->budget, n) * G + spare_of(e, &e->budget, layer);
     int64_t tok = slots / G + (e->spec.policy.heads != KVT_HEADS_SHARED && g < slots % G);
     return tok < 1 ? 1 : tok > n ? n : (int)tok;
@@ -56,6 +58,10 @@ void kvt_evict_layers(struct kvt_evictor *e, struct kvt_evict_work *w)
     }
     for (int l = 0; l < p->skip && l < L; l++) /* beside the budget, as in the code that has it */
         w->layer_tok[l] = n;
+    if (budget.kind == KVT_BUDGET_CELLS && !e->keep_all) {
+        kvt_evict_cells_layers(e, w);
+        return;
+    }
     int64_t over = 0; /* what a full layer can't take goes to the next one */
     for (int l = 0; l < L; l++) {
         bool follows = e->match && l >= p->skip;
@@ -73,6 +79,13 @@ static int protect_all(struct kvt_evictor *e, struct kvt_evict_work *w)
     int rc = 0, last = -1;
     size_t R = (size_t)w->R, ld = (size_t)w->ld;
     for (int l = 0; !rc && l < e->env->L; l++) {
+        if (e->budget.kind == KVT_BUDGET_CELLS) { /* half of a budget isn't the same in each head */
+            last = -1;
+            for (size_t r = 0; r < R; r++)
+                w->n_protect = kvt_evict_protect(&e->spec.policy, e->env, e->env->n_prompt, w->n, kvt_evict_cell_tok(e, l, (int)r, w->n), w->h_protect + r * ld);
+            rc = e->env->ops->write(e->env->dev, w->protect + kvt_evict_at(w, l, 0), w->h_protect, R * ld);
+            continue;
+        }
         if (w->layer_tok[l] != last) {
             last = w->layer_tok[l];
             w->n_protect = kvt_evict_protect(&e->spec.policy, e->env, e->env->n_prompt, w->n, last, w->h_protect);
@@ -135,7 +148,7 @@ int kvt_evict_allocate(struct kvt_evictor *e, struct kvt_evict_work *w)
     bool shared = p->alloc == KVT_ALLOC_HEAD || p->alloc == KVT_ALLOC_PYRAMID_HEAD || p->alloc == KVT_ALLOC_GLOBAL;
     for (int i = 0; i < cells; i++) { /* what doesn't come out even goes to the earlier heads */
         int slots = w->layer_slots[i / w->R], each = slots / e->env->G, r = i % w->R;
-        w->h_budget[i] = e->whole ? kvt_evict_class_tok(e, i / w->R, r, w->n) : each + (w->R == e->env->G && r < slots % e->env->G);
+        w->h_budget[i] = e->whole || e->budget.kind == KVT_BUDGET_CELLS ? kvt_evict_cell_tok(e, i / w->R, r, w->n) : each + (w->R == e->env->G && r < slots % e->env->G);
     }
     if (!rc)
         rc = e->env->ops->write(e->env->dev, w->budget, w->h_budget, (size_t)cells * sizeof *w->h_budget);

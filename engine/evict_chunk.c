@@ -23,7 +23,7 @@ int kvt_evict_chunk_check(const struct kvt_spec *spec, const struct kvt_budget *
     int n = p->prefill_chunk;
     if (n < 1 || n >= n_context || budget->kind == KVT_BUDGET_MATCH)
         return 0; /* one chunk: nothing that the check of the whole context doesn't say */
-    int tok = kvt_budget_tokens(budget, n), fixed = kvt_evict_protect(p, NULL, n, n, tok, NULL), least = fixed + (p->score == KVT_SCORE_RECENCY);
+    int tok = kvt_budget_tokens(kvt_evict_least_cell(budget, n), n), fixed = kvt_evict_protect(p, NULL, n, n, tok, NULL), least = fixed + (p->score == KVT_SCORE_RECENCY);
     if (tok >= least || tok >= n)
         return 0;
     return kvt_fail(err, KVT_EINPUT, "%s: after the first chunk of %d tokens the budget is %d, below the %d that it needs (%d protected); use a "

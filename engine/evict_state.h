@@ -178,6 +178,12 @@ int kvt_evict_report_decision(struct kvt_evictor *e, struct kvt_evict_work *w, i
                               struct kvt_err *err);
 int kvt_evict_report_budget(struct kvt_evictor *e, struct kvt_evict_work *w, struct kvt_err *err);
 
+/* A budget for each kv head (evict_cells.c): whether the method's choices leave it room; the smallest of n tokens (of another kind,
+ * itself); what that makes of the layers. */
+int kvt_evict_cells_check(const struct kvt_spec *spec, const struct kvt_budget *budget, struct kvt_err *err);
+const struct kvt_budget *kvt_evict_least_cell(const struct kvt_budget *budget, int n);
+void kvt_evict_cells_layers(struct kvt_evictor *e, struct kvt_evict_work *w);
+
 /* KVT_ALLOC_CLASS: tokens that a head may hold of n (evict_class.c). */
 int kvt_evict_class_tok(const struct kvt_evictor *e, int layer, int g, int n);
 /* Tokens that a cell may hold of n while tokens come; those of a layer, or of all, sum to what was asked of it. */

@@ -81,7 +81,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
         if (rc)
             return rc;
         const struct kvt_policy *acts = &o->branch[b].spec.policy;
-        int chunk = acts->prefill_chunk, tok = kvt_budget_tokens(&budget, kvt_opts_context(o));
+        int chunk = acts->prefill_chunk, tok = kvt_budget_mean_tokens(&budget, kvt_opts_context(o));
         size_t kept = page_bytes(s, o->kv_type, tok - (chunk ? 0 : shared_tok(acts, tok, o->n_new))) / (size_t)s->L * (size_t)kvt_session_layers(m, o, NULL);
         out->kv_decode_bytes += tok < kvt_opts_context(o) || chunk ? kept : 0;
         out->kv_decode_bytes += chunk ? page_bytes(s, o->kv_type, chunk < kvt_opts_context(o) ? chunk : kvt_opts_context(o)) : 0;

@@ -8,6 +8,7 @@
 #include "kvt/plugin.h"
 #include "kvt/prompt.h"
 #include "kvt/session.h"
+#include "tracer/budget_file.h"
 #include "tracer/embedded.h"
 #include "tracer/trace_write.h"
 
@@ -19,7 +20,7 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *layers, *heads, *fidelity, *see;
+    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *budget_file, *layers, *heads, *fidelity, *see;
     bool keep_given, remove_given, tokens_given, bytes_given;
     int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
@@ -60,6 +61,7 @@ struct kvtrace_run {
     char (*name)[48];                /* (n_branches) */
     char (*asked)[56];               /* (n_branches) the budget in words */
     int n_branches;
+    struct kvtrace_file_budgets *budgets; /* --budget-file; or NULL */
     int32_t *shot;                   /* (n_shots, 2) */
     int32_t *span;             /* (prompt.n_spans, 3) kind, first token, end */
     int n_shots;
@@ -89,6 +91,14 @@ void kvtrace_teardown(struct kvtrace_run *run);
 int kvtrace_open_prompts(struct kvtrace_run *run, struct kvt_err *err);
 void kvtrace_close_prompts(struct kvtrace_run *run);
 int kvtrace_write_master(const struct kvtrace_run *run, struct kvt_err *err);
+
+/* kvtrace_budgets.c: --budget-file: reads it; how many budgets it has for a method (its name, or name#2); the k-th of them as
+ * branch b; after the model is known, what they are. */
+int kvtrace_open_budgets(struct kvtrace_run *run, struct kvt_err *err);
+void kvtrace_close_budgets(struct kvtrace_run *run);
+int kvtrace_count_budgets(const struct kvtrace_run *run, const char *method);
+int kvtrace_budget_branch(struct kvtrace_run *run, int spec, const char *method, int k, int b, struct kvt_err *err);
+int kvtrace_fill_budgets(struct kvtrace_run *run, struct kvt_err *err);
 
 /* kvtrace_see.c: --see, into run->wants. */
 int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err);

@@ -61,7 +61,7 @@ static bool same_budget(const struct kvt_budget *a, const struct kvt_budget *b)
     if (a->kind != b->kind || (a->kind != KVT_BUDGET_KEEP && a->of != b->of))
         return false;
     return a->kind == KVT_BUDGET_KEEP ? a->keep_ppm == b->keep_ppm
-         : a->kind == KVT_BUDGET_MATCH ? a->match == b->match : a->tokens == b->tokens && a->amount == b->amount;
+         : a->kind == KVT_BUDGET_MATCH || a->kind == KVT_BUDGET_CELLS ? a->match == b->match : a->tokens == b->tokens && a->amount == b->amount;
 }
 
 int kvtrace_add_oracles(struct kvtrace_run *run, struct kvt_err *err)

@@ -41,6 +41,8 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "tokens", .type = KVT_OPT_STRING, .to = &o->tokens, .given = &o->tokens_given, .value = "LIST", .help = "tokens kept in each kv head, as 128,256; of a layer 768/layer, in all 46080/all" },
         { .name = "bytes", .type = KVT_OPT_STRING, .to = &o->bytes, .given = &o->bytes_given, .value = "LIST", .help = "bytes of keys and values kept, as 4MB in all, 100kB/layer, 20kB/head" },
         { .name = "match", .type = KVT_OPT_STRING, .to = &o->match, .value = "METHOD", .help = "each other method keeps as many tokens, layer by layer, as METHOD of the list really did" },
+        { .name = "budget-file", .type = KVT_OPT_STRING, .to = &o->budget_file, .value = "FILE",
+          .help = "budgets of single layers and kv heads, as kvbudget writes them: another branch for each method that the file names" },
         { .name = "protocol", .type = KVT_OPT_CHOICE, .to = &o->protocol, .choices = kvtrace_protocols, .def = "visible",
           .help = "whether scores see the question (visible, hidden); literature: the first token comes from the full cache" },
         { .name = "window", .letter = 'w', .type = KVT_OPT_INT, .to = &o->window, .value = "N", .def = "32", .min = 1, .max = 4096,

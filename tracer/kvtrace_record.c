@@ -36,12 +36,15 @@ static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, c
         const struct kvt_policy *own = &run->branch[o->budget.kind == KVT_BUDGET_MATCH ? o->budget.match - 1 : b].spec.policy;
         if (own->alloc == KVT_ALLOC_CLASS)
             asked = (struct kvt_budget){ .kind = KVT_BUDGET_TOKENS, .tokens = kvt_class_tokens(own, n_context) };
+        const char *label = asked.kind == KVT_BUDGET_CELLS ? strrchr(run->asked[b], ' ') : NULL; /* "file: shotkv 25%" is compared beside 25 % */
+        struct kvt_budget named;
+        double share = label && !kvt_budget_parse(&named, label, false, NULL) ? (double)named.keep_ppm / 1e6 : NAN;
         bool keep = asked.kind == KVT_BUDGET_KEEP;
         if (kvt_budget_resolve(&asked, kvt_session_layers(run->model, &run->session, NULL), s->G, (int64_t)s->D * 2 * kvt_dtypes[run->session.kv_type].block_bytes, NULL))
             asked.tokens = 0; /* the session says why */
         p->branch[b + 1] = (struct kvt_plan_branch){
             .name = o->name, .method = o->spec.method->name, .canonical = o->spec.canonical,
-            .asked_keep = keep ? (double)asked.keep_ppm / 1e6 : NAN, .asked_tok = kvt_budget_tokens(&asked, n_context),
+            .asked_keep = keep ? (double)asked.keep_ppm / 1e6 : share, .asked_tok = kvt_budget_mean_tokens(&asked, n_context),
             .schedule = (const char *const[]){ "prefill", "step", "every" }[o->spec.policy.schedule], .renumber = o->spec.policy.renumber,
             .asked = run->asked[b] };
     }

@@ -128,7 +128,7 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     char method[NAME], budget[24];
     int rc = 0, match = -1;
     if (!o->methods && !o->presets)
-        return o->match ? kvt_fail(err, KVT_EUSAGE, "--match without --method: name the methods that follow it") : 0;
+        return o->match || o->budget_file ? kvt_fail(err, KVT_EUSAGE, "%s without --method: name the methods that follow it", o->match ? "--match" : "--budget-file") : 0;
     if (o->methods)
         rc = kvt_spec_parse_list(&run->spec, &run->n_specs, o->methods, &run->plugins.list, err);
     if (!rc && o->presets)
@@ -143,7 +143,9 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
         rc = add_budgets(run, o->tokens, "--tokens", err);
     if (!rc && o->bytes_given)
         rc = add_budgets(run, o->bytes, "--bytes", err);
-    if (!rc && !run->n_budgets)
+    if (!rc)
+        rc = kvtrace_open_budgets(run, err);
+    if (!rc && !run->n_budgets && !o->budget_file)
         rc = default_budgets(run, err);
     if (!rc)
         rc = match_of(run, &match, err);
@@ -152,7 +154,16 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
     int before = 0; /* branches in front of those to match */
     for (int i = 0; i < match; i++)
         before += strcmp(run->spec[i].method->name, "full") ? budget_count(run, i, match) : 0;
-    size_t n = (size_t)run->n_specs * (size_t)run->n_budgets * (run->regret ? 2 : 1);
+    int from_file = 0;
+    for (int i = 0; i < run->n_specs; i++) {
+        method_name(method, run, i);
+        from_file += kvtrace_count_budgets(run, method);
+        if (o->budget_file && !run->n_budgets && !by_class(&run->spec[i]) && strcmp(method, "full") && !kvtrace_count_budgets(run, method))
+            return kvt_fail(err, KVT_EUSAGE, "%s has no budgets for %s; give it one by --keep, or leave it out", o->budget_file, method);
+    }
+    if (o->budget_file && !from_file)
+        return kvt_fail(err, KVT_EUSAGE, "%s has no budgets for any of the methods that run", o->budget_file);
+    size_t n = ((size_t)run->n_specs * (size_t)(run->n_budgets + 1) + (size_t)from_file) * (run->regret ? 2 : 1);
     run->branch = kvt_calloc(n, sizeof *run->branch);
     run->name = kvt_calloc(n, sizeof *run->name);
     run->asked = kvt_calloc(n, sizeof *run->asked);
@@ -186,6 +197,12 @@ static int make_branches(struct kvtrace_run *run, struct kvt_err *err)
             *to = (struct kvt_branch_opts){ .name = run->name[b], .spec = run->spec[i], .budget = asked };
             if (follows)
                 to->budget = (struct kvt_budget){ .kind = KVT_BUDGET_MATCH, .match = 1 + before + j };
+        }
+        for (int k = kvtrace_count_budgets(run, method), j = 0; j < k; j++) {
+            rc = kvtrace_budget_branch(run, i, method, j, run->n_branches, err);
+            if (rc)
+                return rc;
+            run->n_branches++;
         }
     }
     for (int b = 0; b < run->n_branches; b++)
@@ -319,6 +336,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     if (!rc)
         rc = kvt_model_open(&run->model, o->model, err);
     if (!rc && !run->fed)
+        rc = kvtrace_fill_budgets(run, err);
+    if (!rc)
         rc = kvtrace_open_prompts(run, err);
     if (rc)
         return rc;
@@ -385,6 +404,7 @@ void kvtrace_teardown(struct kvtrace_run *run)
     free(run->by_question);
     end_prompt(run);
     kvtrace_close_prompts(run);
+    kvtrace_close_budgets(run);
     kvt_table_free(&run->table);
     kvt_model_close(&run->model);
     free(run->spec);

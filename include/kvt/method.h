@@ -169,9 +169,9 @@ struct kvt_spec {
     const struct kvt_preset *preset; /* that it was made from, or NULL */
 };
 
-/* A budget as asked: a share of the context, tokens or bytes of each kv head, of each layer or in all, or what another
- * branch really kept in each layer. */
-enum kvt_budget_kind { KVT_BUDGET_KEEP, KVT_BUDGET_TOKENS, KVT_BUDGET_BYTES, KVT_BUDGET_MATCH };
+/* A budget as asked: a share of the context, tokens or bytes of each kv head, of each layer or in all, what another
+ * branch really kept in each layer, or for each kv head its own. */
+enum kvt_budget_kind { KVT_BUDGET_KEEP, KVT_BUDGET_TOKENS, KVT_BUDGET_BYTES, KVT_BUDGET_MATCH, KVT_BUDGET_CELLS };
 enum kvt_budget_of { KVT_OF_HEAD, KVT_OF_LAYER, KVT_OF_ALL };
 struct kvt_budget {
     enum kvt_budget_kind kind;
@@ -181,6 +181,8 @@ struct kvt_budget {
     int64_t amount;            /* TOKENS of a layer or in all, BYTES: as asked */
     int spare;                 /* slots of each layer, or in all, that kvt_budget_resolve couldn't give to all heads alike */
     int match;                 /* MATCH: the branch, 1 for the first beside full */
+    const struct kvt_budget *cell; /* CELLS: (L, G) of the model, each KEEP or TOKENS; borrowed */
+    int L, G;                  /* CELLS */
 };
 
 /* KVT_ALLOC_CLASS: mean tokens of a head, rounded up, of n. */
@@ -238,11 +240,20 @@ static inline int kvt_budget_resolve(struct kvt_budget *b, int L, int G, int64_t
 }
 
 /* Tokens of n under a budget: floor of the share in integer arithmetic, at least 1, at most n. Of one that follows
- * another branch nothing is known but that. */
+ * another branch, or differs from head to head, nothing is known but that. */
 static inline int kvt_budget_tokens(const struct kvt_budget *b, int n)
 {
     int64_t tok = b->kind == KVT_BUDGET_TOKENS ? b->tokens : b->kind == KVT_BUDGET_KEEP ? (int64_t)n * b->keep_ppm / 1000000 : n;
     return tok < 1 ? 1 : tok > n ? n : (int)tok;
+}
+
+/* The same of a mean kv head, rounded up where heads differ. */
+static inline int kvt_budget_mean_tokens(const struct kvt_budget *b, int n)
+{
+    int64_t sum = 0, cells = b->kind == KVT_BUDGET_CELLS ? (int64_t)b->L * b->G : 0;
+    for (int64_t i = 0; i < cells; i++)
+        sum += kvt_budget_tokens(&b->cell[i], n);
+    return cells ? (int)((sum + cells - 1) / cells) : kvt_budget_tokens(b, n);
 }
 
 #endif

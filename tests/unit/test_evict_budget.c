@@ -163,3 +163,64 @@ Test(evict_budget, who_follows_holds_as_many)
         }
     cr_assert_gt(ran, 40);
 }
+
+/* A budget for each head is held by each head, to the slot, at prefill's end and in steps; a method that divides budgets itself, or
+ * counts by layer, says so. Would catch: a layer's mean in a head's place, a step that goes by another head's budget, half of
+ * another head's budget kept as recent (h2o). */
+static struct kvt_budget cells[16];
+
+static void each_at_prefill(struct life *f)
+{
+    for (int i = 0; i < f->shape->L * f->shape->G; i++) {
+        int want = kvt_budget_tokens(&cells[i], f->shape->n_context);
+        cr_assert(f->r.kept_tok[i] == want && f->r.budget_tok[i] == want, "%s cell %d: kept %d, told %d, asked %d", f->what, i, f->r.kept_tok[i],
+                  f->r.budget_tok[i], want);
+    }
+}
+
+static void each_at_step(struct life *f, int layer, int pos, int step)
+{
+    const struct kvt_policy *p = &f->spec.policy;
+    int32_t at[256];
+    bool due = p->schedule == KVT_SCHEDULE_STEP || (p->schedule == KVT_SCHEDULE_EVERY && step > 0 && step % p->every == 0 && layer == f->shape->L - 1);
+    for (int g = 0; due && g < f->shape->G; g++) {
+        int want = kvt_budget_tokens(&cells[layer * f->shape->G + g], pos + 1), got = rig_positions(&f->r, 1, layer, g, at);
+        cr_assert_eq(got, want, "%s layer %d head %d at %d: %d slots of %d", f->what, layer, g, pos, got, want);
+    }
+}
+
+Test(evict_budget, each_head_holds_its_own)
+{
+    int ran = 0, refused = 0;
+    for (uint64_t seed = 200; seed < 216; seed++)
+        for (int m = 0; m < N_SPECS; m++) {
+            struct shape s = random_shape(seed);
+            uint64_t x = seed * 31 + (uint64_t)m;
+            struct kvt_spec spec;
+            rig_spec(&spec, specs[m]);
+            bool by_layer = spec.policy.heads == KVT_HEADS_SHARED;
+            for (int i = 0; i < s.L * s.G; i++) {
+                int tok = s.n_context / 3 + 9 + rig_below(&x, s.n_context / 2);
+                cells[i] = rig_below(&x, 2) ? rig_tokens(tok) : rig_keep(300000 + rig_below(&x, 700001));
+                if (by_layer && i % s.G)
+                    cells[i] = cells[i - 1];
+            }
+            struct life f = {.shape = &s, .ops = &kvt_ops_cpu, .threads = 1, .text = specs[m], .at_prefill = each_at_prefill, .at_step = each_at_step,
+                             .budget = {.kind = KVT_BUDGET_CELLS, .cell = cells, .L = s.L, .G = s.G}};
+            struct outcome o = {0};
+            struct kvt_err err = {0};
+            bool divides = spec.policy.alloc != KVT_ALLOC_UNIFORM || spec.policy.skip;
+            if (!life_open(&f)) {
+                kvt_evict_check(&spec, &f.budget, s.n_prompt, s.n_context, s.n_shots, &err);
+                cr_assert(!divides || strstr(err.text, "itself") || strstr(err.text, "skip=") || s.G == 1, "%s: %s", specs[m], err.text);
+                refused++;
+                continue;
+            }
+            cr_assert(!divides || (spec.policy.alloc == KVT_ALLOC_HEAD && s.G == 1), "%s has budgets that it can't hold", specs[m]);
+            ran++;
+            life_steps(&f, &o);
+            life_close(&f);
+            free(o.pos);
+        }
+    cr_assert(ran > 100 && refused > 100, "%d ran, %d were refused", ran, refused);
+}
