@@ -31,8 +31,8 @@ static int look_after(void *self, int layer, int row0, int n, struct kvt_err *er
     int done = s->full_fed ? kvt_fidelity_look(s, layer, row0, n, err) : 0;
     if (!done && s->full_fed && row0 == 0)
         done = kvt_oracle_look(s, layer, err);
-    if (!done && s->full_fed && row0 == 0)
-        done = kvt_rows_look(s, layer, err);
+    if (!done && s->rows.wanted)
+        done = kvt_rows_look(s, layer, row0, n, err);
     if (done)
         return done;
     for (int t = row0; t < row0 + n; t++) {
@@ -71,6 +71,8 @@ static void put_row(struct kvt_session *s, int t, struct kvt_stream_state *st, b
     s->r_at[t] = steps && kvt_evictor_wants_row(st->evictor) ? (*blocks)++ : -1;
     if (s->full_row && s->step && st == &s->branch[0].forced)
         s->r_at[t] = s->n_blocks;
+    if (s->rows.question && !s->step && s->lo == 1 && st == &s->branch[0].forced) /* its rows come first */
+        s->r_at[t] = s->n_blocks + t;
 }
 
 /* Logits of n hidden rows at s->x into logits rows [first, first + n). */
@@ -391,6 +393,8 @@ int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
 {
     int64_t t0 = kvt_now_ns();
     int rc = decode_pass(s, KVT_PHASE_DECODE, err);
+    if (!rc)
+        rc = kvt_norms_tell(s, false, err);
     int done = kvt_session_phase(s, KVT_PHASE_DECODE, t0, s->steps, rc ? NULL : err);
     rc = rc ? rc : done;
     if (rc || s->n_early == s->n)

@@ -23,7 +23,6 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
 {
     struct kvt_observer *o = self;
     size_t at = (size_t)layer * (size_t)o->H * (size_t)o->n;
-    (void)n;
     o->see.mass = o->raw.mass ? (float *)o->raw.mass + at : NULL;
     for (int w = 0; w < o->raw.n_windows; w++)
         o->see.wmass[w] = (float *)o->raw.wmass[w] + at;
@@ -32,10 +31,10 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     o->see.last = o->raw.last ? (float *)o->raw.last + at : NULL;
     o->see.max = o->raw.max ? (float *)o->raw.max + at : NULL;
     o->see.later = o->raw.later ? (float *)o->raw.later + at : NULL;
-    bool rows = layer_wanted(o, layer);
-    o->see.rows = rows && !o->wants.half ? o->rows : NULL;
+    bool rows = layer_wanted(o, layer), late = row0 + n > o->n - o->n_late;
+    o->see.rows = late ? o->late : rows && !o->wants.half ? o->rows : NULL;
     o->see.half = rows && o->wants.half ? o->rows : NULL;
-    o->see.row_heads = rows ? o->head_bits : 0;
+    o->see.row_heads = late ? ~UINT64_C(0) >> (64 - o->H) : rows ? o->head_bits : 0;
     if (o->trace_square >= 0 && o->square)
         o->see.sqmass[o->trace_square] = o->square;
     if (o->max)
@@ -72,6 +71,8 @@ static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
         if (!rc)
             rc = o->probe->see(o->probe->self, &ev);
     }
+    if (!rc && row0 + n > o->n - o->n_late)
+        rc = kvt_observer_late(o, layer, row0, n);
     if (!rc && row0 + n == o->n && (o->wants.scores || o->see.R || kvt_observer_more(&o->wants)))
         rc = kvt_observer_layer(o, layer);
     return rc ? kvt_fail(err, rc, "the observer stopped the run at layer %d: %s", layer, kvt_status_text(rc)) : 0;
@@ -105,7 +106,7 @@ static int n_scores(const struct kvt_wants *w, const struct kvt_needs *needs)
 
 bool kvt_observer_more(const struct kvt_wants *w)
 {
-    return w->visible || w->square || w->max || w->keys || w->local || w->distance || w->n_offsets || w->n_spans || w->top_k;
+    return w->replay || w->visible || w->square || w->max || w->keys || w->local || w->distance || w->n_offsets || w->n_spans || w->top_k;
 }
 
 /* Floats of a layer that are the trace's alone, beside pooled maps and full rows. */
@@ -116,20 +117,29 @@ static size_t layer_floats(const struct kvt_wants *w, int H, int n, const struct
     return hn * (rows + 2 * (size_t)w->top_k) + (size_t)H * ((size_t)kvt_distance_bins(n) + (size_t)w->n_offsets + (w->n_spans ? S * S : 0));
 }
 
+/* Rows of the largest call that late rows can be in; such rows of all heads. */
+static int late_rows(const struct kvt_wants *w, int run, int n, int attn_rows)
+{
+    int most = attn_rows ? attn_rows : run;
+    return !w->replay ? 0 : most < n ? most : n;
+}
+
 /* Floats that an event of a layer is made in. */
 static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struct kvt_needs *needs)
 {
     size_t hn = (size_t)H * (size_t)n, bins = (size_t)w->map_r * (size_t)w->map_c, S = (size_t)w->n_spans;
-    return layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows) + (size_t)H * bins + (size_t)H * S * S;
+    return layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows + (w->replay ? 2 + (size_t)needs->n_squares : 0)) + (size_t)H * bins + (size_t)H * S * S;
 }
 
-void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
+void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
 {
     size_t hn = (size_t)H * (size_t)n * sizeof(float), bins = (size_t)w->map_r * (size_t)w->map_c * sizeof(float);
     size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? rows_floats(w, (int)heads, attn_rows(w, n, (int)heads), n) * sizeof(float) : 0;
     size_t staged = staged_floats(w, H, n, needs) * sizeof(float);
+    size_t late = (size_t)late_rows(w, run, n, heads ? attn_rows(w, n, (int)heads) : 0) * (size_t)n * sizeof(float);
+    staged = staged > late ? staged : late;
     *scores = hn * (size_t)L * (size_t)n_scores(w, needs);
-    *maps = 3 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (staged > rows ? staged : rows);
+    *maps = 3 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (size_t)H * late + (staged > rows ? staged : rows);
 }
 
 static int ascending(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }
@@ -201,6 +211,15 @@ static int open_more(struct kvt_observer *o, const struct kvt_needs *needs, bool
     return 0;
 }
 
+/* Late rows come in f32 and of every head, full maps of the same call of some. */
+static int check_late(const struct kvt_observer *o, struct kvt_err *err)
+{
+    if (!o->n_late || (o->H <= 64 && (!o->wants.full || (o->wants.half && o->n_heads == o->H))))
+        return 0;
+    return o->H > 64 ? kvt_fail(err, KVT_EUNSUP, "this model has %d query heads; rows for a replay are recorded for models of up to 64", o->H)
+                     : kvt_fail(err, KVT_EUNSUP, "full maps of some heads beside what a replay needs are too much for one run; take all heads, or make two runs");
+}
+
 int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct kvt_dev *dev, const struct kvt_probe *probe,
                       int L, int H, int n, const struct kvt_needs *needs, struct kvt_err *err)
 {
@@ -253,18 +272,27 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         for (int i = 0; i < o->n_heads; i++)
             o->head_bits |= (uint64_t)1 << o->head[i];
     }
-    int rc = open_more(o, needs, &ok, err);
+    o->n_late = w->replay < n ? w->replay : n;
+    o->late_rows = late_rows(w, ops->run, n, o->look.attn_rows);
+    if (o->n_late)
+        GET(o->late, (size_t)H * (size_t)o->late_rows * (size_t)n);
+    if (o->n_late && ops->row_sums)
+        ok = (o->level = kvt_calloc((size_t)o->late_rows, 1)) != NULL && ok;
+    int rc = check_late(o, err);
+    if (!rc)
+        rc = open_more(o, needs, &ok, err);
     if (rc) {
         kvt_observer_close(o);
         return rc;
     }
-    size_t staged = staged_floats(w, H, n, needs);
+    size_t staged = staged_floats(w, H, n, needs), late = (size_t)o->late_rows * (size_t)n;
+    staged = staged > late ? staged : late;
     if (probe)
         ok = (o->host = kvt_calloc(staged > rows ? staged : rows, sizeof *o->host)) != NULL && ok;
 #undef GET
     if (!ok) {
         size_t scores, maps;
-        kvt_observer_bytes(w, L, H, n, needs, &scores, &maps);
+        kvt_observer_bytes(w, ops->run, L, H, n, needs, &scores, &maps);
         kvt_observer_close(o);
         return kvt_fail(err, KVT_ENOMEM, "no memory for scores (%zu MB) and maps (%zu MB) of a %d-token prompt; ask for fewer maps",
                         scores >> 20, maps >> 20, n);
@@ -314,7 +342,7 @@ void kvt_observer_close(struct kvt_observer *o)
         return;
     void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, (void *)o->raw.query_mean,
                     (void *)o->raw.query_scatter, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows, o->keys, o->local, o->square, o->max,
-                    o->distance, o->offset, o->spans, o->top, o->top_at, o->weight, o->map_mean, o->map_max };
+                    o->distance, o->offset, o->spans, o->top, o->top_at, o->weight, o->map_mean, o->map_max, o->late };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         o->ops->free(o->dev, own[i]);
     for (int w = 0; w < o->raw.n_windows; w++)
@@ -322,6 +350,7 @@ void kvt_observer_close(struct kvt_observer *o)
     for (int i = 0; i < o->raw.n_squares; i++)
         o->ops->free(o->dev, (void *)o->raw.sqmass[i]);
     free(o->head);
+    free(o->level);
     free(o->host);
     free(o->segment);
     memset(o, 0, sizeof *o);

@@ -31,6 +31,10 @@ struct kvt_observer {
     int *head;                       /* heads whose full rows are wanted */
     int n_heads;
     uint64_t head_bits;              /* the same heads, bit h for head h */
+    int n_late;                      /* last rows that are told by themselves; 0: none */
+    float *late;                     /* (H, late_rows, n) backend: those of one call */
+    int late_rows;
+    uint8_t *level;                  /* (late_rows) of a call's rows: row_sums; NULL where the backend doesn't tell */
     float *host;                     /* staging for events */
 };
 
@@ -44,6 +48,8 @@ void kvt_observer_close(struct kvt_observer *o);
 
 /* observe_event.c: tells the probe of a layer, after its last row. */
 int kvt_observer_layer(struct kvt_observer *o, int layer);
+/* The last rows of a call, head by head. */
+int kvt_observer_late(struct kvt_observer *o, int layer, int row0, int n);
 float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc);
 /* weight (R, C), host: 1 / causal pairs (i, j <= i) of each bin of a map of n rows; NaN where there are none. */
 void kvt_observer_weight(float *weight, int n, int R, int C);
@@ -51,6 +57,6 @@ void kvt_observer_weight(float *weight, int n, int R, int C);
 bool kvt_observer_more(const struct kvt_wants *w);
 
 /* Bytes that open would take: reductions (all layers) and maps with staging (one layer). */
-void kvt_observer_bytes(const struct kvt_wants *w, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps);
+void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps);
 
 #endif

@@ -140,9 +140,35 @@ int kvt_observer_layer(struct kvt_observer *o, int layer)
         p->top_at = (const int32_t *)(const void *)kvt_observer_stage(o, (const float *)(const void *)o->top_at, k, &at, &rc);
         p->top_k = w->top_k;
     }
+    if (w->replay) {
+        p->later = kvt_observer_stage(o, o->see.later, hn, &at, &rc);
+        p->n_squares = o->raw.n_squares;
+        for (int i = 0; i < o->raw.n_squares; i++) {
+            const struct kvt_square *s = &o->raw.square[i];
+            p->square_window[i] = s->window, p->square_distance[i] = s->distance, p->square_by_pos[i] = s->by_pos;
+            p->sqmass[i] = kvt_observer_stage(o, o->see.sqmass[i], hn, &at, &rc);
+        }
+    }
     if (bins) {
         p->map_mean = stage_half(o, o->map_mean, (size_t)o->H * bins, &at, &rc);
         p->map_max = stage_half(o, o->map_max, (size_t)o->H * bins, &at, &rc);
     }
     return rc ? rc : o->probe->see(o->probe->self, &ev);
+}
+
+int kvt_observer_late(struct kvt_observer *o, int layer, int row0, int n)
+{
+    int first = row0 > o->n - o->n_late ? row0 : o->n - o->n_late, rows = row0 + n - first, rc = 0;
+    size_t ld = (size_t)o->n;
+    if (o->level)
+        o->ops->row_sums(n, o->level);
+    for (int h = 0; h < o->H && !rc; h++) {
+        const float *from = o->late + ((size_t)h * (size_t)n + (size_t)(first - row0)) * ld; /* rows of this call: (H, n, ld) */
+        rc = o->ops->read(o->dev, o->host, from, (size_t)rows * ld * sizeof *from);
+        struct kvt_event ev = { .kind = KVT_EV_LATE_ROWS, .late_rows = { .layer = layer, .head = h, .n = o->n, .row0 = first - (o->n - o->n_late),
+                                .n_rows = rows, .rows = o->host, .level = o->level ? o->level + (first - row0) : NULL } };
+        if (!rc)
+            rc = o->probe->see(o->probe->self, &ev);
+    }
+    return rc;
 }

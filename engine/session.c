@@ -210,11 +210,30 @@ static int streams_at_once(const struct kvt_session_opts *o)
     return kvt_opts_streams(o, early > late ? early : late);
 }
 
+/* What the methods rank by that sums of rows can't be made of afterwards, in the registry's own settings. */
+static void need_for_replay(const struct kvt_session_opts *o, struct kvt_needs *needs)
+{
+    int question = o->question_start >= 0 ? o->n_prompt - o->question_start : o->window;
+    const struct kvt_square square[] = { { .window = 0 }, { .window = 8 }, { .window = question, .by_pos = true } };
+    needs->mass = needs->last = needs->max = needs->out_norms = true;
+    for (int i = 0; i < o->n_shots; i++)
+        needs->later |= o->shot[2 * i + 1] <= kvt_opts_context(o);
+    for (size_t i = 0; i < sizeof square / sizeof *square; i++) {
+        bool found = square[i].window >= kvt_opts_prefill(o);
+        for (int j = 0; j < needs->n_squares && !found; j++)
+            found = needs->square[j].window == square[i].window && !needs->square[j].distance && needs->square[j].by_pos == square[i].by_pos;
+        if (!found && needs->n_squares < KVT_MAX_WINDOWS)
+            needs->square[needs->n_squares++] = square[i];
+    }
+}
+
 void kvt_opts_needs(const struct kvt_session_opts *o, const struct kvt_wants *w, struct kvt_needs *needs)
 {
     memset(needs, 0, sizeof *needs);
     for (int b = 0; b < o->n_branches; b++)
         kvt_spec_needs(&o->branch[b].spec, needs);
+    if (w->replay)
+        need_for_replay(o, needs);
     if (w->scores && !needs->n_windows && o->window > 0)
         needs->window[needs->n_windows++] = o->window;
 }
@@ -225,6 +244,16 @@ int kvt_session_windows(const struct kvt_session_opts *o, const struct kvt_wants
     kvt_opts_needs(o, wants, &needs);
     memcpy(window, needs.window, sizeof needs.window);
     return needs.n_windows;
+}
+
+int kvt_session_squares(const struct kvt_session_opts *o, const struct kvt_wants *wants, struct kvt_square square[KVT_MAX_WINDOWS])
+{
+    struct kvt_needs needs;
+    if (!wants->replay)
+        return 0;
+    kvt_opts_needs(o, wants, &needs);
+    memcpy(square, needs.square, sizeof needs.square);
+    return needs.n_squares;
 }
 
 static struct kvt_wants wants_of(const struct kvt_session_opts *o)
@@ -413,10 +442,12 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
     s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n || w.rows;
     s->n_sink = w.n_sink;
-    s->row = device_floats(s, (size_t)(s->n_blocks + s->full_row) * (size_t)shape->H, (size_t)s->max_slots);
+    s->rows.question = w.replay ? s->o.n_prompt - s->n_context : 0;
+    int full_rows = s->rows.question > s->full_row ? s->rows.question : s->full_row;
+    s->row = device_floats(s, (size_t)(s->n_blocks + full_rows) * (size_t)shape->H, (size_t)s->max_slots);
     rc = kvt_fidelity_open(s, err);
     if (!rc)
-        rc = kvt_rows_open(s, w.rows, err);
+        rc = kvt_rows_open(s, &w, err);
     if (!rc)
         rc = kvt_oracle_open(s, err);
     if (!rc)

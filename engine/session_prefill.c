@@ -173,6 +173,8 @@ int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
             rc = drop_question(s, err);
         if (!rc)
             rc = norms_of_context(s, err);
+        if (!rc)
+            rc = kvt_norms_tell(s, true, err);
     }
     if (!rc && s->snapshot >= 0 && (rc = s->ops->cache_fork(s->dev, s->cache, 0, s->snapshot)))
         rc = kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));

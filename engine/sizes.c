@@ -58,6 +58,13 @@ static int branch_work_bytes(const struct kvt_model *m, const struct kvt_session
     return rc;
 }
 
+/* Rows of the full branch that are looked at together. */
+static int full_rows(const struct kvt_session_opts *o, const struct kvt_wants *w)
+{
+    int question = w->replay ? o->n_prompt - kvt_opts_context(o) : 0;
+    return question > 1 ? question : o->lost_mass || o->output_error || w->rows;
+}
+
 int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_wants *wants,
                       struct kvt_session_sizes *out, struct kvt_err *err)
 {
@@ -93,10 +100,10 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     if (rc)
         return rc;
     out->kv_decode_bytes = repeating > out->kv_decode_bytes ? repeating : out->kv_decode_bytes;
-    kvt_observer_bytes(wants, s->L, s->H, kvt_opts_prefill(o), &needs, &out->scores_bytes, &out->maps_bytes);
+    kvt_observer_bytes(wants, o->ops->run, s->L, s->H, kvt_opts_prefill(o), &needs, &out->scores_bytes, &out->maps_bytes);
     out->work_bytes = kvt_forward_work_bytes(s, kvt_opts_run(o), o->n_prompt + o->n_new)
         + own + ((size_t)(o->no_full ? 1 : kvt_opts_prefill(o)) * s->E + (size_t)kvt_opts_rows(o) * s->E + (size_t)copies * s->V
-           + (size_t)(copies + (o->lost_mass || o->output_error || wants->rows) + wants->rows) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
+           + (size_t)(copies + full_rows(o, wants) + wants->rows) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
     /* a backend's own: rows packed for a product, and in each thread a panel of weights and a tile of scores */
     int threads = o->threads > 0 ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN), widest = s->E > s->F ? s->E : s->F;
     widest = widest > s->H * s->D ? widest : s->H * s->D;

@@ -497,6 +497,10 @@ struct kvt_ops {
 
     /* attn */
     int (*attn)(struct kvt_dev *dev, const struct kvt_attn_args *a);
+    /* In what order a call of T rows adds them up into mass and wmass, so that the very same f32 sums can be made from rows: level[t]
+     * is 0 where row t joins the partial sum of the row before, 1 where it begins one, 2 where it begins a strip's first. A strip's
+     * partial sums are added up from 0, then strips one by one to the caller's array. host (T). NULL: not told. */
+    void (*row_sums)(int T, uint8_t *level);
     int (*lost)(struct kvt_dev *dev, const struct kvt_lost_args *a);
 };
 

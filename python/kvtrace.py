@@ -359,6 +359,9 @@ d	offset	token	distance asked for, query less key
 d	query_span	1	span that attends, an index of spans/
 d	key_span	1	span attended to, an index of spans/
 d	rank	1	place among the largest of a row, from 0
+d	late_row	token	position of one of the prefill's last rows
+d	square	1	sum of squares, or of positions, that a method ranks by
+d	question	token	position of a token of the question, fed again over the uncompressed context
 d	full_layer	1	layer of which every attention row was recorded
 d	full_head	1	query head of which every attention row was recorded
 d	span	1	span of the prompt
@@ -416,6 +419,17 @@ v	fidelity/lost_rest	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	the sam
 v	fidelity/output_local	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the layer's attention when the uncompressed branch's own q, K and V are restricted to the slots the branch holds
 v	fidelity/output_propagated	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the attention that the branch really computed, against the uncompressed branch's
 v	decode/attention	f32	0	step,layer,head,token	1		whole	asked	attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before it (in a window layer the newest); 0 elsewhere, and in steps that didn't come
+v	replay/question	f32	0	question,layer,head,token	1		whole	asked	the same of the question's rows, where it is fed again over the uncompressed context
+v	replay/rows	f32	0	layer,head,late_row,key	1		whole	asked	attention of the prefill's last rows
+v	replay/row_sums	u8	0	late_row	1	255	inplace	asked	in what order the backend adds rows up into score/mass and score/wmass: 0 to the partial sum of the row before, 1 it begins one, 2 it begins a strip of them; partial sums are added up to their strip's from 0, strips one by one; 255: not told
+v	replay/later	f32	0	layer,head,key	1	NaN	packed	asked	attention received from the rows after the end of the key's shot; 0 outside shots
+v	replay/squares	f32	0	square,layer,head,key	1	NaN	packed	asked	squares of attention received, or attention times the row's position, summed over some rows
+v	replay/square_window	i32	0	square	token	-1	inplace	asked	the last rows that count; 0: all
+v	replay/square_distance	i32	0	square	token	-1	inplace	asked	rows fewer than this many after the key don't count
+v	replay/square_by_pos	u8	0	square	1	255	inplace	asked	1: attention times the row's position
+v	replay/key_norm	f32	0	layer,kv_head,token	1	NaN	inplace	asked	Euclidean norm of the cached key
+v	replay/out_norm	f32	0	layer,kv_head,context	1	NaN	inplace	asked	||W_O v||_1 of the cached value, mean over the query heads of its kv head; 0 in layers that are left alone
+v	replay/acts	u8	0	layer	1		inplace	asked	1: methods act on the layer; 0: it is left alone
 v	free/token	i32	0	step,branch	1	-1	inplace	always	free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made
 v	free/text	text	-2	step,branch			inplace	always	the free-running token, readable
 v	free/logprob	f32	0	step,branch	nat	NaN	inplace	always	its ln p

@@ -22,9 +22,9 @@ struct kvtrace_options {
     struct kvt_prompt_opts prompt;
     const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *budget_file, *layers, *heads, *fidelity, *see;
     bool keep_given, remove_given, tokens_given, bytes_given;
-    int n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
+    int replay_rows, n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
-    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume, yes;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume, yes, for_replay;
 };
 
 /* A prompt of the run and its trace. */
@@ -70,6 +70,7 @@ struct kvtrace_run {
     float **given;                   /* (n_branches) scores that were read for the method `file`, owned; or NULL */
     int32_t *see_span, *see_of;      /* spans whose looking at each other is traced, and which of the prompt's they are */
     int32_t see_offset[32];
+    uint8_t *acts;                   /* (L) layers that methods act on, for a replay */
     struct kvt_wants wants;
     struct kvt_session_opts session;
     struct kvt_hasher *hasher;       /* of the weights, beside the run; NULL once the trace knows */
@@ -128,7 +129,7 @@ int kvtrace_record_prefill(struct kvt_trace_writer *w, struct kvtrace_run *run, 
 /* The words of the step's tokens: the token axis of a branch holds what was fed to it. */
 int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, const struct kvt_ev_step *step);
 int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, struct kvt_session *s, int status, struct kvt_err *err);
-void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes);
+void kvtrace_estimate(struct kvtrace_run *run, struct kvt_trace_sizes *sizes);
 
 /* kvtrace_sizes.c: --dry-run; whether a run that takes more than 2 GB is wanted. Seconds; known false: a method needs more tokens
  * than are tried. */

@@ -50,12 +50,35 @@ static void plan_branches(struct plan_parts *p, const struct kvtrace_run *run, c
     }
 }
 
+/* What is recorded for a replay alone: which sums, and which layers methods act on. */
+static int plan_replay(struct kvt_trace_plan *plan, struct kvtrace_run *run, struct kvt_err *err)
+{
+    struct kvt_square square[KVT_MAX_WINDOWS];
+    int32_t *layer = kvt_calloc((size_t)plan->L, sizeof *layer);
+    run->acts = run->acts ? run->acts : kvt_calloc((size_t)plan->L, 1);
+    if (!layer || !run->acts) {
+        free(layer);
+        return kvt_fail(err, KVT_ENOMEM, "no memory for %d layers", plan->L);
+    }
+    plan->n_squares = kvt_session_squares(&run->session, &run->wants, square);
+    for (int i = 0; i < plan->n_squares; i++)
+        plan->square_window[i] = square[i].window, plan->square_distance[i] = square[i].distance, plan->square_by_pos[i] = square[i].by_pos;
+    for (int i = 0, n = kvt_session_layers(run->model, &run->session, layer); i < n; i++)
+        run->acts[layer[i]] = 1;
+    for (int i = 0; i < run->n_shots; i++)
+        plan->later |= run->shot[2 * i + 1] <= plan->n_context;
+    plan->acts = run->acts;
+    free(layer);
+    return 0;
+}
+
 /* Fills what needs no session: enough for an estimate of sizes. */
-static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_context, struct kvt_err *err)
+static int make_plan(struct plan_parts *p, struct kvtrace_run *run, int n_context, struct kvt_err *err)
 {
     const struct kvt_shape *s = kvt_model_shape(run->model);
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
     const struct kvt_prompt *prompt = &run->prompt;
+    int rc;
     memset(p, 0, sizeof *p);
     p->branch = kvt_calloc((size_t)run->n_branches + 1, sizeof *p->branch);
     p->span = kvt_calloc((size_t)prompt->n_spans, sizeof *p->span);
@@ -88,6 +111,7 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->wants = &run->wants;
     plan->lost_mass = run->session.lost_mass, plan->output_error = run->session.output_error;
     plan->n_windows = kvt_session_windows(&run->session, &run->wants, plan->window);
+    rc = run->wants.replay ? plan_replay(plan, run, err) : 0;
     plan->protocol = kvtrace_protocols[run->o.protocol], plan->decode = kvtrace_decodes[run->o.decode];
     plan->compute = kvt_compute_names[run->session.compute], plan->kv_type = kvtrace_kv_types[run->o.kv_type];
     kvt_session_rope_text(run->model, &run->session, p->rope, sizeof p->rope);
@@ -96,14 +120,16 @@ static int make_plan(struct plan_parts *p, const struct kvtrace_run *run, int n_
     plan->backend = run->session.ops->name, plan->command_line = run->command_line;
     plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1, plan->compress = run->o.compress;
     plan->device = "", plan->config_sha256 = "";
-    return 0;
+    return rc;
 }
 
-void kvtrace_estimate(const struct kvtrace_run *run, struct kvt_trace_sizes *sizes)
+void kvtrace_estimate(struct kvtrace_run *run, struct kvt_trace_sizes *sizes)
 {
     struct plan_parts p;
     memset(sizes, 0, sizeof *sizes);
-    if (!make_plan(&p, run, run->prompt.tokens.n, NULL))
+    int n = run->prompt.tokens.n, question = run->session.question_start >= 0 ? n - run->session.question_start : run->o.window;
+    bool fed_again = run->wants.replay && run->session.protocol != KVT_PROTOCOL_LITERATURE && question < n; /* then its rows are recorded */
+    if (!make_plan(&p, run, fed_again ? n - question : n, NULL))
         kvt_trace_estimate(&p.plan, sizes);
     free_parts(&p);
 }

@@ -95,6 +95,21 @@ static int want(struct kvtrace_run *run, const char *item, struct kvt_err *err)
     return kvt_fail(err, KVT_EUSAGE, "--see %.40s: there are scores, visible, square, max, keys, local, distance, spans, top, rows, all (but rows) and none", item);
 }
 
+/* All that decisions follow from; windows of the methods that run belong to it. */
+static int want_replay(struct kvtrace_run *run, struct kvt_err *err)
+{
+    struct kvt_wants *w = &run->wants;
+    int n = run->prompt.tokens.n, start = run->prompt.question_start, rows = run->o.replay_rows, question = start >= 0 ? n - start : run->o.window;
+    if (run->o.no_scores)
+        return kvt_fail(err, KVT_EUSAGE, "--for-replay is made of scores, and --no-scores leaves them out; drop one of them");
+    rows = rows > question ? rows : question;
+    for (int b = 0; b < run->n_branches; b++)
+        rows = rows > run->branch[b].spec.policy.window ? rows : run->branch[b].spec.policy.window;
+    w->scores = w->max = w->rows = true;
+    w->replay = rows < n ? rows : n;
+    return 0;
+}
+
 int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err)
 {
     char **item = NULL;
@@ -105,5 +120,5 @@ int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err)
     free(item);
     if (run->o.no_scores)
         run->wants.scores = false;
-    return rc;
+    return rc || !run->o.for_replay ? rc : want_replay(run, err);
 }

@@ -324,6 +324,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     const struct kvtrace_options *o = &run->o;
     if (o->keep_given + o->remove_given + o->tokens_given + o->bytes_given && !o->methods && !o->presets)
         return kvt_fail(err, KVT_EUSAGE, "a budget without --method or --preset: name the methods that it is for");
+    if (o->no_full && o->for_replay)
+        return kvt_fail(err, KVT_EUSAGE, "--for-replay records the uncompressed branch, and --no-full leaves it out; drop one of them");
     if (o->no_full && o->maps == KVTRACE_MAPS_FULL)
         return kvt_fail(err, KVT_EUSAGE, "--maps full are of the prefill that branches share, and --no-full leaves it out; drop one of them");
     int rc = kvtrace_fidelity(run, err);
@@ -369,13 +371,14 @@ static void end_prompt(struct kvtrace_run *run)
         run->branch[b].given = NULL;
     }
     free(run->given);
+    free(run->acts);
     free(run->see_span);
     free(run->see_of);
     free(run->shot);
     free(run->span);
     free(run->layer_mask);
     free(run->head_mask);
-    run->given = NULL, run->shot = run->span = run->see_span = run->see_of = NULL, run->layer_mask = run->head_mask = NULL;
+    run->acts = NULL, run->given = NULL, run->shot = run->span = run->see_span = run->see_of = NULL, run->layer_mask = run->head_mask = NULL;
 }
 
 int kvtrace_begin(struct kvtrace_run *run, int i, struct kvt_err *err)

@@ -36,6 +36,9 @@
     X(query_span,   "1",     "span that attends, an index of spans/")                                                    \
     X(key_span,     "1",     "span attended to, an index of spans/")                                                     \
     X(rank,         "1",     "place among the largest of a row, from 0")                                                 \
+    X(late_row,     "token", "position of one of the prefill's last rows")                                               \
+    X(square,       "1",     "sum of squares, or of positions, that a method ranks by")                                  \
+    X(question,     "token", "position of a token of the question, fed again over the uncompressed context")             \
     X(full_layer,   "1",     "layer of which every attention row was recorded")                                          \
     X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
     X(span,         "1",     "span of the prompt")                                                                       \
@@ -68,7 +71,7 @@ enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STO
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
-                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_N_WHEN };
+                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_N_WHEN };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -164,6 +167,25 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(DECODE_ROWS, "decode/attention", F32, 0, "step,layer,head,token", "1,1,*,*", WHOLE, ROWS, ZERO, "1",               \
       "attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before " \
       "it (in a window layer the newest); 0 elsewhere, and in steps that didn't come")                                   \
+    X(QUESTION_ROWS, "replay/question", F32, 0, "question,layer,head,token", "1,1,*,*", WHOLE, REPLAY, ZERO, "1",         \
+      "the same of the question's rows, where it is fed again over the uncompressed context")                            \
+    X(LATE_ROWS, "replay/rows", F32, 0, "layer,head,late_row,key", "1,1,*,*", WHOLE, REPLAY, ZERO, "1",                  \
+      "attention of the prefill's last rows")                                                                            \
+    X(LATE_LEVEL, "replay/row_sums", U8, 0, "late_row", "", INPLACE, REPLAY, NO_REASON, "1",                             \
+      "in what order the backend adds rows up into score/mass and score/wmass: 0 to the partial sum of the row before, 1 " \
+      "it begins one, 2 it begins a strip of them; partial sums are added up to their strip's from 0, strips one by one; 255: not told") \
+    X(LATER, "replay/later", F32, 0, "layer,head,key", "1,*,*", PACKED, LATER, NAN, "1",                                 \
+      "attention received from the rows after the end of the key's shot; 0 outside shots")                               \
+    X(SQMASS, "replay/squares", F32, 0, "square,layer,head,key", "1,1,*,*", PACKED, REPLAY, NAN, "1",                    \
+      "squares of attention received, or attention times the row's position, summed over some rows")                     \
+    X(SQ_WINDOW, "replay/square_window", I32, 0, "square", "", INPLACE, REPLAY, MINUS1, "token", "the last rows that count; 0: all") \
+    X(SQ_DISTANCE, "replay/square_distance", I32, 0, "square", "", INPLACE, REPLAY, MINUS1, "token",                     \
+      "rows fewer than this many after the key don't count")                                                             \
+    X(SQ_BY_POS, "replay/square_by_pos", U8, 0, "square", "", INPLACE, REPLAY, NO_REASON, "1", "1: attention times the row's position") \
+    X(KEY_NORM, "replay/key_norm", F32, 0, "layer,kv_head,token", "", INPLACE, REPLAY, NAN, "1", "Euclidean norm of the cached key") \
+    X(OUT_NORM, "replay/out_norm", F32, 0, "layer,kv_head,context", "", INPLACE, REPLAY, NAN, "1",                       \
+      "||W_O v||_1 of the cached value, mean over the query heads of its kv head; 0 in layers that are left alone")      \
+    X(ACTS, "replay/acts", U8, 0, "layer", "", INPLACE, REPLAY, ZERO, "1", "1: methods act on the layer; 0: it is left alone") \
     X(FREE_TOKEN, "free/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made")  \
     X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
@@ -254,7 +276,9 @@ enum kvt_dataset {
     X(MAP_MEAN, 0, 32768) X(MAP_MAX, 0, 32768) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
     X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
     X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \
-    X(DECODE_ROWS, 0, 1) X(LOST_MASS, 0, 1) X(LOST_REST, 0, 1) X(LOCAL, 0, KVT_RANGE_ANY) X(PROPAGATED, 0, KVT_RANGE_ANY)                      \
+    X(DECODE_ROWS, 0, 1) X(QUESTION_ROWS, 0, 1) X(LATE_ROWS, 0, 1) X(LATE_LEVEL, 0, 2) X(LATER, 0, KVT_RANGE_ANY) X(SQMASS, 0, KVT_RANGE_ANY) \
+    X(SQ_WINDOW, 0, KVT_RANGE_ANY) X(SQ_DISTANCE, 0, KVT_RANGE_ANY) X(SQ_BY_POS, 0, 1) X(KEY_NORM, 0, KVT_RANGE_ANY) X(OUT_NORM, 0, KVT_RANGE_ANY) X(ACTS, 0, 1) \
+    X(LOST_MASS, 0, 1) X(LOST_REST, 0, 1) X(LOCAL, 0, KVT_RANGE_ANY) X(PROPAGATED, 0, KVT_RANGE_ANY)                      \
     X(FREE_TOKEN, 0, KVT_RANGE_ANY) X(FREE_LOGPROB, -KVT_RANGE_ANY, 0) X(PHASE_START, 0, KVT_RANGE_ANY)                   \
     X(PHASE_DUR, 0, KVT_RANGE_ANY) X(PHASE_TOK, 0, KVT_RANGE_ANY) X(RES_KEEP, 0, 1) X(RES_KEPT, 0, KVT_RANGE_ANY)         \
     X(RES_SLOTS, 0, KVT_RANGE_ANY) X(RES_FALLBACK, 0, 1) X(RES_HOST, 0, KVT_RANGE_ANY) X(RES_ROWS, 0, KVT_RANGE_ANY)      \

@@ -39,7 +39,7 @@ static void check_scale(struct run *r, enum kvt_dim dim)
     hid_t ds = v ? H5Dopen2(r->c->t->prompt, kvt_dims[dim].name, H5P_DEFAULT) : -1;
     bool ok = ds >= 0 && kvt_h5_read(ds, H5T_NATIVE_INT32, NULL, NULL, 1, v);
     bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance ||
-                       dim == KVT_DIM_offset || dim == KVT_DIM_query_span || dim == KVT_DIM_key_span;
+                       dim == KVT_DIM_offset || dim == KVT_DIM_late_row || dim == KVT_DIM_question || dim == KVT_DIM_query_span || dim == KVT_DIM_key_span;
     bool repeats = dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_window; /* more bins than tokens; as asked */
     size_t below = dim == KVT_DIM_full_layer ? r->c->t->extent[KVT_DIM_layer] : dim == KVT_DIM_full_head ? r->c->t->extent[KVT_DIM_head] :
                    dim == KVT_DIM_query_span || dim == KVT_DIM_key_span ? r->c->t->extent[KVT_DIM_span] : (size_t)INT32_MAX;
@@ -212,25 +212,40 @@ static bool full_rows(void *arg, const size_t *start, const size_t *count, const
     return !r->told;
 }
 
-/* Rows of the steps: each sums to 1 over the tokens up to its own, and is 0 behind it. */
-static bool decode_rows(void *arg, const size_t *start, const size_t *count, const void *values)
+/* Whole rows: each sums to 1 over the tokens up to its own, and is 0 behind it. */
+struct whole_rows { struct run *r; const char *path; size_t pos; int axis; bool may_end; }; /* position of the first row; which dimension rows are */
+
+static bool whole_rows(void *arg, const size_t *start, const size_t *count, const void *values)
 {
-    struct run *r = arg;
+    const struct whole_rows *w = arg;
+    struct run *r = w->r;
     const double *v = values;
-    size_t n = r->c->t->extent[KVT_DIM_token], rows = count[0] * count[1] * count[2];
+    size_t n = r->c->t->extent[w->axis ? KVT_DIM_key : KVT_DIM_token], rows = count[0] * count[1] * count[2];
     for (size_t i = 0; i < rows && !r->told; i++) {
-        size_t step = start[0] + i / (count[1] * count[2]) + 1, seen = (size_t)r->in->n_prompt + step;
+        size_t at[3] = {start[0] + i / (count[1] * count[2]), start[1] + i / count[2] % count[1], start[2] + i % count[2]};
+        size_t seen = w->pos + at[w->axis] + 1;
         double sum = 0, above = 0;
         for (size_t k = 0; k < n; k++)
             *(k < seen ? &sum : &above) += v[i * n + k];
-        bool none = sum == 0 && above == 0, may = step > (size_t)r->in->n_steps || !r->complete || !strcmp(r->in->decode, "free"); /* it has ended */
+        bool none = sum == 0 && above == 0, may = !r->complete || (w->may_end && at[0] >= (size_t)r->in->n_steps) || (w->may_end && !strcmp(r->in->decode, "free"));
         if (none ? may : fabs(sum - 1) <= 1e-4 && above == 0)
             continue;
         r->told++;
-        kvt_check_found(r->c, "decode/attention", "step %zu, layer %zu, head %zu: %s (sum %.5g)", step, start[1] + i / count[2] % count[1],
-                        start[2] + i % count[2], above != 0 ? "attention to tokens that come later" : "the row doesn't sum to 1", sum);
+        kvt_check_found(r->c, w->path, "[%zu,%zu,%zu]: %s (sum %.5g)", at[0], at[1], at[2], above != 0 ? "attention to tokens that come later" : "the row doesn't sum to 1", sum);
     }
     return !r->told;
+}
+
+static void check_whole_rows(struct run *r)
+{
+    const struct { enum kvt_dataset id; const char *path; int pos, axis; } of[] = {
+        {KVT_DS_DECODE_ROWS, "decode/attention", r->in->n_prompt, 0}, {KVT_DS_QUESTION_ROWS, "replay/question", r->in->n_context, 0},
+        {KVT_DS_LATE_ROWS, "replay/rows", r->in->late_from, 2}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        r->told = 0;
+        if (r->c->good[of[i].id] && kvt_trace_has_dataset(r->c->t, of[i].id, 0))
+            kvt_check_each(r->c, of[i].id, 0, whole_rows, &(struct whole_rows){r, of[i].path, (size_t)of[i].pos, of[i].axis, i == 0});
+    }
 }
 
 /* ---- a branch's history ------------------------------------------------------------------------------------------ */
@@ -461,9 +476,7 @@ void kvt_check_invariants(struct kvt_check *c)
     r.told = 0;
     if (c->good[KVT_DS_FULL])
         kvt_check_each(c, KVT_DS_FULL, 0, full_rows, &r);
-    r.told = 0;
-    if (c->good[KVT_DS_DECODE_ROWS] && r.in->has_rows)
-        kvt_check_each(c, KVT_DS_DECODE_ROWS, 0, decode_rows, &r);
+    check_whole_rows(&r);
     for (int b = r.in->no_full; b < r.in->n_branches && !c->memory; b++) {
         if (c->good[KVT_DS_EVICTED])
             check_history(&r, b);

@@ -66,6 +66,13 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
         s->made[KVT_WHEN_KEYS] = w->keys;
         s->made[KVT_WHEN_LOCAL] = w->local;
         s->made[KVT_WHEN_ROWS] = w->rows && !p->no_full;
+        s->made[KVT_WHEN_REPLAY] = w->replay > 0 && !p->no_full;
+        s->made[KVT_WHEN_LATER] = s->made[KVT_WHEN_REPLAY] && p->later;
+        if (s->made[KVT_WHEN_REPLAY]) {
+            e[KVT_DIM_late_row] = positive(w->replay) < map_tok(p) ? positive(w->replay) : map_tok(p);
+            e[KVT_DIM_square] = positive(p->n_squares);
+            e[KVT_DIM_question] = positive(p->n_prompt - p->n_context);
+        }
         e[KVT_DIM_distance] = w->distance ? (size_t)kvt_distance_bins((int)map_tok(p)) : 0;
         e[KVT_DIM_offset] = positive(w->n_offsets);
         e[KVT_DIM_query_span] = e[KVT_DIM_key_span] = positive(w->n_spans);
@@ -124,6 +131,8 @@ static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, siz
     case KVT_DIM_key_bin:   return bin_start(i, extent, map_tok(p));
     case KVT_DIM_distance:  return kvt_distance_start((int)i);
     case KVT_DIM_offset:    return p->wants->offset[i];
+    case KVT_DIM_late_row:  return (int32_t)(map_tok(p) - extent + i);
+    case KVT_DIM_question:  return p->n_context + (int32_t)i;
     case KVT_DIM_query_span:
     case KVT_DIM_key_span:  return p->wants->span_of ? p->wants->span_of[i] : (int32_t)i;
     case KVT_DIM_full_layer:
@@ -190,6 +199,17 @@ static bool branch_attrs(hid_t at, const struct kvt_plan_branch *b)
            kvt_h5_put_i64(at, "renumbered", b->renumber) && kvt_h5_put_str(at, "asked", b->asked ? b->asked : "");
 }
 
+static bool fill_flags(hid_t ds, enum kvt_dataset id, const struct kvt_trace_plan *p)
+{
+    size_t n = positive(id == KVT_DS_ACTS ? p->L : p->n_squares);
+    uint8_t *flag = kvt_calloc(n, 1);
+    for (size_t i = 0; flag && i < n; i++)
+        flag[i] = id == KVT_DS_ACTS ? !p->acts || p->acts[i] : p->square_by_pos[i] != 0;
+    bool ok = flag && kvt_h5_write(ds, H5T_NATIVE_UINT8, NULL, NULL, 1, flag);
+    free(flag);
+    return ok;
+}
+
 /* What is known of a dataset before the run. */
 static bool fill_known(hid_t ds, enum kvt_dataset id, const struct kvt_trace_plan *p, size_t len)
 {
@@ -202,6 +222,10 @@ static bool fill_known(hid_t ds, enum kvt_dataset id, const struct kvt_trace_pla
     case KVT_DS_TOK_TEXT:  rows = p->token_text ? (size_t)p->n_prompt : 0; break;
     case KVT_DS_STATUS:
     case KVT_DS_TEXT:      rows = 1; break;
+    case KVT_DS_SQ_WINDOW:   ints = p->square_window; break;
+    case KVT_DS_SQ_DISTANCE: ints = p->square_distance; break;
+    case KVT_DS_SQ_BY_POS:
+    case KVT_DS_ACTS:        return fill_flags(ds, id, p);
     case KVT_DS_SPAN_NAME:
     case KVT_DS_SPAN_KIND:
     case KVT_DS_SPAN_PARENT:

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define MAX_PARTS (KVT_MAX_WINDOWS + 18)
+#define MAX_PARTS (2 * KVT_MAX_WINDOWS + 20)
 
 /* An array of a message: where its pointer lies, and its bytes. String lengths can only be known while packing. */
 struct part { void *pointer; size_t bytes; bool text; };
@@ -42,6 +42,9 @@ static void list_prefill(struct kvt_ev_prefill_layer *e, size_t H, struct parts 
     add(p, &e->spans, H * (size_t)e->n_spans * (size_t)e->n_spans * sizeof(float));
     add(p, &e->top, row * (size_t)e->top_k);
     add(p, &e->top_at, row * (size_t)e->top_k);
+    add(p, &e->later, row);
+    for (int i = 0; i < e->n_squares; i++)
+        add(p, &e->sqmass[i], row);
     add(p, &e->map_mean, map);
     add(p, &e->map_max, map);
 }
@@ -105,6 +108,14 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
     case KVT_EV_STEP:  list_step(&e->step, p); break;
     case KVT_EV_FIDELITY: list_fidelity(&e->fidelity, L, G, p); break;
     case KVT_EV_TIMES: add(p, &e->times.time, (size_t)e->times.n * sizeof *e->times.time); break;
+    case KVT_EV_LATE_ROWS:
+        add(p, &e->late_rows.rows, (size_t)e->late_rows.n_rows * (size_t)e->late_rows.n * sizeof(float));
+        add(p, &e->late_rows.level, (size_t)e->late_rows.n_rows);
+        break;
+    case KVT_EV_NORMS:
+        add(p, &e->norms.key, G * (size_t)e->norms.n * sizeof(float));
+        add(p, &e->norms.out, G * (size_t)e->norms.n * sizeof(float));
+        break;
     case KVT_EV_DECODE_ROW: add(p, &e->decode_row.row, H * (size_t)e->decode_row.ld * sizeof(float)); break;
     case KVT_EV_FREE:
     case KVT_EV_PHASE: break;

@@ -216,9 +216,9 @@ static int read_scale(struct kvt_trace *t, enum kvt_dim dim, int32_t **value, st
 
 static int read_shape(struct kvt_trace *t, struct kvt_err *err)
 {
-    int32_t *window = NULL, *distance = NULL, *offset = NULL, *span = NULL;
+    int32_t *window = NULL, *distance = NULL, *offset = NULL, *span = NULL, *late = NULL;
     int32_t **values[KVT_N_DIM] = {[KVT_DIM_window] = &window, [KVT_DIM_full_layer] = &t->full_layer, [KVT_DIM_full_head] = &t->full_head,
-                                   [KVT_DIM_distance] = &distance, [KVT_DIM_offset] = &offset, [KVT_DIM_query_span] = &span};
+                                   [KVT_DIM_distance] = &distance, [KVT_DIM_offset] = &offset, [KVT_DIM_query_span] = &span, [KVT_DIM_late_row] = &late};
     for (int i = 0; i < KVT_N_DIM; i++) {
         int rc = read_scale(t, (enum kvt_dim)i, values[i], err);
         if (rc)
@@ -229,26 +229,25 @@ static int read_shape(struct kvt_trace *t, struct kvt_err *err)
     if (!e[KVT_DIM_layer] || !e[KVT_DIM_head] || !e[KVT_DIM_kv_head] || !e[KVT_DIM_prompt_token] || !e[KVT_DIM_branch])
         return kvt_fail(err, KVT_EFORMAT, "%s lacks one of the dimensions layer, head, kv_head, prompt_token and branch", t->path);
     if (e[KVT_DIM_layer] > 65536 || e[KVT_DIM_head] > 65536 || e[KVT_DIM_branch] > 65536 || e[KVT_DIM_window] > 8 ||
-        e[KVT_DIM_head] % e[KVT_DIM_kv_head] || e[KVT_DIM_context] > e[KVT_DIM_prompt_token] ||
+        e[KVT_DIM_square] > 8 || (e[KVT_DIM_question] && e[KVT_DIM_question] != e[KVT_DIM_prompt_token] - e[KVT_DIM_context]) || e[KVT_DIM_head] % e[KVT_DIM_kv_head] || e[KVT_DIM_context] > e[KVT_DIM_prompt_token] ||
         e[KVT_DIM_query] != e[KVT_DIM_prompt_token] || e[KVT_DIM_key] != e[KVT_DIM_prompt_token] ||
         e[KVT_DIM_token] != e[KVT_DIM_prompt_token] + e[KVT_DIM_step] || e[KVT_DIM_query_span] != e[KVT_DIM_key_span])
         return kvt_fail(err, KVT_EFORMAT, "%s: its dimensions contradict each other", t->path);
-    in->L = (int)e[KVT_DIM_layer];
-    in->H = (int)e[KVT_DIM_head];
-    in->G = (int)e[KVT_DIM_kv_head];
+    in->L = (int)e[KVT_DIM_layer], in->H = (int)e[KVT_DIM_head], in->G = (int)e[KVT_DIM_kv_head];
     in->n_prompt = (int)e[KVT_DIM_prompt_token];
     in->n_context = (int)e[KVT_DIM_context];
-    in->n_new = (int)e[KVT_DIM_step];
-    in->n_tok = (int)e[KVT_DIM_token];
-    in->n_branches = (int)e[KVT_DIM_branch];
-    in->n_spans = (int)e[KVT_DIM_span];
-    in->map_r = (int)e[KVT_DIM_query_bin];
-    in->map_c = (int)e[KVT_DIM_key_bin];
+    in->n_new = (int)e[KVT_DIM_step], in->n_tok = (int)e[KVT_DIM_token];
+    in->n_branches = (int)e[KVT_DIM_branch], in->n_spans = (int)e[KVT_DIM_span];
+    in->map_r = (int)e[KVT_DIM_query_bin], in->map_c = (int)e[KVT_DIM_key_bin];
     in->n_windows = (int)e[KVT_DIM_window];
     for (int i = 0; i < in->n_windows; i++)
         in->window[i] = window[i];
     in->n_distances = (int)e[KVT_DIM_distance], in->n_offsets = (int)e[KVT_DIM_offset], in->top_k = (int)e[KVT_DIM_rank];
     in->distance = distance, in->offset = offset, in->map_span = span, in->n_map_spans = (int)e[KVT_DIM_query_span];
+    in->n_late = (int)e[KVT_DIM_late_row], in->late_from = late ? late[0] : 0, in->n_squares = (int)e[KVT_DIM_square], in->n_question = (int)e[KVT_DIM_question];
+    for (int i = 0; i < in->n_late; i++)
+        if (late[i] != late[0] + i || late[0] < 0 || late[i] >= in->n_prompt)
+            return kvt_fail(err, KVT_EFORMAT, "%s: dimension 'late_row' isn't a run of the prompt's positions", t->path);
     for (int i = 0; i < in->n_map_spans; i++)
         if (span[i] < 0 || span[i] >= in->n_spans)
             return kvt_fail(err, KVT_EFORMAT, "%s: dimension 'query_span' names span %d of %d", t->path, span[i], in->n_spans);
@@ -528,6 +527,7 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     t->info.has_visible = kvt_trace_has_dataset(t, KVT_DS_VISIBLE, 0), t->info.has_square = kvt_trace_has_dataset(t, KVT_DS_SQUARE, 0);
     t->info.has_max = kvt_trace_has_dataset(t, KVT_DS_MAX, 0);
     t->info.has_full = kvt_trace_has_dataset(t, KVT_DS_FULL, 0), t->info.has_rows = kvt_trace_has_dataset(t, KVT_DS_DECODE_ROWS, 0);
+    t->info.has_replay = kvt_trace_has_dataset(t, KVT_DS_LATE_ROWS, 0), t->info.has_later = kvt_trace_has_dataset(t, KVT_DS_LATER, 0);
     return KVT_OK;
 }
 

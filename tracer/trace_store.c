@@ -166,6 +166,9 @@ static bool put_prefill(struct kvt_trace_store *st, const struct kvt_ev_prefill_
     ok = ok && put(st, KVT_DS_DISTANCE, 0, at, bins, 3, e->distance) && put(st, KVT_DS_OFFSET, 0, at, offsets, 3, e->offset) &&
          put(st, KVT_DS_SPANS, 0, at4, spans, 4, e->spans) && put(st, KVT_DS_TOP, 0, at4, top, 4, e->top) &&
          put(st, KVT_DS_TOP_AT, 0, at4, top, 4, e->top_at);
+    ok = ok && put(st, KVT_DS_LATER, 0, at, count, 3, e->later);
+    for (int i = 0; ok && i < e->n_squares; i++)
+        ok = put(st, KVT_DS_SQMASS, 0, (size_t[]){(size_t)i, l, 0, 0}, (size_t[]){1, 1, H, n}, 4, e->sqmass[i]);
     size_t R = st->s.extent[KVT_DIM_query_bin], C = st->s.extent[KVT_DIM_key_bin];
     if (!ok || !R || !C || !e->map_mean)
         return ok;
@@ -284,9 +287,25 @@ static bool put_fidelity(struct kvt_trace_store *st, const struct kvt_ev_fidelit
 
 static bool put_row(struct kvt_trace_store *st, const struct kvt_ev_decode_row *e)
 {
-    assert(e->step >= 1 && e->step <= st->n_new && e->layer >= 0 && e->layer < st->L && e->n <= e->ld && e->ld == st->n_tok);
-    return put(st, KVT_DS_DECODE_ROWS, 0, (size_t[]){(size_t)e->step - 1, (size_t)e->layer, 0, 0}, (size_t[]){1, 1, (size_t)st->H, (size_t)e->ld}, 4,
-               e->row);
+    assert(e->pos >= st->n_context && e->pos < st->n_tok && e->layer >= 0 && e->layer < st->L && e->n <= e->ld && e->ld == st->n_tok);
+    bool question = e->pos < st->n_prompt;
+    return put(st, question ? KVT_DS_QUESTION_ROWS : KVT_DS_DECODE_ROWS, 0, (size_t[]){(size_t)(e->pos - (question ? st->n_context : st->n_prompt)), (size_t)e->layer, 0, 0},
+               (size_t[]){1, 1, (size_t)st->H, (size_t)e->ld}, 4, e->row);
+}
+
+static bool put_late(struct kvt_trace_store *st, const struct kvt_ev_late_rows *e)
+{
+    size_t row0 = (size_t)e->row0, rows = (size_t)e->n_rows;
+    assert(e->layer >= 0 && e->layer < st->L && e->head >= 0 && e->head < st->H && e->n <= st->n_prompt && row0 + rows <= st->s.extent[KVT_DIM_late_row]);
+    bool ok = put(st, KVT_DS_LATE_ROWS, 0, (size_t[]){(size_t)e->layer, (size_t)e->head, row0, 0}, (size_t[]){1, 1, rows, (size_t)e->n}, 4, e->rows);
+    return ok && (e->layer || e->head || put(st, KVT_DS_LATE_LEVEL, 0, &row0, &rows, 1, e->level));
+}
+
+static bool put_norms(struct kvt_trace_store *st, const struct kvt_ev_norms *e)
+{
+    assert(e->layer >= 0 && e->layer < st->L && e->n <= st->n_tok && (!e->out || e->n == st->n_context));
+    size_t at[3] = {(size_t)e->layer, 0, 0}, count[3] = {1, (size_t)st->G, (size_t)e->n};
+    return put(st, KVT_DS_KEY_NORM, 0, at, count, 3, e->key) && put(st, KVT_DS_OUT_NORM, 0, at, count, 3, e->out);
 }
 
 static bool put_phase(struct kvt_trace_store *st, const struct kvt_ev_phase *e)
@@ -310,6 +329,8 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
     case KVT_EV_EVICT:         note_evict(st, &ev->evict); return true;
     case KVT_EV_STEP:          return put_step_event(st, &ev->step);
     case KVT_EV_FIDELITY:      return put_fidelity(st, &ev->fidelity);
+    case KVT_EV_LATE_ROWS:     return put_late(st, &ev->late_rows);
+    case KVT_EV_NORMS:         return put_norms(st, &ev->norms);
     case KVT_EV_DECODE_ROW:    return put_row(st, &ev->decode_row);
     case KVT_EV_PHASE:         return put_phase(st, &ev->phase);
     case KVT_EV_TIMES:

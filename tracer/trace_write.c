@@ -193,11 +193,12 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
 {
     size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
     size_t spans = s->extent[KVT_DIM_query_span];
-    size_t scores = H * sizeof(float) * (n * (9 + (size_t)p->n_windows + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(uint16_t);
+    size_t scores = H * sizeof(float) * (n * (10 + (size_t)p->n_windows + (size_t)p->n_squares + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(uint16_t);
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
     longest = longest > tiles ? longest : tiles;
-    size_t rows = s->made[KVT_WHEN_ROWS] ? H * sizeof(float) * s->extent[KVT_DIM_token] : 0;
+    size_t rows = s->made[KVT_WHEN_ROWS] ? H * sizeof(float) * s->extent[KVT_DIM_token] : 0, late = (s->extent[KVT_DIM_late_row]) * (n * sizeof(float) + 1);
+    rows = rows > late ? rows : late;
     longest = longest > rows ? longest : rows;
     size_t other = decision + budget + step + s->output_len;
     return (longest > other ? longest : other) + 8192;
@@ -381,7 +382,7 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         size_t bytes = kvt_h5_type_bytes(d.type, len) * (d.per_branch ? (size_t)plan->n_branches : 1);
         for (int i = 0; i < d.rank; i++)
             bytes *= shape[i];
-        size_t *group = !strncmp(d.path, "score/", 6) || !strncmp(d.path, "decode/", 7) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full
+        size_t *group = !strncmp(d.path, "score/", 6) || !strncmp(d.path, "decode/", 7) || !strncmp(d.path, "replay/", 7) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full
                         : d.per_branch ? &out->decisions : &out->other;
         *group += id == KVT_DS_FULL ? kvt_tiles_file_bytes(&s) : bytes;
     }

@@ -48,6 +48,10 @@ struct kvt_trace_plan {
     bool lost_mass, output_error; /* fidelity that will be measured */
     int n_windows;
     int window[KVT_MAX_WINDOWS];
+    int n_squares;             /* that are recorded for a replay */
+    int square_window[KVT_MAX_WINDOWS], square_distance[KVT_MAX_WINDOWS], square_by_pos[KVT_MAX_WINDOWS];
+    bool later;                /* there are shots to be later than */
+    const uint8_t *acts;       /* (L) 1: methods act on the layer; NULL: on all */
     const char *shot_order;    /* as asked: "file", "reverse", "seed:7"; NULL: "file" */
     const char *protocol;      /* "visible" ... */
     const char *decode;        /* "both", "forced", "free" */

@@ -45,18 +45,22 @@ struct kvt_wants {
     const uint8_t *layer;   /* (L) 1 = wanted; NULL = all */
     const uint8_t *head;    /* (H) 1 = wanted; NULL = all */
     bool decisions;         /* final scores, thresholds, reasons */
-    bool rows;              /* the full branch's row of every teacher-forced step */
+    bool rows;              /* the full branch's row of every step */
+    int replay;             /* more than 0: what decisions follow from, to make them again (measures.md 8): that many last rows of the
+                             * prefill, sums that methods rank by, rows of the question fed again, norms of keys and of outputs */
 };
 
 enum kvt_event_kind {
     KVT_EV_PREFILL_LAYER,   /* raw scores and pooled maps of one layer, after its attention */
     KVT_EV_ROWS,            /* full attention rows, a run of them */
+    KVT_EV_LATE_ROWS,       /* of a head's last rows of the prefill, a run of them */
+    KVT_EV_NORMS,           /* what a layer's slots weigh: at prefill's end of the context, at the end of all positions */
     KVT_EV_BUDGET,          /* what a branch was asked to keep and what it got, after prefill-end eviction */
     KVT_EV_DECISION,        /* one branch and layer at prefill's end */
     KVT_EV_EVICT,           /* positions lost after a decode step */
     KVT_EV_STEP,            /* one lockstep step, all branches */
     KVT_EV_FIDELITY,        /* how far the step's branches are from the full one; before its KVT_EV_STEP */
-    KVT_EV_DECODE_ROW,      /* the full branch's attention of a step and layer; before its KVT_EV_STEP */
+    KVT_EV_DECODE_ROW,      /* the full branch's attention of a token and layer; before its KVT_EV_STEP */
     KVT_EV_FREE,            /* a free-running branch's next token */
     KVT_EV_PHASE,           /* a phase ended: its time */
     KVT_EV_TIMES,           /* times of the parts of what was just done */
@@ -86,6 +90,10 @@ struct kvt_ev_prefill_layer {
     const float *top;       /* (H, n, top_k): the largest of each row, descending; 0 where it sees fewer keys */
     const int32_t *top_at;  /* (H, n, top_k): their keys; -1 where it sees fewer */
     int R, C;
+    const float *later;     /* (H, n): mass of the rows after the end of the key's shot; where decisions are to be made again */
+    int n_squares;          /* likewise: sums of squares, or of positions, over some of the rows (struct kvt_square of kernels/ops.h) */
+    int square_window[KVT_MAX_WINDOWS], square_distance[KVT_MAX_WINDOWS], square_by_pos[KVT_MAX_WINDOWS];
+    const float *sqmass[KVT_MAX_WINDOWS]; /* (H, n) */
     const uint16_t *map_mean; /* (H, R, C) f16 times KVT_HALF_SCALE: mean over the causal pairs of the bin; NaN where it has none */
     const uint16_t *map_max;  /* (H, R, C) the same of the maximum */
 };
@@ -146,8 +154,20 @@ struct kvt_ev_fidelity {    /* of the row of step k's token; 0 for the full bran
     const float *propagated;/* (B, L) relative L2 of the branch's own attention */
 };
 
-struct kvt_ev_decode_row {  /* row of step k's token, which the step appends */
-    int step, layer, n, ld; /* n: keys it could see, itself the last */
+struct kvt_ev_late_rows {
+    int layer, head, n, row0, n_rows; /* row0: of the late rows */
+    const float *rows;      /* (n_rows, n) */
+    const uint8_t *level;   /* (n_rows) where the backend's sums over rows begin anew: row_sums of kernels/ops.h; NULL: not told */
+};
+
+struct kvt_ev_norms {
+    int layer, n;           /* n positions from 0 on */
+    const float *key;       /* (G, n) norms of the keys as cached */
+    const float *out;       /* (G, n) ||W_O v||_1; or NULL */
+};
+
+struct kvt_ev_decode_row {  /* row of the token at pos: step k's is n_prompt + k - 1; before that come the question's, where it is fed again */
+    int pos, layer, n, ld;  /* n = pos + 1 keys it could see, itself the last */
     const float *row;       /* (H, ld) by position; 0 from n on, and where a sliding window doesn't reach; ld: of all the run's tokens */
 };
 
@@ -189,6 +209,8 @@ struct kvt_event {
     union {
         struct kvt_ev_prefill_layer prefill_layer;
         struct kvt_ev_rows rows;
+        struct kvt_ev_late_rows late_rows;
+        struct kvt_ev_norms norms;
         struct kvt_ev_budget budget;
         struct kvt_ev_decision decision;
         struct kvt_ev_evict evict;

@@ -77,6 +77,9 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
 /* Lengths of the observation windows whose mass the prefill will record; returns how many. */
 int kvt_session_windows(const struct kvt_session_opts *o, const struct kvt_wants *wants, int window[KVT_MAX_WINDOWS]);
 
+/* Squares, and sums by position, that it will record for a replay; returns how many. */
+int kvt_session_squares(const struct kvt_session_opts *o, const struct kvt_wants *wants, struct kvt_square square[KVT_MAX_WINDOWS]);
+
 /* Layers that methods act on, ascending, into layer (L) or nowhere; returns how many. A layer whose window is shorter than
  * the run (prompt + n_new) loses what it can't see by itself and is left alone, unless compress_windows. */
 int kvt_session_layers(const struct kvt_model *m, const struct kvt_session_opts *o, int32_t *layer);

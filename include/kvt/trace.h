@@ -66,6 +66,9 @@ struct kvt_trace_info {
     int64_t dropped;           /* events that a full ring lost */
     bool has_scores, has_full;
     bool has_rows;             /* the uncompressed branch's row of each step */
+    bool has_replay, has_later; /* made with --for-replay; there are shots that rows came after */
+    int n_late, late_from;     /* last rows of the prefill, position of the first; 0 = not recorded */
+    int n_squares, n_question; /* sums of squares; tokens of the question that were fed again */
     int64_t kv_peak;           /* the most KV bytes that all branches together held; -1: not known */
     const char *path;          /* the file really opened: run.h5.part where only that exists */
     int n_phases;
@@ -107,6 +110,20 @@ int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct 
 /* The uncompressed branch's row of the token that step (1 to n_steps) appended, out (H, n_tok) by position, 0 on what it can't see;
  * EINPUT where rows weren't recorded. */
 int kvt_trace_decode_row(struct kvt_trace *t, int step, int layer, float *out, struct kvt_err *err);
+/* What a replay needs (--for-replay; EINPUT without). Of one layer: the last rows of a head, out (n_late, n_prompt); mass from rows
+ * after the key's shot, out (H, n_prompt); the i-th sum of squares, out (H, n_prompt); norms of keys, out (G, n_tok), NaN where the run
+ * didn't get, and ||W_O v||_1 of the context, out (G, n_context); a row of the question, out (H, n_tok). */
+int kvt_trace_late_rows(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err);
+int kvt_trace_later(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
+int kvt_trace_square(struct kvt_trace *t, int i, int layer, float *out, struct kvt_err *err);
+int kvt_trace_key_norm(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
+int kvt_trace_out_norm(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
+int kvt_trace_question_row(struct kvt_trace *t, int i, int layer, float *out, struct kvt_err *err);
+/* Of the whole: in what order rows are added up, out (n_late), 255: not told; window, distance and by_pos of each sum of squares,
+ * out (n_squares) each; layers that methods act on, out (L). */
+int kvt_trace_row_sums(struct kvt_trace *t, uint8_t *out, struct kvt_err *err);
+int kvt_trace_squares(struct kvt_trace *t, int32_t *window, int32_t *distance, uint8_t *by_pos, struct kvt_err *err);
+int kvt_trace_acts(struct kvt_trace *t, uint8_t *out, struct kvt_err *err);
 /* Per-step series of a branch: "kl", "logprob", "entropy" (doubles as float), out (n_steps). */
 int kvt_trace_series(struct kvt_trace *t, int branch, const char *what, float *out, struct kvt_err *err);
 /* Fidelity by step, layer and kv head: "lost_mass" or "lost_rest", out (n_steps, L, G); by step and layer: "output_local" or

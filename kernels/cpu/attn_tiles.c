@@ -7,6 +7,7 @@
  * Sums over rows are gathered per unit and the strips of a head are added in order, so that no bit depends on threads.
  * Never more than threads x KVT_TILE_ROWS x n scores exist. */
 #include "kernels/cpu/attn_tiles.h"
+#include "kernels/cpu/cpu.h"
 
 #include <assert.h>
 #include <omp.h>
@@ -70,6 +71,18 @@ static void plan_columns(struct kvt_tiles *p)
         p->bins = kvt_distance_bins(see->n_rows) - 10;
 }
 
+static int strip_rows(int T)
+{
+    int tiles = (T + KVT_TILE_ROWS - 1) / KVT_TILE_ROWS;
+    return (tiles + STRIPS - 1) / STRIPS * KVT_TILE_ROWS;
+}
+
+void kvt_cpu_row_sums(int T, uint8_t *level)
+{
+    for (int t = 0; t < T; t++)
+        level[t] = (uint8_t)((t % KVT_TILE_ROWS == 0) + (t % strip_rows(T) == 0));
+}
+
 int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel, const struct kvt_attn_args *a)
 {
     const struct kvt_cache *c = a->cache;
@@ -80,8 +93,7 @@ int kvt_attn_by_tiles(struct kvt_dev *dev, const struct kvt_attn_kernel *kernel,
         see.R = see.C = 0;
     struct kvt_tiles p = {.kernel = kernel, .a = a, .see = &see, .D = c->o.D, .Dp = kvt_attn_dp(c->o.D)};
     plan_columns(&p);
-    int tiles = (a->T + KVT_TILE_ROWS - 1) / KVT_TILE_ROWS;
-    p.strip_rows = (tiles + STRIPS - 1) / STRIPS * KVT_TILE_ROWS;
+    p.strip_rows = strip_rows(a->T);
     p.strips = (a->T + p.strip_rows - 1) / p.strip_rows;
     if (p.columns || see.local || see.top)
         for (int t = 0; t < a->T; t++)

@@ -54,6 +54,7 @@ int kvt_cpu_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *
 
 /* attn.c */
 int kvt_cpu_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
+void kvt_cpu_row_sums(int T, uint8_t *level);
 
 /* lost.c */
 int kvt_cpu_lost(struct kvt_dev *dev, const struct kvt_lost_args *a);

@@ -105,5 +105,6 @@ const struct kvt_ops kvt_ops_cpu = {
     .evict_one = kvt_cpu_evict_one,
     .topk_within = kvt_cpu_topk_within,
     .attn = kvt_cpu_attn,
+    .row_sums = kvt_cpu_row_sums,
     .lost = kvt_cpu_lost,
 };

@@ -59,5 +59,6 @@ extern "C" __attribute__((visibility("default"))) const struct kvt_ops kvt_plugi
     .topk_within = kvt_cuda_topk_within,
 
     .attn = kvt_cuda_attn,
+    .row_sums = NULL,
     .lost = kvt_cuda_lost,
 };

@@ -238,3 +238,5 @@ int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a)
         finish_maps(a->see, a->H);
     return 0;
 }
+
+void kvt_ref_row_sums(int T, uint8_t *level) { memset(level, 2, (size_t)T); } /* one by one */

@@ -71,5 +71,6 @@ const struct kvt_ops kvt_ops_ref = {
     .evict_one = kvt_ref_evict_one,
     .topk_within = kvt_ref_topk_within,
     .attn = kvt_ref_attn,
+    .row_sums = kvt_ref_row_sums,
     .lost = kvt_ref_lost,
 };

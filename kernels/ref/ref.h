@@ -62,6 +62,7 @@ int kvt_ref_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *
 
 /* attn.c */
 int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
+void kvt_ref_row_sums(int T, uint8_t *level);
 
 /* lost.c */
 int kvt_ref_lost(struct kvt_dev *dev, const struct kvt_lost_args *a);
