@@ -9,6 +9,7 @@
 #include "analyzers/rank.h"
 #include "base/mem.h"
 #include "base/progress.h"
+#include "base/sort.h"
 #include "base/stats.h"
 
 enum { BOOTSTRAP_ROUNDS = 2000 };
@@ -40,33 +41,52 @@ int kvoverlap_make_pairs(struct kvoverlap *r, struct kvt_err *err)
     return 0;
 }
 
+/* One pair on a prompt; gain (shifts) is work space. */
+static int measure_pair(struct kvoverlap *r, struct kvoverlap_pair *p, const struct kvt_held *held, const struct kvt_held *before, int prompt,
+                        double *gain, struct kvt_err *err)
+{
+    const struct kvt_held *a = &held[p->a], *b = &held[p->b];
+    struct kvt_overlap one;
+    struct kvt_rng rng;
+    kvt_rng_seed(&rng, r->o.seed + (uint64_t)prompt); /* the same shifts for every pair */
+    kvt_overlap_of(a, b, 0, a->L, &one);
+    kvt_overlap_add(&p->sum, &one);
+    if (before) {
+        kvt_overlap_by_place(&before[p->a], b, &p->other);
+        kvt_overlap_by_place(a, &before[p->b], &p->other);
+    }
+    p->gain[prompt] = one.gain;
+    p->room[prompt] = one.room;
+    int rc = kvt_overlap_shifts(a, b, 0, a->L, r->o.shifts, &rng, gain, err);
+    for (int s = 0; !rc && s < r->o.shifts; s++)
+        p->null[s] += gain[s];
+    return rc;
+}
+
 int kvoverlap_measure(struct kvoverlap *r, const struct kvt_held *held, const struct kvt_held *before, int prompt, struct kvt_err *err)
 {
-    double *gain = kvt_calloc((size_t)r->o.shifts + 1, sizeof *gain);
     struct kvt_progress bar;
-    int rc = gain ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d shifts", r->o.shifts);
+    int rc = 0, done = 0;
     kvt_progress_start(&bar, stderr, "overlap", "pairs", r->n_pairs);
-    for (int i = 0; !rc && i < r->n_pairs; i++) {
-        struct kvoverlap_pair *p = &r->pair[i];
-        const struct kvt_held *a = &held[p->a], *b = &held[p->b];
-        struct kvt_overlap one;
-        struct kvt_rng rng;
-        kvt_rng_seed(&rng, r->o.seed + (uint64_t)prompt); /* the same shifts for every pair */
-        kvt_overlap_of(a, b, 0, a->L, &one);
-        kvt_overlap_add(&p->sum, &one);
-        if (before) {
-            kvt_overlap_by_place(&before[p->a], b, &p->other);
-            kvt_overlap_by_place(a, &before[p->b], &p->other);
+#pragma omp parallel
+    {
+        double *gain = kvt_calloc((size_t)r->o.shifts + 1, sizeof *gain);
+#pragma omp for schedule(dynamic, 1)
+        for (int i = 0; i < r->n_pairs; i++) {
+            struct kvt_err mine = {0};
+            int one = gain ? measure_pair(r, &r->pair[i], held, before, prompt, gain, &mine) : kvt_fail(&mine, KVT_ENOMEM, "no memory for %d shifts", r->o.shifts);
+#pragma omp critical(kvoverlap_pairs)
+            {
+                if (one && !rc) {
+                    rc = one;
+                    *err = mine;
+                }
+                kvt_progress_at(&bar, ++done);
+            }
         }
-        p->gain[prompt] = one.gain;
-        p->room[prompt] = one.room;
-        rc = kvt_overlap_shifts(a, b, 0, a->L, r->o.shifts, &rng, gain, err);
-        for (int s = 0; s < r->o.shifts; s++)
-            p->null[s] += gain[s];
-        kvt_progress_at(&bar, i + 1);
+        free(gain);
     }
     kvt_progress_end(&bar);
-    free(gain);
     return rc;
 }
 
@@ -196,6 +216,66 @@ int kvoverlap_layer_table(struct kvoverlap *r, const struct kvt_held *held, stru
 
 /* ---- scores ---- */
 
+/* Rankings of every branch in one layer: order (R, n) of each, NULL where it ranks nothing. */
+static int order_layer(struct kvoverlap *r, int layer, int32_t **order, float *score, uint32_t *work, struct kvt_err *err)
+{
+    size_t n = (size_t)r->info->n_context;
+    int rc = 0;
+    for (int i = 0; !rc && i < r->n_branches; i++) {
+        int b = r->branch[i], R = r->info->branch[b].R;
+        if (!order[b])
+            continue;
+        rc = kvt_trace_score_layer(r->first, b, layer, score, err);
+        if (rc)
+            break;
+#pragma omp parallel for schedule(dynamic, 1)
+        for (int g = 0; g < R; g++)
+            kvt_order_falling(score + (size_t)g * n, (int)n, order[b] + (size_t)g * n, work + 3 * (size_t)g * n);
+    }
+    return rc;
+}
+
+/* Every pair in row l of the held sets; cell (n_pairs, G), work (G, 4 n). */
+static void rank_layer(const struct kvoverlap *r, const struct kvt_held *held, int l, int32_t *const *order, struct kvt_rank_cell *cell, int32_t *work)
+{
+    size_t n = (size_t)r->info->n_context, G = (size_t)r->info->G;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t g = 0; g < G; g++)
+        for (int i = 0; i < r->n_pairs; i++) {
+            const struct kvoverlap_pair *p = &r->pair[i];
+            int Ra = r->info->branch[p->a].R, Rb = r->info->branch[p->b].R;
+            if (!order[p->a] || !order[p->b] || (g && Ra == 1 && Rb == 1))
+                continue;
+            cell[(size_t)i * G + g] = kvt_rank_cell(&held[p->a], order[p->a] + (Ra == 1 ? 0 : g) * n, &held[p->b], order[p->b] + (Rb == 1 ? 0 : g) * n,
+                                                    (size_t)l * G + g, work + 4 * g * n);
+        }
+}
+
+static int rank_all(struct kvoverlap *r, const struct kvt_held *held, int32_t **order, struct kvt_rank_result *sum, struct kvt_err *err)
+{
+    size_t n = (size_t)r->info->n_context, G = (size_t)r->info->G;
+    float *score = kvt_calloc(G * n, sizeof *score);
+    int32_t *work = kvt_calloc(G * 4 * n, sizeof *work);
+    struct kvt_rank_cell *cell = kvt_calloc((size_t)r->n_pairs * G, sizeof *cell);
+    int rc = score && work && cell ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory to rank %zu tokens of %zu heads", n, G);
+    for (int l = 0; !rc && l < r->n_layers; l++) {
+        rc = order_layer(r, kvoverlap_layer(r, l), order, score, (uint32_t *)work, err);
+        if (rc)
+            break;
+        rank_layer(r, held, l, order, cell, work);
+        for (int i = 0; i < r->n_pairs; i++) {
+            const struct kvoverlap_pair *p = &r->pair[i];
+            bool ranked = order[p->a] && order[p->b], one = r->info->branch[p->a].R == 1 && r->info->branch[p->b].R == 1;
+            for (size_t g = 0; ranked && g < (one ? 1 : G); g++)
+                kvt_rank_add(&sum[i], cell[(size_t)i * G + g]);
+        }
+    }
+    free(score);
+    free(work);
+    free(cell);
+    return rc;
+}
+
 int kvoverlap_scores(struct kvoverlap *r, const struct kvt_held *held, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {
@@ -205,37 +285,32 @@ int kvoverlap_scores(struct kvoverlap *r, const struct kvt_held *held, struct kv
         {.name = "cells", .kind = KVT_COL_INT, .programs_only = true},
         {.name = "left_out", .kind = KVT_COL_INT, .programs_only = true},
     };
-    size_t n = (size_t)r->info->n_context, rows = (size_t)r->info->L * (size_t)r->info->G;
-    float *score[2], *threshold = kvt_calloc(rows, sizeof *threshold);
+    int32_t **order = kvt_calloc((size_t)r->info->n_branches, sizeof *order);
+    struct kvt_rank_result *sum = kvt_calloc((size_t)r->n_pairs, sizeof *sum);
     struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
-    score[0] = kvt_calloc(rows * n, sizeof **score);
-    score[1] = kvt_calloc(rows * n, sizeof **score);
-    int rc = score[0] && score[1] && threshold ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for the scores of two branches");
+    int rc = order && sum ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d pairs", r->n_pairs);
+    for (int i = 0; !rc && i < r->n_branches; i++) {
+        int b = r->branch[i], R = r->info->branch[b].R;
+        if (R && !(order[b] = kvt_calloc((size_t)R * (size_t)r->info->n_context, sizeof **order)))
+            rc = kvt_fail(err, KVT_ENOMEM, "no memory for the scores of %d branches", r->n_branches);
+    }
+    rc = rc ? rc : rank_all(r, held, order, sum, err);
     for (int i = 0; !rc && i < r->n_pairs; i++) {
         const struct kvoverlap_pair *p = &r->pair[i];
-        int side[2] = {p->a, p->b};
-        struct kvt_rank_result rank = {.rbo = NAN, .random = NAN};
-        bool scored = true;
-        for (int s = 0; !rc && s < 2; s++) {
-            size_t row = (size_t)r->info->branch[side[s]].R * n;
-            scored = scored && row;
-            if (!scored || (rc = kvt_trace_score(r->first, side[s], score[s], threshold, err)))
-                break;
-            for (int l = 0, to = 0; l < r->info->L; l++) /* the chosen layers move to the front, as those of the sets did */
-                if (r->layer[l])
-                    memmove(score[s] + (size_t)to++ * row, score[s] + (size_t)l * row, row * sizeof **score);
-        }
-        if (!rc && scored)
-            rc = kvt_rank_of(&held[p->a], score[0], r->info->branch[p->a].R, &held[p->b], score[1], r->info->branch[p->b].R, &rank, err);
+        if (!order[p->a] || !order[p->b])
+            sum[i] = (struct kvt_rank_result){.rbo = NAN, .random = NAN};
+        else
+            kvt_rank_end(&sum[i]);
         put_pair_names(r, t, p);
-        kvt_put_real(t, rank.rbo);
-        kvt_put_real(t, rank.random);
-        kvt_put_int(t, rank.cells);
-        kvt_put_int(t, rank.left_out);
+        kvt_put_real(t, sum[i].rbo);
+        kvt_put_real(t, sum[i].random);
+        kvt_put_int(t, sum[i].cells);
+        kvt_put_int(t, sum[i].left_out);
     }
-    free(score[0]);
-    free(score[1]);
-    free(threshold);
+    for (int b = 0; order && b < r->info->n_branches; b++)
+        free(order[b]);
+    free(order);
+    free(sum);
     return kvoverlap_write(r, rc, &t, err);
 }
 

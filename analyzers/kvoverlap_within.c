@@ -41,12 +41,21 @@ int kvoverlap_layers(struct kvoverlap *r, const struct kvt_held *held, struct kv
         kvt_table_free(&t);
         return kvt_fail(err, KVT_EINPUT, "one layer can't be compared with others; choose more with --layers");
     }
+    struct kvt_overlap *pair = kvt_calloc((size_t)r->n_layers * (size_t)r->n_layers, sizeof *pair);
+    if (!pair) {
+        kvt_table_free(&t);
+        return kvt_fail(err, KVT_ENOMEM, "no memory for the pairs of %d layers", r->n_layers);
+    }
     for (int i = 0; i < r->n_branches; i++) {
         int b = r->branch[i];
-        struct kvt_overlap next = {0}, all = {0}, one;
-        for (int l = 0; l < held[b].L; l++)
-            for (int m = l + 1; m < held[b].L; m++) {
-                kvt_overlap_layers(&held[b], l, m, &one);
+        struct kvt_overlap next = {0}, all = {0};
+#pragma omp parallel for schedule(dynamic, 1)
+        for (int l = 0; l < r->n_layers; l++)
+            for (int m = l + 1; m < r->n_layers; m++)
+                kvt_overlap_layers(&held[b], l, m, &pair[l * r->n_layers + m]);
+        for (int l = 0; l < r->n_layers; l++)
+            for (int m = l + 1; m < r->n_layers; m++) {
+                struct kvt_overlap one = pair[l * r->n_layers + m];
                 kvt_overlap_add(&all, &one);
                 if (kvoverlap_layer(r, m) == kvoverlap_layer(r, l) + 1)
                     kvt_overlap_add(&next, &one);
@@ -71,6 +80,7 @@ int kvoverlap_layers(struct kvoverlap *r, const struct kvt_held *held, struct kv
         kvt_put_real(t, kvt_overlap_jaccard(&all));
         kvt_put_real(t, kvt_overlap_chance(&all));
     }
+    free(pair);
     return kvoverlap_write(r, 0, &t, err);
 }
 

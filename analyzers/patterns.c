@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sort.h"
 #include "base/stats.h"
 #include "kvt/probe.h" /* KVT_FEW_KEYS */
 
@@ -31,50 +32,6 @@ double kvt_head_score(const struct kvt_head *h, enum kvt_label label)
     return NAN;
 }
 
-/* Floats as numbers that are in the opposite order, and back: the sign bit of a negative one turns all others around. */
-static uint32_t falling(float v)
-{
-    uint32_t b;
-    memcpy(&b, &v, sizeof b);
-    return b >> 31 ? b : ~b & 0x7fffffffu;
-}
-
-static float risen(uint32_t b)
-{
-    float v;
-    b = b >> 31 ? b : ~b & 0x7fffffffu;
-    memcpy(&v, &b, sizeof v);
-    return v;
-}
-
-enum { DIGIT = 11, DIGITS = 1 << DIGIT };
-
-/* v (n) into work, the largest first: by digits, because a trace has tens of thousands of values in thousands of heads. work (2 n). */
-static void sort_falling(const float *v, int n, float *work)
-{
-    uint32_t *from = (uint32_t *)(void *)work, *to = from + n, count[3][DIGITS] = {{0}};
-    for (int i = 0; i < n; i++) {
-        from[i] = falling(v[i]);
-        for (int d = 0; d < 3; d++)
-            count[d][from[i] >> (d * DIGIT) & (DIGITS - 1)]++;
-    }
-    for (int d = 0; d < 3; d++) {
-        uint32_t at = 0;
-        for (int k = 0; k < DIGITS; k++) {
-            uint32_t here = count[d][k];
-            count[d][k] = at;
-            at += here;
-        }
-        for (int i = 0; i < n; i++)
-            to[count[d][from[i] >> (d * DIGIT) & (DIGITS - 1)]++] = from[i];
-        uint32_t *other = from;
-        from = to;
-        to = other;
-    }
-    for (int i = 0; i < n; i++) /* three turns: they lie in the second half */
-        work[i] = risen(from[i]);
-}
-
 /* Of sorted values. */
 static double hold(const float *sorted, int n, double share)
 {
@@ -91,7 +48,7 @@ double kvt_hold(const float *v, int n, double share, float *work)
 {
     if (n < 1)
         return NAN;
-    sort_falling(v, n, work);
+    kvt_sort_falling(v, n, work);
     return hold(work, n, share);
 }
 
@@ -192,11 +149,11 @@ static void head_of(const struct kvt_trace_info *info, const struct layer *a, si
         out->self = a->distance[h * (size_t)info->n_distances];
         out->previous = a->distance[h * (size_t)info->n_distances + 1];
     }
-    sort_falling(a->mass + at, rows, work);
+    kvt_sort_falling(a->mass + at, rows, work);
     for (int k = 0; k < 3; k++)
         out->hold[k] = hold(work, rows, shares[k]);
     if (rows > sinks)
-        sort_falling(a->mass + at + sinks, rows - sinks, work);
+        kvt_sort_falling(a->mass + at + sinks, rows - sinks, work);
     for (int k = 0; k < 3; k++)
         out->hold_rest[k] = hold(work, rows - sinks, shares[k]);
 }

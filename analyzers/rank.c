@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sort.h"
 
 double kvt_rbo(const int32_t *a, const int32_t *b, int n, double p, uint8_t *seen)
 {
@@ -32,25 +33,48 @@ double kvt_rbo_random(int n, double p)
     return n ? weight + (1 - p) * sum : NAN;
 }
 
-struct item { float score; int32_t at; };
-
-static int by_score(const void *a, const void *b)
+struct kvt_rank_cell kvt_rank_cell(const struct kvt_held *a, const int32_t *order_a, const struct kvt_held *b, const int32_t *order_b, size_t cell,
+                                   int32_t *work)
 {
-    const struct item *x = a, *y = b;
-    if (x->score != y->score)
-        return x->score > y->score ? -1 : 1; /* not a number: last, see rank() */
-    return (x->at > y->at) - (x->at < y->at);
+    size_t n = (size_t)a->n;
+    const uint8_t *ga = a->guarded + cell * n, *gb = b->guarded + cell * n, *ka = a->kept + cell * n, *kb = b->kept + cell * n;
+    int32_t *place = work, *first = work + n, *second = work + 2 * n; /* of a token among the contested ones */
+    uint8_t *seen = (uint8_t *)(work + 3 * n);
+    int count = 0, keep_a = 0, keep_b = 0;
+    for (size_t j = 0; j < n; j++) {
+        bool in = !ga[j] && !gb[j];
+        place[j] = in ? count : -1;
+        count += in;
+        keep_a += in && ka[j];
+        keep_b += in && kb[j];
+    }
+    int k = keep_a < keep_b ? keep_a : keep_b;
+    if (k < 2)
+        return (struct kvt_rank_cell){0, 0, false};
+    for (size_t i = 0, x = 0, y = 0; i < n; i++) {
+        if (place[order_a[i]] >= 0)
+            first[x++] = place[order_a[i]];
+        if (place[order_b[i]] >= 0)
+            second[y++] = place[order_b[i]];
+    }
+    memset(seen, 0, (size_t)count);
+    double p = 1 - 1.0 / k;
+    return (struct kvt_rank_cell){kvt_rbo(first, second, count, p, seen), kvt_rbo_random(count, p), true};
 }
 
-static void rank(struct item *item, const float *score, const int32_t *place, int n, int32_t *out)
+void kvt_rank_add(struct kvt_rank_result *to, struct kvt_rank_cell cell)
 {
-    for (int i = 0; i < n; i++) {
-        float s = score[place[i]];
-        item[i] = (struct item){isnan(s) ? -INFINITY : s, i};
-    }
-    qsort(item, (size_t)n, sizeof *item, by_score);
-    for (int i = 0; i < n; i++)
-        out[i] = item[i].at;
+    to->cells++;
+    to->left_out += !cell.used;
+    to->rbo += cell.used ? cell.rbo : 0;
+    to->random += cell.used ? cell.random : 0;
+}
+
+void kvt_rank_end(struct kvt_rank_result *r)
+{
+    double used = (double)(r->cells - r->left_out);
+    r->rbo = used > 0 ? r->rbo / used : NAN;
+    r->random = used > 0 ? r->random / used : NAN;
 }
 
 int kvt_rank_of(const struct kvt_held *a, const float *score_a, int rows_a, const struct kvt_held *b, const float *score_b, int rows_b,
@@ -58,40 +82,18 @@ int kvt_rank_of(const struct kvt_held *a, const float *score_a, int rows_a, cons
 {
     assert(a->L == b->L && a->G == b->G && a->n == b->n);
     size_t n = (size_t)a->n;
-    int32_t *place = kvt_calloc(n, sizeof *place), *first = kvt_calloc(n, sizeof *first), *second = kvt_calloc(n, sizeof *second);
-    struct item *item = kvt_calloc(n, sizeof *item);
-    uint8_t *seen = kvt_calloc(n, 1);
-    int rc = place && first && second && item && seen ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory to rank %d tokens", a->n);
+    int32_t *order = kvt_calloc(2 * n, sizeof *order), *work = kvt_calloc(4 * n, sizeof *work);
+    int rc = order && work ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory to rank %d tokens", a->n);
     *out = (struct kvt_rank_result){0};
     int heads = rows_a == 1 && rows_b == 1 ? 1 : a->G;
     for (int l = 0; !rc && l < a->L; l++)
         for (int g = 0; g < heads; g++) {
-            size_t at = ((size_t)l * (size_t)a->G + (size_t)g) * n;
-            int count = 0, keep_a = 0, keep_b = 0;
-            for (size_t j = 0; j < n; j++)
-                if (!a->guarded[at + j] && !b->guarded[at + j]) {
-                    place[count++] = (int32_t)j;
-                    keep_a += a->kept[at + j];
-                    keep_b += b->kept[at + j];
-                }
-            int k = keep_a < keep_b ? keep_a : keep_b;
-            out->cells++;
-            if (k < 2) {
-                out->left_out++;
-                continue;
-            }
-            rank(item, score_a + ((size_t)l * (size_t)rows_a + (size_t)(rows_a == 1 ? 0 : g)) * n, place, count, first);
-            rank(item, score_b + ((size_t)l * (size_t)rows_b + (size_t)(rows_b == 1 ? 0 : g)) * n, place, count, second);
-            out->rbo += kvt_rbo(first, second, count, 1 - 1.0 / k, seen);
-            out->random += kvt_rbo_random(count, 1 - 1.0 / k);
+            kvt_order_falling(score_a + ((size_t)l * (size_t)rows_a + (size_t)(rows_a == 1 ? 0 : g)) * n, a->n, order, (uint32_t *)work);
+            kvt_order_falling(score_b + ((size_t)l * (size_t)rows_b + (size_t)(rows_b == 1 ? 0 : g)) * n, a->n, order + n, (uint32_t *)work);
+            kvt_rank_add(out, kvt_rank_cell(a, order, b, order + n, (size_t)l * (size_t)a->G + (size_t)g, work));
         }
-    double used = (double)(out->cells - out->left_out);
-    out->rbo = used > 0 ? out->rbo / used : NAN;
-    out->random = used > 0 ? out->random / used : NAN;
-    free(place);
-    free(first);
-    free(second);
-    free(item);
-    free(seen);
+    kvt_rank_end(out);
+    free(order);
+    free(work);
     return rc;
 }

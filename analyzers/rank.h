@@ -18,4 +18,12 @@ struct kvt_rank_result { double rbo, random; int64_t cells, left_out; };
 int kvt_rank_of(const struct kvt_held *a, const float *score_a, int rows_a, const struct kvt_held *b, const float *score_b, int rows_b,
                 struct kvt_rank_result *out, struct kvt_err *err);
 
+/* The same cell by cell, where many branches meet: order_a, order_b (n) from kvt_order_falling of the scores. work (4 n). *used false: the
+ * cell is left out. Then kvt_rank_add for each cell in order, and kvt_rank_end. */
+struct kvt_rank_cell { double rbo, random; bool used; };
+struct kvt_rank_cell kvt_rank_cell(const struct kvt_held *a, const int32_t *order_a, const struct kvt_held *b, const int32_t *order_b, size_t cell,
+                                   int32_t *work);
+void kvt_rank_add(struct kvt_rank_result *to, struct kvt_rank_cell cell);
+void kvt_rank_end(struct kvt_rank_result *r);
+
 #endif

@@ -6,6 +6,7 @@
 #include "analyzers/coherence.h"
 #include "analyzers/overlap.h"
 #include "base/mem.h"
+#include "base/sort.h"
 #include "base/stats.h"
 #include "kvt/probe.h" /* KVT_FEW_KEYS */
 #include "plots/chart.h"
@@ -262,19 +263,13 @@ int kvt_plot_layers(const struct kvt_plot *p, struct kvt_err *err)
 
 /* ---- Lorenz ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    const float *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 int kvt_plot_lorenz(const struct kvt_plot *p, struct kvt_err *err)
 {
     size_t n = (size_t)p->info->n_prompt, H = (size_t)p->info->H;
     struct kvt_chart c = {0};
-    float *mass = kvt_calloc(H * n, sizeof *mass), *one = kvt_calloc(n, sizeof *one);
+    float *mass = kvt_calloc(H * n, sizeof *mass), *one = kvt_calloc(n, sizeof *one), *sorted = kvt_calloc(2 * n, sizeof *sorted);
     double sum[2][LORENZ_POINTS + 1] = {{0}};
-    int rc = mass && one ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %zu sums", H * n);
+    int rc = mass && one && sorted ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %zu sums", H * n);
     if (!rc && !p->info->has_scores)
         rc = kvt_fail(err, KVT_EINPUT, "the trace has no raw scores; trace without --no-scores");
     if (!rc && n <= 2 * SINKS)
@@ -287,10 +282,10 @@ int kvt_plot_lorenz(const struct kvt_plot *p, struct kvt_err *err)
                 double total = 0, cumulated = 0;
                 for (size_t j = 0; j < m; j++) /* a column's sum over the rows that see it, per row */
                     total += one[j] = mass[h * n + skip + j] / (float)(m - j);
-                qsort(one, m, sizeof *one, ascending);
+                kvt_sort_falling(one, (int)m, sorted);
                 for (int k = 0; k <= LORENZ_POINTS; k++) {
                     for (; at < (size_t)k * m / LORENZ_POINTS; at++)
-                        cumulated += one[at];
+                        cumulated += sorted[m - 1 - at];
                     sum[without][k] += total > 0 ? cumulated / total : 0;
                 }
             }
@@ -306,6 +301,7 @@ int kvt_plot_lorenz(const struct kvt_plot *p, struct kvt_err *err)
     rc = kvt_chart_end(&c, rc, err);
     free(mass);
     free(one);
+    free(sorted);
     return rc;
 }
 

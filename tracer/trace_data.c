@@ -275,16 +275,31 @@ int kvt_trace_cells(struct kvt_trace *t, int branch, int32_t *asked, int32_t *ke
     return rc ? rc : kvt_trace_get(t, KVT_DS_KEPT, branch, NULL, NULL, kept, err);
 }
 
-int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err)
+static int check_score(struct kvt_trace *t, int branch, struct kvt_err *err)
 {
     int rc = check_branch(t, branch, err);
+    if (!rc && (!t->branch[branch].R || !kvt_trace_has_dataset(t, KVT_DS_SCORE, branch)))
+        rc = kvt_fail(err, KVT_EINPUT, "%s: branch \"%s\" ranks nothing, so it has no scores", t->path, t->branch[branch].name);
+    return rc;
+}
+
+int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err)
+{
+    int rc = check_score(t, branch, err);
     if (rc)
         return rc;
     size_t L = (size_t)t->info.L, R = (size_t)t->branch[branch].R, n = (size_t)t->info.n_context;
-    if (!R || !kvt_trace_has_dataset(t, KVT_DS_SCORE, branch))
-        return kvt_fail(err, KVT_EINPUT, "%s: branch \"%s\" ranks nothing, so it has no scores", t->path, t->branch[branch].name);
     rc = kvt_trace_get(t, KVT_DS_SCORE, branch, (size_t[]){0, 0, 0}, (size_t[]){L, R, n}, out, err);
     return rc || !threshold ? rc : kvt_trace_get(t, KVT_DS_THRESHOLD, branch, (size_t[]){0, 0}, (size_t[]){L, R}, threshold, err);
+}
+
+int kvt_trace_score_layer(struct kvt_trace *t, int branch, int layer, float *out, struct kvt_err *err)
+{
+    int rc = check_score(t, branch, err);
+    if (!rc && (layer < 0 || layer >= t->info.L))
+        rc = kvt_fail(err, KVT_EINPUT, "%s has no layer %d; the last is %d", t->path, layer, t->info.L - 1);
+    return rc ? rc : kvt_trace_get(t, KVT_DS_SCORE, branch, (size_t[]){(size_t)layer, 0, 0},
+                                   (size_t[]){1, (size_t)t->branch[branch].R, (size_t)t->info.n_context}, out, err);
 }
 
 int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float *out, struct kvt_err *err)

@@ -93,6 +93,8 @@ int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_e
 int kvt_trace_cells(struct kvt_trace *t, int branch, int32_t *asked, int32_t *kept, struct kvt_err *err);
 /* out (L, R, n_context), threshold (L, R). */
 int kvt_trace_score(struct kvt_trace *t, int branch, float *out, float *threshold, struct kvt_err *err);
+/* One layer of it, out (R, n_context). */
+int kvt_trace_score_layer(struct kvt_trace *t, int branch, int layer, float *out, struct kvt_err *err);
 /* Raw prefill scores of one layer: what is "mass", "wmass" (window index w), "last", "visible", "square", "max" by key, "entropy",
  * "keys", "sink", "local" by row. out (H, n_prompt). */
 int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float *out, struct kvt_err *err);
