@@ -23,37 +23,67 @@ static int branch_named(const struct kvt_trace_info *info, const char *name)
     return -1;
 }
 
-static int load_from(struct kvoverlap *r, struct kvt_trace *t, const char *path, struct kvt_held *held, struct kvt_err *err)
+/* The value of an attribute of the trace, "" where it has none. */
+static const char *attr(const struct kvt_trace_info *info, const char *name)
 {
-    const struct kvt_trace_info *info = kvt_trace_info(t);
+    for (int i = 0; i < info->n_attrs; i++)
+        if (!strcmp(info->attr[i].name, name))
+            return info->attr[i].value;
+    return "";
+}
+
+static int check_model(const struct kvoverlap *r, const struct kvt_trace_info *info, const char *path, struct kvt_err *err)
+{
+    const char *words = attr(info, "tokenizer"), *first = attr(r->info, "tokenizer");
     if (info->L != r->info->L || info->G != r->info->G)
         return kvt_fail(err, KVT_EINPUT, "%s: %d layers x %d heads, the first trace has %d x %d; compare runs of one model",
                         path, info->L, info->G, r->info->L, r->info->G);
-    if (strcmp(info->model_sha256, r->info->model_sha256) && *info->model_sha256 && *r->info->model_sha256 && !r->o.force)
+    if (r->o.force)
+        return 0;
+    if (strcmp(info->model_sha256, r->info->model_sha256) && *info->model_sha256 && *r->info->model_sha256)
         return kvt_fail(err, KVT_EINPUT, "%s: made with another model file (%s, sha256 %.12s...) than %s (%s, %.12s...); --force compares all the same", path,
                         info->model_name, info->model_sha256, r->path[0], r->info->model_name, r->info->model_sha256);
-    int rc = kvt_check_step(info, r->o.at, err);
-    for (int i = 0; !rc && i < r->n_branches; i++) {
-        const char *name = r->info->branch[r->branch[i]].name;
-        int b = branch_named(info, name);
-        if (b < 0)
-            rc = kvt_fail(err, KVT_EINPUT, "%s: no branch '%s', which the first trace has", path, name);
-        else
-            rc = kvt_held_load(t, b, r->o.at, r->layer, &held[r->branch[i]], err);
-    }
-    return rc;
+    if (strcmp(words, first) || info->V != r->info->V)
+        return kvt_fail(err, KVT_EINPUT, "%s: another tokenizer (%s, %d tokens) than %s (%s, %d tokens); --force compares all the same", path, words, info->V,
+                        r->path[0], first, r->info->V);
+    return 0;
+}
+
+int kvoverlap_open(struct kvoverlap *r, int p, struct kvt_trace **out, struct kvt_err *err)
+{
+    *out = r->first;
+    if (!p)
+        return kvt_check_step(r->info, r->o.at, err);
+    int rc = kvt_trace_open(out, r->path[p], r->o.prompt, err);
+    if (rc)
+        return rc;
+    kvt_warn_partial(kvt_trace_info(*out), "kvoverlap", r->path[p], stderr);
+    rc = check_model(r, kvt_trace_info(*out), r->path[p], err);
+    return rc ? rc : kvt_check_step(kvt_trace_info(*out), r->o.at, err);
+}
+
+void kvoverlap_close(struct kvoverlap *r, struct kvt_trace **t)
+{
+    if (*t != r->first)
+        kvt_trace_close(t);
+}
+
+int kvoverlap_load_branch(struct kvoverlap *r, struct kvt_trace *t, int p, int branch, struct kvt_held *held, struct kvt_err *err)
+{
+    const char *name = r->info->branch[branch].name;
+    int b = branch_named(kvt_trace_info(t), name);
+    if (b < 0)
+        return kvt_fail(err, KVT_EINPUT, "%s: no branch '%s', which the first trace has", r->path[p], name);
+    return kvt_held_load(t, b, r->o.at, r->layer, held, err);
 }
 
 int kvoverlap_load(struct kvoverlap *r, int p, struct kvt_held *held, struct kvt_err *err)
 {
-    struct kvt_trace *t = r->first;
-    int rc = p ? kvt_trace_open(&t, r->path[p], r->o.prompt, err) : 0;
-    if (!rc && p)
-        kvt_warn_partial(kvt_trace_info(t), "kvoverlap", r->path[p], stderr);
-    if (!rc)
-        rc = load_from(r, t, r->path[p], held, err);
-    if (p)
-        kvt_trace_close(&t);
+    struct kvt_trace *t;
+    int rc = kvoverlap_open(r, p, &t, err);
+    for (int i = 0; !rc && i < r->n_branches; i++)
+        rc = kvoverlap_load_branch(r, t, p, r->branch[i], &held[r->branch[i]], err);
+    kvoverlap_close(r, &t);
     return rc;
 }
 

@@ -43,6 +43,11 @@ struct kvoverlap {
     int n_pairs;
 };
 
+/* Trace p, once it was found to be of the same model; closed by kvoverlap_close. */
+int kvoverlap_open(struct kvoverlap *r, int p, struct kvt_trace **out, struct kvt_err *err);
+void kvoverlap_close(struct kvoverlap *r, struct kvt_trace **t);
+/* The sets of the first trace's branch in it. */
+int kvoverlap_load_branch(struct kvoverlap *r, struct kvt_trace *t, int p, int branch, struct kvt_held *held, struct kvt_err *err);
 /* The sets of the chosen branches in trace p, held (n_branches of the first trace), indexed by its branches. */
 int kvoverlap_load(struct kvoverlap *r, int p, struct kvt_held *held, struct kvt_err *err);
 void kvoverlap_unload(struct kvoverlap *r, struct kvt_held *held);

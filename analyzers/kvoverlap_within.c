@@ -210,24 +210,19 @@ int kvoverlap_prompts(struct kvoverlap *r, struct kvt_err *err)
     return kvoverlap_write(r, rc, &t, err);
 }
 
-static int same_prompt(struct kvoverlap *r, struct kvt_err *err)
+static int same_prompt(const struct kvoverlap *r, const struct kvt_trace_info *b, struct kvt_err *err)
 {
-    struct kvt_trace *t;
-    int rc = kvt_trace_open(&t, r->path[1], r->o.prompt, err);
-    if (rc)
-        return rc;
-    const struct kvt_trace_info *a = r->info, *b = kvt_trace_info(t);
+    const struct kvt_trace_info *a = r->info;
     int j = 0;
     while (j < a->n_context && j < b->n_context && a->token_id[j] == b->token_id[j])
         j++;
     if (a->n_context != b->n_context)
-        rc = kvt_fail(err, KVT_EINPUT, "%s: its context has %d tokens, that of %s has %d; --show traces compares runs of one prompt (for others: --show prompts)",
-                      r->path[1], b->n_context, r->path[0], a->n_context);
-    else if (j < a->n_context && !r->o.force)
-        rc = kvt_fail(err, KVT_EINPUT, "%s: token %d is %d, in %s it is %d; --show traces compares runs of one prompt (--force: compare all the same)", r->path[1], j,
-                      b->token_id[j], r->path[0], a->token_id[j]);
-    kvt_trace_close(&t);
-    return rc;
+        return kvt_fail(err, KVT_EINPUT, "%s: its context has %d tokens, that of %s has %d; --show traces compares runs of one prompt (for others: --show prompts)",
+                        r->path[1], b->n_context, r->path[0], a->n_context);
+    if (j < a->n_context && !r->o.force)
+        return kvt_fail(err, KVT_EINPUT, "%s: token %d is %d, in %s it is %d; --show traces compares runs of one prompt (--force: compare all the same)", r->path[1], j,
+                        b->token_id[j], r->path[0], a->token_id[j]);
+    return 0;
 }
 
 int kvoverlap_traces(struct kvoverlap *r, struct kvt_err *err)
@@ -239,34 +234,34 @@ int kvoverlap_traces(struct kvoverlap *r, struct kvt_err *err)
     };
     if (r->n_prompts != 2)
         return kvt_fail(err, KVT_EUSAGE, "--show traces needs two traces of one prompt: kvoverlap a.h5 b.h5");
-    struct kvt_held *a = kvt_calloc((size_t)r->info->n_branches, sizeof *a), *b = kvt_calloc((size_t)r->info->n_branches, sizeof *b);
+    struct kvt_trace *second;
     struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
-    int rc = a && b ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", r->info->n_branches);
+    int rc = kvoverlap_open(r, 1, &second, err);
     if (!rc)
-        rc = same_prompt(r, err);
+        rc = same_prompt(r, kvt_trace_info(second), err);
     if (!rc)
-        rc = kvoverlap_load(r, 0, a, err);
-    if (!rc)
-        rc = kvoverlap_load(r, 1, b, err);
+        rc = kvt_check_step(r->info, r->o.at, err);
     for (int i = 0; !rc && i < r->n_branches; i++) {
-        const struct kvt_held *x = &a[r->branch[i]], *y = &b[r->branch[i]];
+        struct kvt_held x = {0}, y = {0};
         struct kvt_overlap o;
         int64_t slots, other, inside;
-        kvt_overlap_of(x, y, 0, x->L, &o);
-        kvt_overlap_inside(x, y, &slots, &inside);
-        kvt_overlap_inside(y, x, &other, &inside);
-        put_branch(r, t, r->branch[i]);
-        kvt_put_real(t, kvt_overlap_jaccard(&o));
-        kvt_put_real(t, kvt_overlap_adjusted(&o));
-        kvt_put_real(t, kvt_overlap_all_jaccard(&o));
-        kvt_put_int(t, slots + other - 2 * inside);
+        rc = kvoverlap_load_branch(r, r->first, 0, r->branch[i], &x, err);
+        if (!rc)
+            rc = kvoverlap_load_branch(r, second, 1, r->branch[i], &y, err);
+        if (!rc) {
+            kvt_overlap_of(&x, &y, 0, x.L, &o);
+            kvt_overlap_inside(&x, &y, &slots, &inside);
+            kvt_overlap_inside(&y, &x, &other, &inside);
+            put_branch(r, t, r->branch[i]);
+            kvt_put_real(t, kvt_overlap_jaccard(&o));
+            kvt_put_real(t, kvt_overlap_adjusted(&o));
+            kvt_put_real(t, kvt_overlap_all_jaccard(&o));
+            kvt_put_int(t, slots + other - 2 * inside);
+        }
+        kvt_held_free(&x);
+        kvt_held_free(&y);
     }
-    if (a && b) {
-        kvoverlap_unload(r, a);
-        kvoverlap_unload(r, b);
-    }
-    free(a);
-    free(b);
+    kvoverlap_close(r, &second);
     return kvoverlap_write(r, rc, &t, err);
 }
 
