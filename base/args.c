@@ -316,6 +316,13 @@ static void help(const struct kvt_cli *cli, FILE *f)
     fprintf(f, "usage: %s [options]%s%s\n", cli->tool, cli->operands[0] ? " " : "", cli->operands);
     wrap(f, cli->about, 0, 0);
     fputc('\n', f);
+    for (int i = 0; i < cli->n_rows; i++) {
+        const struct kvt_help_row *r = &cli->row[i];
+        int n = r->name ? fprintf(f, "  %-11s ", r->name) : 0;
+        wrap(f, r->help, n, n);
+        if (i == cli->n_rows - 1)
+            fputc('\n', f);
+    }
     for (int i = 0; i < cli->n_opts; i++) {
         const struct kvt_opt *o = &cli->opt[i];
         if (!o->name) {

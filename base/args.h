@@ -46,12 +46,16 @@ struct kvt_opt {
     const char *const *choices; /* NULL-terminated */
 };
 
+struct kvt_help_row { const char *name, *help; }; /* name NULL: a heading */
+
 struct kvt_cli {
     const char *tool;        /* "kvtrace" */
     const char *operands;    /* "run.h5", for the usage line; "" for none */
     int min_operands, max_operands; /* max < 0: no limit */
     const char *about;       /* what it does, one or two lines */
     const char *example;     /* one command line */
+    const struct kvt_help_row *row; /* (n_rows) shown before the options: what the first operand can be; NULL: none */
+    int n_rows;
     const struct kvt_opt *opt;
     int n_opts;
 };
