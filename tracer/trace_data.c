@@ -1,6 +1,7 @@
 /* Arrays of a trace. Nothing in the file is believed: types, ranks and extents are compared with the schema first. */
 #include "tracer/trace_data.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -410,20 +411,26 @@ static int index_of(const int32_t *v, size_t n, int what)
     return -1;
 }
 
-int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err)
+int kvt_trace_full_part(struct kvt_trace *t, int layer, int head, int row, int rows, int col, int cols, float *out, struct kvt_err *err)
 {
     int rc = check_head(t, layer, head, err);
     if (rc)
         return rc;
+    assert(row >= 0 && rows >= 0 && row + rows <= t->info.n_prompt && col >= 0 && cols >= 0 && col + cols <= t->info.n_prompt);
     int l = index_of(t->full_layer, t->extent[KVT_DIM_full_layer], layer);
     int h = index_of(t->full_head, t->extent[KVT_DIM_full_head], head);
     if (l < 0 || h < 0)
         return kvt_fail(err, KVT_EINPUT, "%s holds no full map of layer %d, head %d; trace with --maps full --layers %d --heads %d",
                         t->path, layer, head, layer, head);
-    size_t n = (size_t)t->info.n_prompt, values;
-    if (!kvt_mul_size(n, n, &values))
-        return kvt_fail(err, KVT_ENOMEM, "a map of %zu x %zu is too large", n, n);
-    return get_half(t, KVT_DS_FULL, (size_t[]){(size_t)l, (size_t)h, 0, 0}, (size_t[]){1, 1, n, n}, values, out, err);
+    size_t values;
+    if (!kvt_mul_size((size_t)rows, (size_t)cols, &values))
+        return kvt_fail(err, KVT_ENOMEM, "a map of %d x %d is too large", rows, cols);
+    return get_half(t, KVT_DS_FULL, (size_t[]){(size_t)l, (size_t)h, (size_t)row, (size_t)col}, (size_t[]){1, 1, (size_t)rows, (size_t)cols}, values, out, err);
+}
+
+int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err)
+{
+    return kvt_trace_full_part(t, layer, head, 0, t->info.n_prompt, 0, t->info.n_prompt, out, err);
 }
 
 int kvt_trace_decode_row(struct kvt_trace *t, int step, int layer, float *out, struct kvt_err *err)

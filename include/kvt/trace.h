@@ -109,6 +109,8 @@ int kvt_trace_top(struct kvt_trace *t, int layer, float *out, int32_t *at, struc
 int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err);
 /* Full attention map of one layer and head, out (n_prompt, n_prompt); EINPUT if it wasn't recorded. */
 int kvt_trace_full(struct kvt_trace *t, int layer, int head, float *out, struct kvt_err *err);
+/* A part of it, out (rows, cols): only the tiles that it touches are read. */
+int kvt_trace_full_part(struct kvt_trace *t, int layer, int head, int row, int rows, int col, int cols, float *out, struct kvt_err *err);
 /* The uncompressed branch's row of the token that step (1 to n_steps) appended, out (H, n_tok) by position, 0 on what it can't see;
  * EINPUT where rows weren't recorded. */
 int kvt_trace_decode_row(struct kvt_trace *t, int step, int layer, float *out, struct kvt_err *err);
