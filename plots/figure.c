@@ -15,35 +15,104 @@
 #define KVT_PLOTS_DIR ""
 #endif
 
-/* The same figure in each: sizes in points; a PNG has two pixels a point, so that it's sharp on paper and screens. */
-static const struct { const char *extension, *terminal; double per_point; const char *unit; } kinds[] = {
-    {".png", "pngcairo noenhanced background '#ffffff' font 'DejaVu Sans,10' fontscale 1.55 linewidth 1.6", 2, ""},
-    {".svg", "svg noenhanced dynamic background '#ffffff' font 'DejaVu Sans,11'", 1, ""},
-    {".pdf", "pdfcairo noenhanced background '#ffffff' font 'DejaVu Sans,11' fontscale 0.8 linewidth 0.8", 1 / 72.0, "in"},
+const char *const kvt_paper_names[4] = {"screen", "column", "page", NULL};
+
+/* The same figure in each: a gnuplot terminal without size and fonts; pixels of a point on screens and on paper (0: sizes are in
+ * inches); and, measured, what a font's size, a line's width and a mark's size are multiplied by to be what they are in a PDF. */
+static const struct { const char *extension, *terminal; double pixels, paper_pixels, font, line, mark; bool bold, frames; } kinds[] = {
+    {".png", "pngcairo noenhanced background '#ffffff'", 2, 300 / 72.0, 0.75, 1, 1, true, false},
+    {".svg", "svg noenhanced dynamic background '#ffffff'", 1, 1, 1, 0.55, 0.78, false, false},
+    {".pdf", "pdfcairo noenhanced background '#ffffff'", 0, 0, 0.75, 1, 1, true, false},
+    {".tex", "cairolatex pdf", 0, 0, 1, 1, 1, true, false},
+    {".gif", "gif noenhanced background '#ffffff'", 1.5, 300 / 72.0, 0.75, 1, 1, false, true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
+#define LINE_WIDTH 0.8
 
-static void put_literal(FILE *gp, const char *s, bool format)
+/* ---- texts ---- */
+
+/* TeX's own characters; a minus and quotes are left as they are. */
+static const char *latex_for(uint32_t c, char *buf)
 {
-    fputc('\'', gp);
-    while (*s) {
-        uint32_t c;
-        int len = kvt_utf8_next(s, &c);
-        if (c == KVT_UTF8_BAD)
-            fputc('?', gp); /* cairo would leave the whole text out */
-        else if (c < 0x20 || (c >= 0x7f && c < 0xa0))
-            fputc(' ', gp);
-        else
-            fwrite(s, 1, (size_t)len, gp);
-        if (c == '\'' || (format && c == '%'))
-            fputc((int)c, gp); /* a quote's only escape inside single quotes; a format's */
-        s += len;
+    switch (c) {
+    case '\\': return "\\textbackslash{}";
+    case '~': return "\\textasciitilde{}";
+    case '^': return "\\textasciicircum{}";
+    case '<': return "\\textless{}";
+    case '>': return "\\textgreater{}";
+    case '|': return "\\textbar{}";
+    case '"': return "''";
     }
-    fputc('\'', gp);
+    if (c >= 0x80 || !strchr("#$%&_{}", (int)c))
+        return NULL;
+    buf[0] = '\\';
+    buf[1] = (char)c;
+    buf[2] = 0;
+    return buf;
 }
 
-void kvt_gp_text(FILE *gp, const char *s) { put_literal(gp, s, false); }
-void kvt_gp_tic(FILE *gp, const char *s) { put_literal(gp, s, true); }
+/* quote: the one that is doubled (a literal's), 0 in a field. */
+static void put_inside(FILE *out, const char *s, bool latex, char quote, bool format)
+{
+    while (*s) {
+        uint32_t c;
+        char buf[3];
+        int len = kvt_utf8_next(s, &c);
+        const char *tex = latex ? latex_for(c, buf) : NULL;
+        if (c == KVT_UTF8_BAD)
+            fputc('?', out); /* cairo would leave the whole text out */
+        else if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+            fputc(' ', out);
+        else if (!quote && !tex && (c == '"' || c == '\\'))
+            fputc('\'', out);
+        else if (tex)
+            for (; *tex; tex++) {
+                fputc(*tex, out);
+                if (quote && *tex == quote)
+                    fputc(quote, out);
+            }
+        else
+            fwrite(s, 1, (size_t)len, out);
+        if ((quote && c == (unsigned char)quote) || (format && c == '%'))
+            fputc((int)c, out); /* a quote's only escape inside single quotes; a format's */
+        s += len;
+    }
+}
+
+void kvt_gp_text(const struct kvt_figure *f, const char *s)
+{
+    fputc('\'', f->gp);
+    put_inside(f->gp, s, f->latex, '\'', false);
+    fputc('\'', f->gp);
+}
+
+void kvt_gp_tic(const struct kvt_figure *f, const char *s)
+{
+    fputc('\'', f->gp);
+    put_inside(f->gp, s, f->latex, '\'', true);
+    fputc('\'', f->gp);
+}
+
+void kvt_gp_sized(const struct kvt_figure *f, const char *s, double size, bool bold)
+{
+    if (f->latex)
+        fprintf(f->gp, "'\\fontsize{%.3g}{%.3g}%s\\selectfont ", size, 1.2 * size, bold ? "\\bfseries" : "");
+    else
+        fputc('\'', f->gp);
+    put_inside(f->gp, s, f->latex, '\'', false);
+    fputc('\'', f->gp);
+    if (!f->latex) /* which places a text in braces by itself */
+        fprintf(f->gp, " font '%s,%.3g'", bold && kinds[f->kind].bold ? "DejaVu Sans:Bold" : "", size);
+}
+
+void kvt_gp_field(const struct kvt_figure *f, FILE *data, const char *s)
+{
+    fputc('"', data);
+    put_inside(data, s, f->latex, 0, false);
+    fputc('"', data);
+}
+
+/* ---- kinds ---- */
 
 static int find_kind(const char *out)
 {
@@ -54,11 +123,37 @@ static int find_kind(const char *out)
     return -1;
 }
 
-int kvt_figure_check(const char *out, struct kvt_err *err)
+int kvt_figure_check(const char *out, bool frames, struct kvt_err *err)
 {
-    if (find_kind(out) >= 0)
-        return 0;
-    return kvt_fail(err, KVT_EUSAGE, "%s: unknown kind of picture; end it in .png, .svg or .pdf", out);
+    int kind = find_kind(out);
+    if (kind < 0)
+        return kvt_fail(err, KVT_EUSAGE, "%s: unknown kind of picture; end it in .png, .svg, .pdf or .tex%s", out, frames ? ", or in .gif" : "");
+    if (kinds[kind].frames && !frames)
+        return kvt_fail(err, KVT_EUSAGE, "%s: this figure has no frames to animate; only kept --steps N has (.png, .svg, .pdf or .tex)", out);
+    return 0;
+}
+
+void kvt_figure_terminal(struct kvt_figure *f, double width, double height, double em)
+{
+    int k = f->kind;
+    double pixels = f->o.paper ? kinds[k].paper_pixels : kinds[k].pixels, scale = pixels > 0 ? pixels : 1;
+    bool scales = !f->latex && strcmp(kinds[k].extension, ".svg");
+    fprintf(f->gp, "# Made by kvplot; the look is in %s.gp. Change what you like, then: gnuplot plot.gp\n", f->o.style);
+    fprintf(f->gp, "set terminal %s", kinds[k].terminal);
+    if (f->latex)
+        fprintf(f->gp, " font ',%g' header '\\fontsize{%g}{%g}\\selectfont'", em, em, 1.2 * em);
+    else
+        fprintf(f->gp, " font 'DejaVu Sans,%g'", em);
+    if (scales)
+        fprintf(f->gp, " fontscale %g", kinds[k].font * scale);
+    if (kinds[k].frames)
+        fprintf(f->gp, " animate delay %d loop 0 optimize", f->o.delay_ms / 10);
+    fprintf(f->gp, " linewidth %g", LINE_WIDTH * kinds[k].line * scale);
+    if (pixels > 0)
+        fprintf(f->gp, " size %.0f,%.0f\n", width * pixels, height * pixels);
+    else
+        fprintf(f->gp, " size %.5fin,%.5fin\n", width / 72, height / 72);
+    fprintf(f->gp, "set output 'figure%s'\nmark = %g # of a mark's size\n", kinds[k].extension, kinds[k].mark * scale);
 }
 
 static bool readable(const char *path) { return access(path, R_OK) == 0; }
@@ -107,8 +202,8 @@ static int make_absolute(char *path, size_t cap, struct kvt_err *err)
 
 static int make_folder(struct kvt_figure *f, struct kvt_err *err)
 {
-    if (f->o.keep_data) {
-        snprintf(f->dir, sizeof f->dir, "%s", f->o.keep_data);
+    if (f->o.data) {
+        snprintf(f->dir, sizeof f->dir, "%s", f->o.data);
         if (mkdir(f->dir, 0777) && errno != EEXIST)
             return kvt_fail(err, KVT_EIO, "%s: %s", f->dir, strerror(errno));
         return 0;
@@ -153,47 +248,54 @@ FILE *kvt_figure_data(struct kvt_figure *f, const char *name, struct kvt_err *er
     return file;
 }
 
-int kvt_figure_begin(struct kvt_figure *f, const struct kvt_figure_opts *o, int width, int height, struct kvt_err *err)
+int kvt_figure_close(FILE *data, const char *name, int rc, struct kvt_err *err)
+{
+    bool bad = data && ferror(data);
+    if (data && (fclose(data) || bad) && !rc)
+        rc = kvt_fail(err, KVT_EIO, "%s: writing failed (disk full?)", name);
+    return rc;
+}
+
+int kvt_figure_begin(struct kvt_figure *f, const struct kvt_figure_opts *o, struct kvt_err *err)
 {
     *f = (struct kvt_figure){.o = *o, .kind = find_kind(o->out)};
-    int rc = kvt_figure_check(o->out, err);
+    int rc = kvt_figure_check(o->out, true, err);
+    f->latex = !rc && !strcmp(kinds[f->kind].extension, ".tex");
     if (!rc)
         rc = find_style(f, err);
     if (!rc)
         rc = make_absolute(f->style_path, sizeof f->style_path, err);
     if (!rc)
         rc = make_folder(f, err);
-    if (!rc && o->keep_data)
+    if (!rc && o->data)
         rc = copy_style(f, err);
     if (!rc && !(f->gp = kvt_figure_data(f, "plot.gp", err)))
         rc = KVT_EIO;
-    if (rc)
-        return rc;
-    fprintf(f->gp, "# Made by kvplot. The look is in the style loaded below. To draw again: gnuplot plot.gp > picture%s\n",
-            kinds[f->kind].extension);
-    fprintf(f->gp, "set terminal %s size %g%s,%g%s\n", kinds[f->kind].terminal, width * kinds[f->kind].per_point,
-            kinds[f->kind].unit, height * kinds[f->kind].per_point, kinds[f->kind].unit);
-    return 0;
+    return rc;
 }
 
 void kvt_figure_style(struct kvt_figure *f)
 {
     char name[64];
+    struct kvt_figure plain = *f; /* a file's name isn't LaTeX's */
+    plain.latex = false;
     snprintf(name, sizeof name, "%s.gp", f->o.style);
     fputs("load ", f->gp);
-    kvt_gp_text(f->gp, f->o.keep_data ? name : f->style_path);
+    kvt_gp_text(&plain, f->o.data ? name : f->style_path);
     fputc('\n', f->gp);
 }
 
-/* In the child: picture on stdout, complaints into gnuplot.err, no user settings (-d). */
-static void become_gnuplot(const struct kvt_figure *f, int out)
+/* ---- gnuplot ---- */
+
+/* In the child: complaints into gnuplot.err, no user settings (-d). */
+static void become_gnuplot(const struct kvt_figure *f)
 {
     char gnuplot[] = "gnuplot", no_settings[] = "-d", script[] = "plot.gp";
     char *argv[] = {gnuplot, no_settings, script, NULL};
     if (chdir(f->dir))
         _exit(126);
     int complaints = open("gnuplot.err", O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    if (dup2(out, STDOUT_FILENO) < 0 || complaints < 0 || dup2(complaints, STDERR_FILENO) < 0)
+    if (complaints < 0 || dup2(complaints, STDERR_FILENO) < 0 || dup2(complaints, STDOUT_FILENO) < 0)
         _exit(126);
     execvp("gnuplot", argv);
     _exit(errno == ENOENT ? 127 : 126);
@@ -216,48 +318,97 @@ static void first_complaint(const struct kvt_figure *f, char *line, size_t cap)
 
 static int run_gnuplot(struct kvt_figure *f, struct kvt_err *err)
 {
-    char part[1100], line[256];
-    if (snprintf(part, sizeof part, "%s.part", f->o.out) >= (int)sizeof part)
-        return kvt_fail(err, KVT_EUSAGE, "the path of the picture is too long");
-    int out = open(part, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    if (out < 0)
-        return kvt_fail(err, KVT_EIO, "%s: %s", part, strerror(errno));
+    char line[256];
     fflush(stdout);
     pid_t pid = fork();
     if (!pid)
-        become_gnuplot(f, out);
-    int status = 0, rc = 0;
+        become_gnuplot(f);
+    int status = 0;
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    struct stat st = {0};
-    if (pid < 0) {
-        rc = kvt_fail(err, KVT_EIO, "cannot start gnuplot: %s", strerror(errno));
-    } else if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
-        rc = kvt_fail(err, KVT_EIO, "gnuplot is not installed; on Debian: apt-get install gnuplot-nox");
-    } else if (!WIFEXITED(status) || WEXITSTATUS(status) || fstat(out, &st) || !st.st_size) {
-        first_complaint(f, line, sizeof line);
-        rc = kvt_fail(err, KVT_EIO, "gnuplot failed: %s", line[0] ? line : "no picture came out (disk full?)");
+    if (pid < 0)
+        return kvt_fail(err, KVT_EIO, "cannot start gnuplot: %s", strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return kvt_fail(err, KVT_EIO, "gnuplot is not installed; on Debian: apt-get install gnuplot-nox");
+    if (WIFEXITED(status) && !WEXITSTATUS(status))
+        return 0;
+    first_complaint(f, line, sizeof line);
+    return kvt_fail(err, KVT_EIO, "gnuplot failed: %s", line[0] ? line : "no picture came out (disk full?)");
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* A line of a text, with what gnuplot can't say: the graphic that a .tex includes is named as the target is, and an SVG's images
+ * have cells, which viewers would blur. */
+static bool put_line(FILE *to, const char *line, const char *old, const char *new)
+{
+    const char *at = strstr(line, old);
+    if (!at)
+        return fputs(line, to) >= 0;
+    return fprintf(to, "%.*s%s%s", (int)(at - line), line, new, at + strlen(old)) >= 0;
+}
+
+/* Writes a file of the folder to the target, whole or not at all. */
+static int deliver(const struct kvt_figure *f, const char *extension, const char *out, struct kvt_err *err)
+{
+    char from_path[600], part[1100], block[65536], name[600];
+    bool tex = !strcmp(extension, ".tex"), svg = !strcmp(extension, ".svg");
+    snprintf(from_path, sizeof from_path, "%s/figure%s", f->dir, extension);
+    snprintf(name, sizeof name, "]{%.*s}", (int)strlen(base_name(out)) - 4, base_name(out));
+    if (snprintf(part, sizeof part, "%s.part", out) >= (int)sizeof part)
+        return kvt_fail(err, KVT_EUSAGE, "the path of the picture is too long");
+    FILE *from = fopen(from_path, "rb");
+    if (!from)
+        return kvt_fail(err, KVT_EIO, "gnuplot failed: no picture came out (disk full?)");
+    FILE *to = fopen(part, "wb");
+    bool bad = !to;
+    size_t n, all = 0;
+    while (!bad && (tex || svg) && fgets(block, sizeof block, from)) {
+        bad = !put_line(to, block, tex ? "]{figure}" : "<image x", tex ? name : "<image style='image-rendering:optimizeSpeed;image-rendering:pixelated' x");
+        all++;
     }
-    if (close(out) && !rc)
-        rc = kvt_fail(err, KVT_EIO, "%s: %s", part, strerror(errno));
-    if (!rc && rename(part, f->o.out))
-        rc = kvt_fail(err, KVT_EIO, "%s: %s", f->o.out, strerror(errno));
-    if (rc)
-        unlink(part);
+    while (!bad && !tex && !svg && (n = fread(block, 1, sizeof block, from)) > 0) {
+        bad = fwrite(block, 1, n, to) != n;
+        all += n;
+    }
+    fclose(from);
+    if (to && fclose(to))
+        bad = true;
+    if (!bad && all && !rename(part, out))
+        return 0;
+    int rc = bad ? kvt_fail(err, KVT_EIO, "%s: %s", to ? out : part, strerror(errno))
+                 : kvt_fail(err, KVT_EIO, all ? "%s: cannot be replaced" : "%s: gnuplot drew nothing (disk full?)", out);
+    unlink(part);
     return rc;
+}
+
+static int deliver_all(const struct kvt_figure *f, struct kvt_err *err)
+{
+    char graphic[1100];
+    int rc = deliver(f, kinds[f->kind].extension, f->o.out, err);
+    if (rc || !f->latex)
+        return rc;
+    snprintf(graphic, sizeof graphic, "%.*s.pdf", (int)strlen(f->o.out) - 4, f->o.out);
+    return deliver(f, ".pdf", graphic, err);
 }
 
 /* Names that a figure can have written; nothing else in the folder is ours. */
 static void remove_folder(const struct kvt_figure *f)
 {
     char path[600];
-    const char *fixed[] = {"plot.gp", "gnuplot.err", "matrix.txt", "chart.tsv"};
-    for (int i = 0; i < 4; i++) {
+    const char *fixed[] = {"plot.gp", "gnuplot.err", "matrix.tsv", "chart.tsv", "tree.tsv", "figure.pdf"};
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         snprintf(path, sizeof path, "%s/%s", f->dir, fixed[i]);
         unlink(path);
     }
-    for (int i = 0; i < 64; i++) {
-        snprintf(path, sizeof path, "%s/panel%d.bin", f->dir, i);
+    snprintf(path, sizeof path, "%s/figure%s", f->dir, kinds[f->kind].extension);
+    unlink(path);
+    for (int i = 0; i < 256; i++) {
+        snprintf(path, sizeof path, "%s/panel%d.tsv", f->dir, i);
         if (unlink(path))
             break;
     }
@@ -273,7 +424,9 @@ int kvt_figure_end(struct kvt_figure *f, int rc, struct kvt_err *err)
     }
     if (!rc)
         rc = run_gnuplot(f, err);
-    if (f->dir[0] && !f->o.keep_data)
+    if (!rc)
+        rc = deliver_all(f, err);
+    if (f->dir[0] && !f->o.data)
         remove_folder(f);
     return rc;
 }

@@ -1,136 +1,139 @@
-/* Which heads are worth looking at? The strongest of each well-known kind, judged on the pooled maps.
- *
- * Scores are shares of a row's attention, averaged over rows (the first eighth left out: too few keys to tell):
- * sink: in the first key bin; local: in the row's own bin and the one before; repeat: in bins that hold a token right
- * after an earlier occurrence of one of the row's own tokens (where an induction head looks), sinks and local bins left
- * out, relative to an even spread; columns: how much of what is left goes to the few keys that all rows favour. */
+/* What each head is, beside what methods keep in it: labels of query heads, shares of slots of kv heads. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/patterns.h"
 #include "base/mem.h"
-#include "base/progress.h"
-#include "plots/plot.h"
+#include "plots/chart.h"
 
-enum { LOCAL_BINS = 2 };
+enum { MAX_PANELS = 24 };
 
-struct scores { double sink, local, repeat, columns; };
-
-/* w (R, C): how much of a row bin's tokens would point at each key bin under perfect induction. */
-static int repeat_targets(const struct kvt_trace_info *info, float *w, struct kvt_err *err)
+/* The label that a head passes by most; -1: none. */
+static int label_of(const struct kvt_head *h)
 {
-    int n = info->map_tok, R = info->map_r, C = info->map_c;
-    int *at = kvt_calloc((size_t)n, sizeof *at);
-    if (!at)
-        return kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);
-    for (int i = 1; i < n; i++) {
-        int m = 0;
-        for (int j = 0; j < i; j++)
-            if (info->token_id[j] == info->token_id[i])
-                at[m++] = j + 1;
-        int r = (int)((int64_t)i * R / n);
-        for (int k = 0; k < m; k++)
-            w[(size_t)r * (size_t)C + (size_t)((int64_t)at[k] * C / n)] += 1.0f / (float)m;
+    int best = -1;
+    double most = 1;
+    for (int k = 0; k < KVT_N_LABELS; k++) {
+        double by = kvt_head_score(h, (enum kvt_label)k) / kvt_label_default[k];
+        if (by > most)
+            most = by, best = k;
     }
-    free(at);
-    return 0;
+    return best;
 }
 
-static struct scores score_head(const float *map, const float *w, int R, int C, int n, double *column)
+/* matrix.tsv: a row for each query head. count (KVT_N_LABELS) of each. */
+static int write_labels(const struct kvt_plot *p, struct kvt_figure *f, int *count, struct kvt_err *err)
 {
-    struct scores s = {0};
-    double tok = (double)n / C, targets = 0, rest = 0, on_target = 0;
-    int rows = 0;
-    memset(column, 0, (size_t)C * sizeof *column);
-    for (int r = R / 8; r < R; r++, rows++) {
-        double row_rest = 0;
-        int diag = (int)((int64_t)r * C / R), end = diag - LOCAL_BINS + 1;
-        for (int c = 0; c <= diag; c++) {
-            double a = isfinite(map[(size_t)r * (size_t)C + (size_t)c]) ? map[(size_t)r * (size_t)C + (size_t)c] * tok : 0;
-            if (c == 0) {
-                s.sink += a;
-            } else if (c >= end) {
-                s.local += a;
-            } else {
-                row_rest += a;
-                column[c] += a;
-                on_target += a * w[(size_t)r * (size_t)C + (size_t)c];
-                targets += w[(size_t)r * (size_t)C + (size_t)c] / (end > 1 ? end - 1 : 1);
-            }
-        }
-        rest += row_rest;
-    }
-    double square = 0, sum = 0;
-    for (int c = 0; c < C; c++) {
-        square += column[c] * column[c];
-        sum += column[c];
-    }
-    s.sink /= rows;
-    s.local /= rows;
-    s.repeat = targets > 0 ? on_target / rows * (rest > 0 ? on_target / (targets * rest / rows) : 0) : 0;
-    s.columns = sum > 0 ? square / (sum * sum) * sqrt(rest / rows) : 0;
-    return s;
-}
-
-static bool taken(const struct kvt_pick *pick, int count, int layer, int head)
-{
-    for (int i = 0; i < count; i++)
-        if (pick[i].layer == layer && pick[i].head == head)
-            return true;
-    return false;
-}
-
-static void pick_best(const struct scores *s, size_t offset, int L, int H, const char *what, struct kvt_pick *pick, int cap,
-                      int *count)
-{
-    double best = -1;
-    struct kvt_pick p = {.what = what};
-    for (int i = 0; i < L * H; i++) {
-        double v;
-        memcpy(&v, (const char *)&s[i] + offset, sizeof v);
-        if (v > best && !taken(pick, *count, i / H, i % H)) {
-            best = v;
-            p.layer = i / H;
-            p.head = i % H;
+    struct kvt_head *head = kvt_calloc((size_t)p->info->H, sizeof *head);
+    FILE *data = head ? kvt_figure_data(f, "matrix.tsv", err) : NULL;
+    int rc = data ? 0 : head ? KVT_EIO : kvt_fail(err, KVT_ENOMEM, "no memory for %d heads", p->info->H);
+    if (!rc)
+        fputs("# head\tlayer\tlabel\tletter\n", data);
+    for (int l = 0; !rc && l < p->info->L; l++) {
+        rc = kvt_heads_of(p->trace, l, head, err);
+        for (int h = 0; !rc && h < p->info->H; h++) {
+            int k = label_of(&head[h]);
+            if (k < 0)
+                continue;
+            count[k]++;
+            fprintf(data, "%d\t%d\t%d\t\"%c\"\n", h, l, k, kvt_label_text[k][0] - 'a' + 'A');
         }
     }
-    if (*count < cap && best > 0)
-        pick[(*count)++] = p;
+    rc = kvt_figure_close(data, "matrix.tsv", rc, err);
+    free(head);
+    return rc;
 }
 
-int kvt_pick_heads(struct kvt_trace *t, struct kvt_pick *pick, int cap, int *count, float *mean, struct kvt_err *err)
+/* share (L, G): slots kept, % of the context. */
+static int kept_of(const struct kvt_plot *p, int branch, float *share, double *most, struct kvt_err *err)
 {
-    const struct kvt_trace_info *info = kvt_trace_info(t);
-    int L = info->L, H = info->H, R = info->map_r, C = info->map_c;
-    size_t size = (size_t)R * (size_t)C;
-    float *map = kvt_calloc(size, sizeof *map), *w = kvt_calloc(size, sizeof *w);
-    double *column = kvt_calloc((size_t)C, sizeof *column);
-    struct scores *s = kvt_calloc((size_t)L * (size_t)H, sizeof *s);
-    struct kvt_progress bar;
-    int rc = map && w && column && s ? repeat_targets(info, w, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %d x %d maps", R, C);
-    *count = 0;
-    memset(mean, 0, size * sizeof *mean);
-    kvt_progress_start(&bar, stderr, "reading maps", "heads", L * H);
-    for (int i = 0; !rc && i < L * H; i++) {
-        rc = kvt_trace_map(t, "mean", i / H, i % H, map, err);
-        if (rc)
-            break;
-        for (size_t k = 0; k < size; k++)
-            mean[k] += map[k] / (float)(L * H); /* NaN above the diagonal stays NaN */
-        s[i] = score_head(map, w, R, C, info->map_tok, column);
-        kvt_progress_at(&bar, i + 1);
+    struct kvt_held h;
+    size_t cells = (size_t)p->info->L * (size_t)p->info->G;
+    int rc = kvt_held_load(p->trace, branch, p->at, NULL, &h, err);
+    for (size_t c = 0; !rc && c < cells; c++) {
+        int64_t kept = 0;
+        for (int j = 0; j < h.n; j++)
+            kept += h.kept[c * (size_t)h.n + (size_t)j];
+        share[c] = (float)(100.0 * (double)kept / h.n);
+        *most = fmax(*most, share[c]);
     }
-    kvt_progress_end(&bar);
+    kvt_held_free(&h);
+    return rc;
+}
+
+static void draw_labels(struct kvt_sheet *s, const struct kvt_plot *p)
+{
+    FILE *gp = s->f.gp;
+    double cell = fmin(s->panel_w / p->info->H, s->panel_h / p->info->L);
+    kvt_sheet_panel(s, 0, "labels");
+    fprintf(gp, "set xrange [-0.5:%g]\nset xlabel 'head'\nset xtics %g\n", p->info->H - 0.5, kvt_plot_step(p->info->H, s->panel_w / (2 * s->em)));
+    fputs("plot 'matrix.tsv' using 1:2:($1-0.47):($1+0.47):($2-0.44):($2+0.44):(FILL($3)) with boxxyerror fillstyle solid noborder linecolor rgb variable notitle", gp);
+    if (cell >= 0.62 * s->em)
+        fprintf(gp, ", \\\n     '' using 1:2:4:(INK_ON($3)) with labels textcolor rgb variable font ',%g' notitle", fmin(0.85 * s->em, 0.95 * cell));
+}
+
+int kvt_plot_heads(const struct kvt_plot *p, struct kvt_err *err)
+{
+    const struct kvt_trace_info *info = p->info;
+    struct kvt_sheet s = {0};
+    int *branch = NULL, n = 0, count[KVT_N_LABELS] = {0}, used = 0, of[KVT_N_LABELS];
+    char title[160], budget[32], legend[KVT_N_LABELS][48];
+    const char *name[KVT_N_LABELS];
+    int rc = kvt_chart_pick(p, &branch, &n, true, err);
+    if (!rc && n > MAX_PANELS)
+        rc = kvt_fail(err, KVT_EINPUT, "%d branches; %d panels are shown: see --keep and --branches", n, MAX_PANELS);
+    size_t cells = (size_t)info->L * (size_t)info->G;
+    float *share = rc ? NULL : kvt_calloc((size_t)n * cells, sizeof *share);
+    double most = 0;
+    if (!rc && !share)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d branches", n);
+    for (int i = 0; !rc && i < n; i++)
+        rc = kept_of(p, branch[i], share + (size_t)i * cells, &most, err);
+    most = ceil(most / 10) * 10;
+    if (!rc)
+        rc = kvt_sheet_begin(&s, p, "heads", err);
+    if (!rc)
+        rc = write_labels(p, &s.f, count, err);
+    for (int k = 0; !rc && k < KVT_N_LABELS; k++)
+        if (count[k]) {
+            snprintf(legend[used], sizeof legend[used], "%c: %s (%d)", kvt_label_text[k][0] - 'a' + 'A', kvt_label_text[k], count[k]);
+            name[used] = legend[used];
+            of[used++] = k;
+        }
     if (!rc) {
-        pick_best(s, offsetof(struct scores, repeat), L, H, "induction", pick, cap, count);
-        pick_best(s, offsetof(struct scores, repeat), L, H, "induction", pick, cap, count);
-        pick_best(s, offsetof(struct scores, columns), L, H, "fixed keys", pick, cap, count);
-        pick_best(s, offsetof(struct scores, local), L, H, "local", pick, cap, count);
-        pick_best(s, offsetof(struct scores, sink), L, H, "sink", pick, cap, count);
+        snprintf(title, sizeof title, "Heads and the slots kept in them, at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
+        rc = kvt_sheet_lay_out(&s, &(struct kvt_sheet_plan){.title = title, .note = "labels by the thresholds of kvattn, the one passed by most; a head without one passes none", .info = info, .branch = branch,
+                               .n_branches = n, .legend = name, .n_legend = used, .bar = "slots kept, % of the context, linear scale", .panels = n + 1, .narrow = 5.6, .wide = 14, .high = fmin(fmax(14, 0.75 * info->L), 26),
+                               .left = 4.4, .right = 1, .above = 1.9, .below = 3.4, .gap_x = 1.6, .gap_y = 4.2}, err);
     }
-    free(map);
-    free(w);
-    free(column);
-    free(s);
+    for (int i = 0; !rc && i <= n; i++) {
+        bool left = kvt_sheet_is_left(&s, i);
+        fprintf(s.f.gp, "set ylabel '%s'\nset format y '%s'\nset yrange [%g:-0.5]\n", left ? "layer" : "", left ? "%g" : "", info->L - 0.5);
+        if (!i) {
+            draw_labels(&s, p);
+            for (int k = 0; k < used; k++) {
+                fprintf(s.f.gp, ", \\\n     keyentry with boxes fillstyle solid noborder linecolor rgb FILL(%d) title ", of[k]);
+                kvt_gp_text(&s.f, legend[k]);
+            }
+            fputc('\n', s.f.gp);
+            continue;
+        }
+        rc = kvt_sheet_matrix(&s, i, share + (size_t)(i - 1) * cells, info->L, info->G, info->branch[branch[i - 1]].name, err);
+        kvt_sheet_panel(&s, i, kvt_short_name(info, branch, n, i - 1));
+        fprintf(s.f.gp, "set xrange [-0.5:%g]\nset xlabel '%s'\nset xtics %d\n", info->G - 0.5, kvt_sheet_is_bottom(&s, i) ? "kv head" : "", info->G > 8 ? 5 : 1);
+        if (i == 1) {
+            kvt_sheet_bar(&s);
+            fprintf(s.f.gp, "set cbrange [0:%g]\n", most);
+        } else {
+            fputs("unset colorbox\n", s.f.gp);
+        }
+        kvt_sheet_image(&s, i, -0.5, 1, -0.5, 1, "3");
+        fputc('\n', s.f.gp);
+    }
+    free(share);
+    if (s.f.dir[0])
+        rc = kvt_sheet_end(&s, rc, err);
+    free(branch);
     return rc;
 }
