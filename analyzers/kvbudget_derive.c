@@ -179,7 +179,7 @@ static int put_set(struct kvt_table *t, const struct work *w, const char *what, 
 }
 
 /* The pair, equal shares, and single layers' shares, on the prompts that they were derived on and on others. */
-static int result_table(const struct work *w, const struct kvt_derive_pair *matched, const int64_t *prefill, struct kvt_err *err)
+static int result_table(const struct work *w, const struct kvt_derive_pair matched[2], const int64_t *prefill, struct kvt_err *err)
 {
     static const struct kvt_col col[] = {{.name = "shares", .kind = KVT_COL_TEXT}, {.name = "on", .kind = KVT_COL_TEXT}, LOSS_COLUMNS(true)};
     struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
@@ -194,7 +194,7 @@ static int result_table(const struct work *w, const struct kvt_derive_pair *matc
         if (!rc && w->equal >= 0)
             rc = put_set(t, w, "equal", on, &set, NULL, w->pair[w->equal], err);
         if (!rc)
-            rc = put_set(t, w, "equal, KV", on, &set, NULL, *matched, err);
+            rc = put_set(t, w, "equal, KV", on, &set, NULL, matched[k], err);
     }
     return kvbudget_end_table(w->r, rc, &t, err);
 }
@@ -319,7 +319,7 @@ static void say_what(const struct work *w)
 int kvbudget_derive(const struct kvbudget_run *r, struct kvt_err *err)
 {
     struct work w = {.r = r, .ask = {.peak = r->o.peak, .held = r->o.held, .grid_ppm = 5000}, .best = -1, .equal = -1};
-    struct kvt_derive_pair matched = {0};
+    struct kvt_derive_pair matched[2] = {{0}}; /* to the bytes on the prompts derived on, and on those checked on */
     int64_t *prefill = NULL;
     double share = 0;
     const char *keep = r->o.keep ? r->o.keep : "25%";
@@ -333,9 +333,11 @@ int kvbudget_derive(const struct kvbudget_run *r, struct kvt_err *err)
     const struct kvt_derive_set set = derive_set(&w);
     if (!rc)
         rc = kvt_derive_search(&set, &w.ask, &w.pair, &w.n_pairs, &w.best, &w.equal, err);
-    if (!rc) {
-        const struct kvt_derive_pair *best = &w.pair[w.best];
-        rc = kvt_derive_matched(&set, best->loss.held_context + best->loss.held_generated, &matched, err);
+    for (int k = 0; !rc && k < 1 + w.checked; k++) {
+        const struct kvt_derive_set on = k ? check_set(&w) : set;
+        struct kvt_derive_pair best = w.pair[w.best];
+        rc = kvt_derive_measure(&on, NULL, &best, err);
+        rc = rc ? rc : kvt_derive_matched(&on, best.loss.held_context + best.loss.held_generated, &matched[k], err);
     }
     if (!rc && (r->o.out || r->o.show == KVBUDGET_LAYERS || r->o.per_layer)) {
         prefill = kvt_calloc((size_t)w.prompt[0].is.L, sizeof *prefill);
@@ -346,11 +348,11 @@ int kvbudget_derive(const struct kvbudget_run *r, struct kvt_err *err)
         say_what(&w);
     if (!rc)
         rc = r->o.show == KVBUDGET_CURVE ? curve_table(&w, err) : r->o.show == KVBUDGET_LAYERS ? layer_table(&w, prefill, err)
-           : result_table(&w, &matched, prefill, err);
+           : result_table(&w, matched, prefill, err);
     if (!rc && r->o.out)
         rc = write_layers(&w, prefill, err);
     if (!rc && people && r->o.show == KVBUDGET_DERIVE)
-        print_commands(&w, &matched);
+        print_commands(&w, &matched[w.checked]);
     free(prefill);
     close_work(&w);
     return rc;

@@ -24,7 +24,8 @@ kvbudget layers.h5 -b 1 --per-layer --format tsv | cut -f 1,2,4
 
 try "no horizon" kvbudget --show derive 1.h5
 try "a horizon beyond the trace" kvbudget --show derive 1.h5 --horizon 41
-try "no rows" kvbudget --show derive "$trace" --horizon 4
+cp "$trace" plainer.h5
+try "no rows" kvbudget --show derive plainer.h5 --horizon 4
 try "a horizon that shows nothing of generated tokens" kvbudget --show derive 1.h5 --horizon 8 --keep 40%
 try "a budget" kvbudget --show derive 1.h5 --horizon 8 --keep 140%
 try "nothing fits" kvbudget --show derive 1.h5 --horizon 8 --keep 1% --held
@@ -32,7 +33,7 @@ try "split" kvbudget --show derive 1.h5 2.h5 --horizon 8 --split 2
 try "a horizon for the audit" kvbudget 1.h5 --horizon 8
 try "many traces for the audit" kvbudget 1.h5 2.h5
 try "confirm of one branch" kvbudget --show confirm live.h5 -b 1
-try "other branches" kvbudget --show confirm live.h5 "$trace" -b 1,2
+try "other branches" kvbudget --show confirm live.h5 plainer.h5 -b 1,2
 printf 'One and one is' >plain.txt
 kvtrace -q -m "$model" -f plain.txt --window 1 -n 4 --see scores,rows --maps none --ignore-end -o plain.h5 >/dev/null
 try "no shots" kvbudget --show derive plain.h5 --horizon 4
