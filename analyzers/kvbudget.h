@@ -3,19 +3,16 @@
 #define KVT_ANALYZERS_KVBUDGET_H
 
 #include "analyzers/analyzer.h"
-#include "analyzers/derive.h"
 #include "base/args.h"
 #include "base/table.h"
 
 /* --show */
-enum kvbudget_show {
-    KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_DERIVE, KVBUDGET_CURVE, KVBUDGET_LAYERS, KVBUDGET_CONFIRM, KVBUDGET_N_SHOW
-};
+enum kvbudget_show { KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_N_SHOW };
 
 struct kvbudget_options {
-    const char *branches, *keep, *layers, *prompt, *out, *as, *check;
-    int show, every, format, horizon, split, sinks, recent, keep_sinks;
-    bool per_layer, per_head, peak, held;
+    const char *branches, *keep, *layers, *prompt, *out, *as;
+    int show, every, format;
+    bool per_layer, per_head;
 };
 
 /* The first trace and what was chosen of it. */
@@ -32,10 +29,6 @@ struct kvbudget_run {
 /* Prints a table, or only frees it after a failure rc. */
 int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **t, struct kvt_err *err);
 
-/* Calls back for each prompt of a file, or for the one that --prompt names, until one fails. */
-typedef int (*kvbudget_prompt_fn)(const struct kvbudget_run *r, void *self, struct kvt_trace *t, const char *path, struct kvt_err *err);
-int kvbudget_each_prompt(const struct kvbudget_run *r, const char *path, kvbudget_prompt_fn each, void *self, struct kvt_err *err);
-
 /* kvbudget_write.c: a file for kvtrace --budget-file. Begins it; a line of it, head -1: all heads of the layer; ends it: EIO where
  * something couldn't be written (rc: what went wrong before). */
 int kvbudget_write_begin(FILE **out, const char *path, const struct kvt_trace_info *info, struct kvt_err *err);
@@ -48,10 +41,5 @@ int kvbudget_write_kept(const struct kvbudget_run *r, struct kvt_err *err);
 int kvbudget_audit(const struct kvbudget_run *r, struct kvt_err *err);
 /* ... and where the difference comes from: rounding, allocation, protection, whole units. */
 int kvbudget_rounding(const struct kvbudget_run *r, struct kvt_err *err);
-
-/* kvbudget_derive.c: ShotKV's budgets from the full branch's decode rows, of the traces in path. */
-int kvbudget_derive(const struct kvbudget_run *r, struct kvt_err *err);
-/* kvbudget_confirm.c: two branches of the traces in path, side by side: which is nearer to the full branch, at how many bytes. */
-int kvbudget_confirm(const struct kvbudget_run *r, struct kvt_err *err);
 
 #endif

@@ -29,6 +29,14 @@ struct kvt_hasher {
     char hex[65];
 };
 
+int kvt_sha256(const void *data, size_t bytes, uint8_t out[32], struct kvt_err *err)
+{
+    unsigned n = 0;
+    if (EVP_Digest(data, bytes, out, &n, EVP_sha256(), NULL) && n == 32)
+        return 0;
+    return kvt_fail(err, KVT_EIO, "no SHA-256 of %zu bytes", bytes);
+}
+
 /* One file into the digest, unless stopped. */
 static int digest_file(struct kvt_hasher *h, int i)
 {

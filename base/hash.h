@@ -1,8 +1,13 @@
-/* SHA-256 of files, for provenance: at once, or in a thread beside other work. */
+/* SHA-256 of files, for provenance: at once, or in a thread beside other work; and of bytes at hand. */
 #ifndef KVT_BASE_HASH_H
 #define KVT_BASE_HASH_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "kvt/kvt.h"
+
+int kvt_sha256(const void *data, size_t bytes, uint8_t out[32], struct kvt_err *err);
 
 /* Of n files as one stream: 64 hex digits and a zero into hex. EIO when one can't be read. */
 int kvt_sha256_files(const char *const *path, int n, char hex[65], struct kvt_err *err);

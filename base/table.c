@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/html.h"
 #include "base/utf8.h"
 
 enum { PEOPLE_WIDTH = 80, NARROWEST_TEXT = 14, MAX_COLS = 40 };
@@ -468,5 +469,60 @@ int kvt_table_write(const struct kvt_table *t, FILE *out, enum kvt_format format
     }
     if (fflush(out) || ferror(out))
         return kvt_fail(err, KVT_EIO, "output: writing failed (disk full, or the reader went away)");
+    return 0;
+}
+
+static void html_cell(const struct kvt_col *col, const struct cell *c, bool first, FILE *out)
+{
+    char buf[64];
+    bool number = col->kind != KVT_COL_TEXT && col->kind != KVT_COL_BOOL;
+    fputs(first ? "<th scope=\"row\"" : "<td", out);
+    if (number)
+        fputs(" class=\"n\"", out);
+    if (col->kind == KVT_COL_BYTES && !c->none)
+        fprintf(out, " data-v=\"%" PRId64 "\"", c->i);
+    fputc('>', out);
+    kvt_html_text(out, cell_text(col, c, buf, sizeof buf));
+    fputs(first ? "</th>" : "</td>", out);
+}
+
+int kvt_table_html(const struct kvt_table *t, FILE *out, const char *caption, struct kvt_err *err)
+{
+    if (!t || t->failed)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for a table");
+    fputs("<table>\n", out);
+    if (caption) {
+        fputs("<caption>", out);
+        kvt_html_text(out, caption);
+        fputs("</caption>\n", out);
+    }
+    fputs("<thead><tr>", out);
+    for (int c = 0; c < t->n_cols; c++) {
+        const struct kvt_col *col = &t->col[c];
+        if (col->programs_only)
+            continue;
+        fprintf(out, "<th scope=\"col\"%s title=\"", col->kind == KVT_COL_TEXT || col->kind == KVT_COL_BOOL ? "" : " class=\"n\"");
+        kvt_html_text(out, col->name);
+        if (col->unit) {
+            fputs(", ", out);
+            kvt_html_text(out, col->unit);
+        }
+        fputs("\">", out);
+        kvt_html_text(out, title(col));
+        fputs("</th>", out);
+    }
+    fputs("</tr></thead>\n<tbody>\n", out);
+    for (int r = 0, rows = kvt_table_rows(t); r < rows; r++) {
+        bool first = true;
+        fputs("<tr>", out);
+        for (int c = 0; c < t->n_cols; c++) {
+            if (t->col[c].programs_only)
+                continue;
+            html_cell(&t->col[c], &t->cell[r * t->n_cols + c], first, out);
+            first = false;
+        }
+        fputs("</tr>\n", out);
+    }
+    fputs("</tbody></table>\n", out);
     return 0;
 }

@@ -56,6 +56,9 @@ void kvt_put_none(struct kvt_table *t);
 int kvt_table_rows(const struct kvt_table *t);
 /* Booktabs: a LaTeX tabular of what people see, units in the heads. For people, columns wider than 80 in sum lose the ends of their longest texts ("snapkv@1[w=32.."); programs get all. */
 int kvt_table_write(const struct kvt_table *t, FILE *out, enum kvt_format format, struct kvt_err *err);
+/* The same columns as for people, as a <table> of HTML: class "n" aligns numbers, data-v is the number where the text (1.2 MB) isn't, and
+ * a head's title is the column's name and unit. caption NULL: none. */
+int kvt_table_html(const struct kvt_table *t, FILE *out, const char *caption, struct kvt_err *err);
 
 /* "1.2 MB" (powers of ten) into buf. */
 const char *kvt_bytes_text(uint64_t bytes, char *buf, size_t cap);

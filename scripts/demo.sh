@@ -17,7 +17,7 @@ while getopts m:o:h option; do
 done
 
 scripts/deps.sh build plot
-scripts/build.sh build -t kvtrace -t kvinfo -t kvoverlap -t kvcoherence -t kvplot
+scripts/build.sh build -t kvtrace -t kvinfo -t kvoverlap -t kvcoherence -t kvplot -t kvreport
 shots=examples/shots.jsonl question=examples/question.jsonl new=48
 template='Question: {question}\nReasoning: {rationale}\nAnswer: {answer}'
 if [ -z "$model" ] && ! model=$(scripts/get-model.sh); then
@@ -47,6 +47,9 @@ for kind in heatmap kept overlap; do
         "$bin/kvplot" $kind "$trace" -o "$out/$kind.png"
     fi
 done
+if [ "$out/report.html" -ot "$trace" ] || [ "$out/report.html" -ot "$bin/kvreport" ]; then
+    "$bin/kvreport" "$trace" -o "$out/report.html"
+fi
 
 # The screen: the prompt in colour, the table, the pictures, what to type next.
 "$bin/kvoverlap" "$trace" --tokens
@@ -57,6 +60,7 @@ cat <<END
 Pictures:  $out/heatmap.png  (attention, by query and key)
            $out/kept.png     (what each method kept, by layer)
            $out/overlap.png  (how much the methods agree)
+All of it: $out/report.html  (one page, with every token's fate)
 Next:      $bin/kvoverlap $trace --letters | less
            $bin/kvtrace -m $model -f YOUR_PROMPT.txt --method snapkv,h2o --keep 25% -o run.h5
 END

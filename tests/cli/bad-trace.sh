@@ -16,7 +16,7 @@ try "kvinfo sum.h5" timeout 20 kvinfo sum.h5
 size=$(wc -c <"$trace")
 for percent in 5 20 40 60 80 95; do
     head -c $((size * percent / 100)) "$trace" >part.h5
-    for tool in kvinfo kvoverlap kvcoherence kvbudget "kvplot heatmap -o y.png"; do
+    for tool in kvinfo kvoverlap kvcoherence kvbudget "kvreport --no-pictures -o y.html" "kvplot heatmap -o y.png"; do
         code=0
         # shellcheck disable=SC2086
         timeout 20 $tool part.h5 >try.stdout 2>try.stderr || code=$?
