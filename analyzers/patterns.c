@@ -21,6 +21,8 @@ const double kvt_label_default[KVT_N_LABELS] = {
 #undef X
 };
 
+const struct kvt_head kvt_head_unknown = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, {NAN, NAN, NAN}, {NAN, NAN, NAN}, NAN, NAN, NAN, NAN, NAN, NAN};
+
 double kvt_head_score(const struct kvt_head *h, enum kvt_label label)
 {
     switch (label) {
@@ -52,6 +54,16 @@ double kvt_hold(const float *v, int n, double share, float *work)
     return hold(work, n, share);
 }
 
+double kvt_participation(const float *v, int n)
+{
+    double sum = 0, square = 0;
+    for (int i = 0; i < n; i++) {
+        sum += v[i];
+        square += (double)v[i] * v[i];
+    }
+    return square > 0 ? sum * sum / (n * square) : NAN;
+}
+
 double kvt_selectivity(const double *weight, const double *size, int S)
 {
     double total = 0, entropy = 0;
@@ -77,6 +89,18 @@ double kvt_effect(const double *a, const double *b, int count, double *mean, int
     return sd > 0 ? *mean / sd : NAN;
 }
 
+double kvt_effect_apart(const double *a, int na, const double *b, int nb, double *mean)
+{
+    struct kvt_running x = {0}, y = {0};
+    for (int i = 0; i < na; i++)
+        kvt_running_add(&x, a[i]);
+    for (int i = 0; i < nb; i++)
+        kvt_running_add(&y, b[i]);
+    *mean = kvt_running_mean(&x) - kvt_running_mean(&y);
+    double pooled = x.n + y.n > 2 ? sqrt((x.m2 + y.m2) / (double)(x.n + y.n - 2)) : 0;
+    return pooled > 0 ? *mean / pooled : NAN;
+}
+
 /* Mean over the rows that see enough; divided by `by` (n) where it is given. */
 static double mean_of(const float *row, int n, const double *by)
 {
@@ -89,6 +113,18 @@ static double mean_of(const float *row, int n, const double *by)
 static int raw(struct kvt_trace *t, const char *what, int layer, float *out, struct kvt_err *err)
 {
     return kvt_trace_raw(t, what, 0, layer, out, err);
+}
+
+/* Mean weight of each key over the rows that can see it. Without sliding windows mass says it too: key j is seen by all rows from j on. */
+static int visible(struct kvt_trace *t, int layer, float *out, struct kvt_err *err)
+{
+    const struct kvt_trace_info *info = kvt_trace_info(t);
+    if (info->has_visible || strcmp(info->windows, "none"))
+        return raw(t, "visible", layer, out, err);
+    int rc = raw(t, "mass", layer, out, err), n = info->n_prompt;
+    for (int i = 0; !rc && i < info->H * n; i++)
+        out[i] /= (float)(info->map_tok - i % n);
+    return rc;
 }
 
 /* What is recorded of a layer, (H, n) each, and what its heads share. Those not there are NULL. */
@@ -111,7 +147,7 @@ static int layer_read(struct kvt_trace *t, int layer, struct layer *a, struct kv
     size_t n = (size_t)info->n_prompt, H = (size_t)info->H;
     const struct { const char *what; float **to; bool has; } part[] = {
         {"entropy", &a->entropy, true}, {"sink", &a->sink, true}, {"mass", &a->mass, true}, {"local", &a->local, info->has_local},
-        {"visible", &a->visible, info->has_visible}};
+        {"visible", &a->visible, info->has_visible || !strcmp(info->windows, "none")}};
     int rc = KVT_OK;
     *a = (struct layer){.visible_nats = kvt_calloc(n, sizeof *a->visible_nats), .work = kvt_calloc(H * 2 * n, sizeof *a->work)};
     if (!a->visible_nats || !a->work)
@@ -122,7 +158,7 @@ static int layer_read(struct kvt_trace *t, int layer, struct layer *a, struct kv
         if (!part[i].has)
             continue;
         *part[i].to = kvt_calloc(H * n, sizeof **part[i].to);
-        rc = *part[i].to ? raw(t, part[i].what, layer, *part[i].to, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of %zu heads", n, H);
+        rc = *part[i].to ? (part[i].to == &a->visible ? visible(t, layer, *part[i].to, err) : raw(t, part[i].what, layer, *part[i].to, err)) : kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of %zu heads", n, H);
     }
     if (!rc && info->n_distances > 1) {
         a->distance = kvt_calloc(H * (size_t)info->n_distances, sizeof *a->distance);
@@ -135,9 +171,10 @@ static void head_of(const struct kvt_trace_info *info, const struct layer *a, si
 {
     static const double shares[3] = {0.6, 0.9, 0.99};
     size_t n = (size_t)info->n_prompt, at = h * n;
-    int rows = info->n_prompt, sinks = info->n_sink < rows ? info->n_sink : rows;
+    int rows = info->map_tok, sinks = info->n_sink < rows ? info->n_sink : rows;
     float *work = a->work + 2 * at, *entropy = a->entropy + at;
-    *out = (struct kvt_head){.first = a->visible ? a->visible[at] : (float)NAN, .local = NAN, .self = NAN, .previous = NAN};
+    *out = kvt_head_unknown;
+    out->first = a->visible ? a->visible[at] : (float)NAN;
     out->evenness = mean_of(entropy, rows, a->visible_nats);
     for (size_t i = 0; i < n; i++)
         entropy[i] = expf(entropy[i]);
@@ -156,6 +193,8 @@ static void head_of(const struct kvt_trace_info *info, const struct layer *a, si
         kvt_sort_falling(a->mass + at + sinks, rows - sinks, work);
     for (int k = 0; k < 3; k++)
         out->hold_rest[k] = hold(work, rows - sinks, shares[k]);
+    out->part = kvt_participation(a->mass + at, rows);
+    out->part_rest = kvt_participation(a->mass + at + sinks, rows - sinks);
 }
 
 int kvt_heads_of(struct kvt_trace *t, int layer, struct kvt_head *out, struct kvt_err *err)
@@ -173,15 +212,15 @@ int kvt_heads_of(struct kvt_trace *t, int layer, struct kvt_head *out, struct kv
 int kvt_sinks_of(struct kvt_trace *t, double least, struct kvt_sink **out, int *count, struct kvt_err *err)
 {
     const struct kvt_trace_info *info = kvt_trace_info(t);
-    size_t n = (size_t)info->n_prompt, H = (size_t)info->H;
-    float *v = kvt_calloc(H * n, sizeof *v);
+    size_t ld = (size_t)info->n_prompt, n = (size_t)info->map_tok, H = (size_t)info->H;
+    float *v = kvt_calloc(H * ld, sizeof *v);
     struct kvt_sink *sink = kvt_calloc(n + 1, sizeof *sink);
     int rc = v && sink ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %zu tokens", n);
     for (int l = 0; !rc && l < info->L; l++) {
-        rc = raw(t, "visible", l, v, err);
+        rc = visible(t, l, v, err);
         for (size_t h = 0; !rc && h < H; h++)
             for (size_t j = 0; j + KVT_FEW_KEYS <= n; j++) /* nor are keys that fewer rows see */ {
-                double w = v[h * n + j];
+                double w = v[h * ld + j];
                 sink[j].heads += w > least;
                 if (w > sink[j].most)
                     sink[j].most = w;

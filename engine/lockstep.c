@@ -356,6 +356,8 @@ static int decode_pass(struct kvt_session *s, enum kvt_phase phase, struct kvt_e
             rc = advance(s, &st, k, err);
         if (!rc && forced && (s->fidelity.lost || s->fidelity.output))
             rc = kvt_fidelity_step(s, k, err);
+        if (!rc)
+            rc = kvt_decode_rows_step(s, k, err);
         if (!rc && lockstep) {
             s->steps = k > s->steps ? k : s->steps;
             rc = note_step(s, k, step0, err);

@@ -10,10 +10,10 @@
 int kvt_rows_open(struct kvt_session *s, const struct kvt_wants *w, struct kvt_err *err)
 {
     size_t H = (size_t)s->shape->H, G = (size_t)s->shape->G, ld = (size_t)s->max_slots;
-    s->rows.wanted = w->rows, s->rows.norms = w->replay > 0;
-    s->rows.row = w->rows || w->replay ? kvt_calloc(H * ld, sizeof *s->rows.row) : NULL;
+    s->rows.told = w->rows, s->rows.wanted = w->rows || w->decode, s->rows.norms = w->replay > 0;
+    s->rows.row = s->rows.wanted || w->replay ? kvt_calloc(H * ld, sizeof *s->rows.row) : NULL;
     s->rows.norm = w->replay ? s->ops->alloc(s->dev, G * ld * sizeof *s->rows.norm) : NULL;
-    bool ok = (s->rows.row || !(w->rows || w->replay)) && (s->rows.norm || !w->replay);
+    bool ok = (s->rows.row || !(s->rows.wanted || w->replay)) && (s->rows.norm || !w->replay);
     return ok ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for rows of %d keys", s->max_slots);
 }
 
@@ -33,7 +33,9 @@ static int tell(struct kvt_session *s, int layer, int block, int pos, struct kvt
         return kvt_fail(err, rc, "rows of layer %d: %s", layer, kvt_dev_error(s->dev));
     for (size_t h = 0; h < H; h++)
         memset(s->rows.row + h * ld + n, 0, (ld - n) * sizeof *s->rows.row);
-    return kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_DECODE_ROW, .decode_row = {
+    if (s->step)
+        kvt_decode_rows_look(s, layer, s->rows.row, (int)n);
+    return !s->rows.told ? 0 : kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_DECODE_ROW, .decode_row = {
         .pos = pos, .layer = layer, .n = (int)n, .ld = s->max_slots, .row = s->rows.row } }, err);
 }
 

@@ -10,7 +10,8 @@
 struct kvt_session;
 
 struct kvt_rows_seen {
-    bool wanted;
+    bool wanted;               /* by the probe as they are, or to be reduced */
+    bool told;                 /* as they are */
     bool norms;
     int question;              /* rows of the question that is fed again, which are wanted too */
     float *row;                /* (H, max_slots) host; NULL where nobody wants rows */

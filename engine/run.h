@@ -4,6 +4,7 @@
 
 #include "engine/branch.h"
 #include "engine/chunked.h"
+#include "engine/decode_rows.h"
 #include "engine/fidelity.h"
 #include "engine/forward.h"
 #include "engine/kvzip.h"
@@ -34,6 +35,7 @@ struct kvt_session {
     int snapshot;                  /* cell that holds the context as prefilled; -1: nobody needs it */
     struct kvt_oracle oracle;
     struct kvt_rows_seen rows;
+    struct kvt_decode_rows decode_rows;
     struct kvt_kvzip kvzip;
     float *given, *given_host;     /* (L, G, n_prefill) backend, host: the branch's own worth of slots, where it isn't a reduction */
     uint64_t bytes_prefill;        /* KV of the shared prefill, question included */

@@ -440,7 +440,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->x_prefill = device_floats(s, s->o.no_full ? 1 : (size_t)s->n_prefill, (size_t)shape->E);
     s->x = device_floats(s, (size_t)s->rows_cap, (size_t)shape->E);
     s->logits = device_floats(s, (size_t)s->max_rows, (size_t)shape->V);
-    s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n || w.rows;
+    s->full_row = s->o.lost_mass || s->o.output_error || s->n_early < s->n || w.rows || w.decode;
     s->n_sink = w.n_sink;
     s->rows.question = w.replay ? s->o.n_prompt - s->n_context : 0;
     int full_rows = s->rows.question > s->full_row ? s->rows.question : s->full_row;
@@ -448,6 +448,8 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     rc = kvt_fidelity_open(s, err);
     if (!rc)
         rc = kvt_rows_open(s, &w, err);
+    if (!rc)
+        rc = kvt_decode_rows_open(s, &w, err);
     if (!rc)
         rc = kvt_oracle_open(s, err);
     if (!rc)
@@ -514,6 +516,7 @@ void kvt_session_close(struct kvt_session **session)
         kvt_fidelity_close(s);
         kvt_oracle_close(s);
         kvt_rows_close(s);
+        kvt_decode_rows_close(s);
         kvt_chunked_close(s);
         if (s->given)
             s->ops->free(s->dev, s->given);

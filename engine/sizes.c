@@ -62,7 +62,7 @@ static int branch_work_bytes(const struct kvt_model *m, const struct kvt_session
 static int full_rows(const struct kvt_session_opts *o, const struct kvt_wants *w)
 {
     int question = w->replay ? o->n_prompt - kvt_opts_context(o) : 0;
-    return question > 1 ? question : o->lost_mass || o->output_error || w->rows;
+    return question > 1 ? question : o->lost_mass || o->output_error || w->rows || w->decode;
 }
 
 int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_wants *wants,
@@ -103,7 +103,8 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     kvt_observer_bytes(wants, o->ops->run, s->L, s->H, kvt_opts_prefill(o), &needs, &out->scores_bytes, &out->maps_bytes);
     out->work_bytes = kvt_forward_work_bytes(s, kvt_opts_run(o), o->n_prompt + o->n_new)
         + own + ((size_t)(o->no_full ? 1 : kvt_opts_prefill(o)) * s->E + (size_t)kvt_opts_rows(o) * s->E + (size_t)copies * s->V
-           + (size_t)(copies + full_rows(o, wants) + wants->rows) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
+           + (size_t)(copies + full_rows(o, wants) + (wants->rows || wants->decode)) * s->H * (size_t)(o->n_prompt + o->n_new)) * sizeof(float);
+    out->work_bytes += kvt_decode_rows_bytes(wants, s->L, s->H, o->n_prompt + o->n_new);
     /* a backend's own: rows packed for a product, and in each thread a panel of weights and a tile of scores */
     int threads = o->threads > 0 ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN), widest = s->E > s->F ? s->E : s->F;
     widest = widest > s->H * s->D ? widest : s->H * s->D;

@@ -366,6 +366,7 @@ d	full_layer	1	layer of which every attention row was recorded
 d	full_head	1	query head of which every attention row was recorded
 d	span	1	span of the prompt
 d	phase	1	phase, in order of its end
+d	row_distance	token	the same bins of the rows of generated tokens, which reach further
 d	event	1	timed part of the work, in the order in which parts ended; those from timeline/count on don't exist
 v	status	text	16				inplace	always	in_progress, complete, interrupted or failed
 v	steps_done	i32	0		token		inplace	always	generated tokens recorded so far
@@ -430,6 +431,17 @@ v	replay/square_by_pos	u8	0	square	1	255	inplace	asked	1: attention times the ro
 v	replay/key_norm	f32	0	layer,kv_head,token	1	NaN	inplace	asked	Euclidean norm of the cached key
 v	replay/out_norm	f32	0	layer,kv_head,context	1	NaN	inplace	asked	||W_O v||_1 of the cached value, mean over the query heads of its kv head; 0 in layers that are left alone
 v	replay/acts	u8	0	layer	1		inplace	asked	1: methods act on the layer; 0: it is left alone
+v	decode/entropy	f32	0	step,layer,head	nat	NaN	inplace	asked	entropy of the uncompressed branch's row of the step's token; likewise all of decode/
+v	decode/keys	f32	0	step,layer,head	1	NaN	inplace	asked	effective number of keys of the row: e to its entropy
+v	decode/first	f32	0	step,layer,head	1	NaN	inplace	asked	the row's attention to the first token
+v	decode/sink	f32	0	step,layer,head	1	NaN	inplace	asked	share of the row that lies on the first n_sink tokens
+v	decode/local	f32	0	step,layer,head	1	NaN	inplace	asked	share of the row that lies on its n_local newest keys, its own included
+v	decode/own	f32	0	step,layer,head	1	NaN	inplace	asked	share of the row that lies on generated tokens, its own included
+v	decode/distance	f32	0	step,layer,head,row_distance	1	NaN	packed	asked	share of the row on keys at each distance; sums to 1
+v	decode/offset	f32	0	step,layer,head,offset	1	NaN	packed	asked	the row's attention at one distance; NaN where it doesn't reach so far
+v	decode/spans	f32	0	step,layer,head,key_span	1	NaN	packed	asked	share of the row on the keys of a span
+v	decode/top	f32	0	step,layer,head,rank	1	NaN	packed	asked	largest attention of the row, descending; 0 where it sees fewer keys
+v	decode/top_at	i32	0	step,layer,head,rank	token	-1	packed	asked	their keys; of equal ones the earlier first; -1 where the row sees fewer
 v	free/token	i32	0	step,branch	1	-1	inplace	always	free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made
 v	free/text	text	-2	step,branch			inplace	always	the free-running token, readable
 v	free/logprob	f32	0	step,branch	nat	NaN	inplace	always	its ln p

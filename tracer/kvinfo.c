@@ -78,7 +78,7 @@ static int show_run(const struct kvt_trace_info *in, const struct opts *o, struc
     pairf(t, "branches", "%d", in->n_branches);
     char seen[160] = "", text[24];
     const struct { bool has; const char *name; } see[] = {{in->has_scores, "mass, wmass, last, entropy, sink"}, {in->has_visible, "visible"},
-        {in->has_square, "square"}, {in->has_max, "max"}, {in->has_keys, "keys"}, {in->has_local, "local"}};
+        {in->has_square, "square"}, {in->has_max, "max"}, {in->has_keys, "keys"}, {in->has_local, "local"}, {in->has_decode, "generated tokens' rows"}};
     for (size_t i = 0; i < sizeof see / sizeof *see; i++)
         if (see[i].has)
             add_word(seen, sizeof seen, see[i].name);

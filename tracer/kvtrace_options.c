@@ -75,7 +75,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "heads", .type = KVT_OPT_STRING, .to = &o->heads, .value = "LIST", .def = "all", .help = "query heads of full maps" },
         { .name = "compress", .type = KVT_OPT_FLAG, .to = &o->compress, .help = "compress full maps as well: a smaller file, much slower; all else is compressed in any case" },
         { .name = "see", .type = KVT_OPT_STRING, .to = &o->see, .value = "LIST", .def = "scores,local,distance,spans",
-          .help = "what is recorded of the prompt's attention: scores (mass, wmass, last, entropy, sink), visible, square, max, keys, local, distance[OFFSETS], spans, top[K], all, none; and rows: the uncompressed branch's row of every step" },
+          .help = "what is recorded of the prompt's attention: scores (mass, wmass, last, entropy, sink), visible, square, max, keys, local, distance[OFFSETS], spans, top[K]; decode: the same of each generated token's row in the uncompressed branch, rows: that row itself; all (but rows), none" },
         { .name = "for-replay", .type = KVT_OPT_FLAG, .to = &o->for_replay,
           .help = "record what decisions follow from, so that kvbudget --replay makes other methods' from the file: last rows, sums, norms, rows of every step" },
         { .name = "replay-rows", .type = KVT_OPT_INT, .to = &o->replay_rows, .value = "N", .def = "64", .min = 1, .max = 65536,

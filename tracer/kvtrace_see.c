@@ -68,8 +68,8 @@ static int choose_spans(struct kvtrace_run *run, struct kvt_err *err)
 static int want(struct kvtrace_run *run, const char *item, struct kvt_err *err)
 {
     struct kvt_wants *w = &run->wants;
-    bool *const flag[] = { &w->scores, &w->visible, &w->square, &w->max, &w->keys, &w->local, &w->rows };
-    static const char *const flags[] = { "scores", "visible", "square", "max", "keys", "local", "rows" };
+    bool *const flag[] = { &w->scores, &w->visible, &w->square, &w->max, &w->keys, &w->local, &w->decode, &w->rows };
+    static const char *const flags[] = { "scores", "visible", "square", "max", "keys", "local", "decode", "rows" };
     char name[16] = "";
     memcpy(name, item, strcspn(item, "[") < sizeof name ? strcspn(item, "[") : 0);
     for (size_t i = 0; i < sizeof flag / sizeof *flag; i++)
@@ -92,7 +92,7 @@ static int want(struct kvtrace_run *run, const char *item, struct kvt_err *err)
         w->top_k = k;
         return rc;
     }
-    return kvt_fail(err, KVT_EUSAGE, "--see %.40s: there are scores, visible, square, max, keys, local, distance, spans, top, rows, all (but rows) and none", item);
+    return kvt_fail(err, KVT_EUSAGE, "--see %.40s: there are scores, visible, square, max, keys, local, distance, spans, top, decode, rows, all (but rows) and none", item);
 }
 
 /* All that decisions follow from; windows of the methods that run belong to it. */
@@ -113,7 +113,7 @@ static int want_replay(struct kvtrace_run *run, struct kvt_err *err)
 int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err)
 {
     char **item = NULL;
-    const char *all = "scores,visible,square,max,keys,local,distance,spans,top";
+    const char *all = "scores,visible,square,max,keys,local,distance,spans,top,decode";
     int count = 0, rc = kvt_split(strcmp(run->o.see, "all") ? run->o.see : all, &item, &count, "--see", err);
     for (int i = 0; i < count && !rc; i++)
         rc = want(run, item[i], err);

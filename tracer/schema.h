@@ -43,6 +43,7 @@
     X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
     X(span,         "1",     "span of the prompt")                                                                       \
     X(phase,        "1",     "phase, in order of its end")                                                               \
+    X(row_distance, "token", "the same bins of the rows of generated tokens, which reach further")                       \
     X(event,        "1",     "timed part of the work, in the order in which parts ended; those from timeline/count on don't exist")
 
 enum kvt_dim {
@@ -71,7 +72,7 @@ enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STO
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
-                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_N_WHEN };
+                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_WHEN_DECODE, KVT_WHEN_DECODE_KEYS, KVT_N_WHEN };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -186,6 +187,27 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(OUT_NORM, "replay/out_norm", F32, 0, "layer,kv_head,context", "", INPLACE, REPLAY, NAN, "1",                       \
       "||W_O v||_1 of the cached value, mean over the query heads of its kv head; 0 in layers that are left alone")      \
     X(ACTS, "replay/acts", U8, 0, "layer", "", INPLACE, REPLAY, ZERO, "1", "1: methods act on the layer; 0: it is left alone") \
+    X(ROW_ENTROPY, "decode/entropy", F32, 0, "step,layer,head", "", INPLACE, DECODE, NAN, "nat",                          \
+      "entropy of the uncompressed branch's row of the step's token; likewise all of decode/")                           \
+    X(ROW_KEYS, "decode/keys", F32, 0, "step,layer,head", "", INPLACE, DECODE_KEYS, NAN, "1",                             \
+      "effective number of keys of the row: e to its entropy")                                                           \
+    X(ROW_FIRST, "decode/first", F32, 0, "step,layer,head", "", INPLACE, DECODE, NAN, "1", "the row's attention to the first token") \
+    X(ROW_SINK, "decode/sink", F32, 0, "step,layer,head", "", INPLACE, DECODE, NAN, "1",                                  \
+      "share of the row that lies on the first n_sink tokens")                                                           \
+    X(ROW_LOCAL, "decode/local", F32, 0, "step,layer,head", "", INPLACE, DECODE, NAN, "1",                                \
+      "share of the row that lies on its n_local newest keys, its own included")                                         \
+    X(ROW_OWN, "decode/own", F32, 0, "step,layer,head", "", INPLACE, DECODE, NAN, "1",                                    \
+      "share of the row that lies on generated tokens, its own included")                                                \
+    X(ROW_DISTANCE, "decode/distance", F32, 0, "step,layer,head,row_distance", "1,*,*,*", PACKED, DECODE, NAN, "1",        \
+      "share of the row on keys at each distance; sums to 1")                                                            \
+    X(ROW_OFFSET, "decode/offset", F32, 0, "step,layer,head,offset", "1,*,*,*", PACKED, DECODE, NAN, "1",                  \
+      "the row's attention at one distance; NaN where it doesn't reach so far")                                          \
+    X(ROW_SPANS, "decode/spans", F32, 0, "step,layer,head,key_span", "1,*,*,*", PACKED, DECODE, NAN, "1",                  \
+      "share of the row on the keys of a span")                                                                          \
+    X(ROW_TOP, "decode/top", F32, 0, "step,layer,head,rank", "1,*,*,*", PACKED, DECODE, NAN, "1",                          \
+      "largest attention of the row, descending; 0 where it sees fewer keys")                                            \
+    X(ROW_TOP_AT, "decode/top_at", I32, 0, "step,layer,head,rank", "1,*,*,*", PACKED, DECODE, MINUS1, "token",             \
+      "their keys; of equal ones the earlier first; -1 where the row sees fewer")                                        \
     X(FREE_TOKEN, "free/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made")  \
     X(FREE_TEXT, "free/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
@@ -273,6 +295,8 @@ enum kvt_dataset {
     X(MASS, 0, KVT_RANGE_ANY) X(WMASS, 0, KVT_RANGE_ANY) X(LAST, 0, 1) X(ENTROPY, 0, KVT_RANGE_ANY) X(SINK, 0, 1)  \
     X(VISIBLE, 0, 1) X(SQUARE, 0, KVT_RANGE_ANY) X(MAX, 0, 1) X(KEYS, 1, KVT_RANGE_ANY) X(LOCAL_MASS, 0, 1) X(DISTANCE, 0, 1) X(OFFSET, 0, 1)  \
     X(SPANS, 0, 1) X(TOP, 0, 1) X(TOP_AT, 0, KVT_RANGE_ANY)          \
+    X(ROW_ENTROPY, 0, KVT_RANGE_ANY) X(ROW_KEYS, 1, KVT_RANGE_ANY) X(ROW_FIRST, 0, 1) X(ROW_SINK, 0, 1) X(ROW_LOCAL, 0, 1) X(ROW_OWN, 0, 1)  \
+    X(ROW_DISTANCE, 0, 1) X(ROW_OFFSET, 0, 1) X(ROW_SPANS, 0, 1) X(ROW_TOP, 0, 1) X(ROW_TOP_AT, 0, KVT_RANGE_ANY)         \
     X(MAP_MEAN, 0, 32768) X(MAP_MAX, 0, 32768) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
     X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
     X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \

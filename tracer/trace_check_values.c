@@ -38,7 +38,7 @@ static void check_scale(struct run *r, enum kvt_dim dim)
     int32_t *v = n ? kvt_calloc(n, sizeof *v) : NULL;
     hid_t ds = v ? H5Dopen2(r->c->t->prompt, kvt_dims[dim].name, H5P_DEFAULT) : -1;
     bool ok = ds >= 0 && kvt_h5_read(ds, H5T_NATIVE_INT32, NULL, NULL, 1, v);
-    bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance ||
+    bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance || dim == KVT_DIM_row_distance ||
                        dim == KVT_DIM_offset || dim == KVT_DIM_late_row || dim == KVT_DIM_question || dim == KVT_DIM_query_span || dim == KVT_DIM_key_span;
     bool repeats = dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_window; /* more bins than tokens; as asked */
     size_t below = dim == KVT_DIM_full_layer ? r->c->t->extent[KVT_DIM_layer] : dim == KVT_DIM_full_head ? r->c->t->extent[KVT_DIM_head] :
@@ -255,6 +255,32 @@ static void check_whole_rows(struct run *r)
         if (r->c->good[of[i].id] && kvt_trace_has_dataset(r->c->t, of[i].id, 0))
             kvt_check_each(r->c, of[i].id, 0, whole_rows, &(struct whole_rows){r, of[i].path, (size_t)of[i].pos, of[i].axis, i == 0});
     }
+}
+
+/* Rows of generated tokens: their distances sum to 1, and no entropy is above that of a row that is even. */
+static void check_decoded(struct run *r)
+{
+    size_t heads = (size_t)r->in->L * (size_t)r->in->H, bins = (size_t)r->in->n_row_distances, n = heads * (bins ? bins : 1);
+    float *v = r->in->has_decode ? kvt_calloc(n, sizeof *v) : NULL;
+    r->told = 0;
+    for (int k = 1; v && k <= r->in->n_steps; k++) {
+        double most = log((double)(r->in->n_prompt + k));
+        if (r->c->good[KVT_DS_ROW_ENTROPY] && !kvt_trace_decode(r->whole, "entropy", k, v, NULL))
+            for (size_t i = 0; i < heads; i++)
+                if ((double)v[i] > most + 1e-3 && !r->told++)
+                    kvt_check_found(r->c, "decode/entropy", "[%d,%zu,%zu] is %g; a row of %d keys has at most %g nat", k - 1, i / (size_t)r->in->H,
+                                    i % (size_t)r->in->H, (double)v[i], r->in->n_prompt + k, most);
+        if (!bins || !r->c->good[KVT_DS_ROW_DISTANCE] || kvt_trace_decode(r->whole, "distance", k, v, NULL))
+            continue;
+        for (size_t i = 0; i < heads; i++) {
+            double sum = 0;
+            for (size_t b = 0; b < bins; b++)
+                sum += v[i * bins + b];
+            if (fabs(sum - 1) > 1e-4 && !r->told++) /* NaN: a step that wasn't recorded */
+                kvt_check_found(r->c, "decode/distance", "[%d,%zu,%zu,...] sums to %.6g, not 1", k - 1, i / (size_t)r->in->H, i % (size_t)r->in->H, sum);
+        }
+    }
+    free(v);
 }
 
 /* ---- a branch's history ------------------------------------------------------------------------------------------ */
@@ -495,6 +521,7 @@ void kvt_check_invariants(struct kvt_check *c)
             check_history(&r, b);
         check_thresholds(&r, b);
     }
+    check_decoded(&r);
     check_steps(&r);
     check_timeline(&r);
     kvt_trace_close(&r.whole);

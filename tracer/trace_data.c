@@ -367,6 +367,40 @@ int kvt_trace_top(struct kvt_trace *t, int layer, float *out, int32_t *at, struc
     return rc ? rc : get_layer(t, KVT_DS_TOP_AT, layer, "'top[8]'", at, err);
 }
 
+/* One step of a dataset [step, layer, head, ...]. */
+static int get_row_step(struct kvt_trace *t, enum kvt_dataset id, int step, const char *how, void *out, struct kvt_err *err)
+{
+    struct kvt_dataset_info d;
+    size_t start[KVT_TRACE_MAX_RANK] = {(size_t)step - 1}, count[KVT_TRACE_MAX_RANK] = {1};
+    kvt_h5_quiet(&t->why);
+    kvt_schema_get(id, &d);
+    for (int i = 1; i < d.rank; i++)
+        count[i] = t->extent[d.dim[i]];
+    if (step < 1 || step > t->info.n_steps)
+        return kvt_fail(err, KVT_EINPUT, "%s has no step %d; the last is %d", t->path, step, t->info.n_steps);
+    if (!kvt_trace_has_dataset(t, id, 0))
+        return kvt_fail(err, KVT_EINPUT, "%s holds no %s; trace with --see scores%s%s,decode", t->path, d.path, *how ? "," : "", how);
+    return kvt_trace_get(t, id, 0, start, count, out, err);
+}
+
+int kvt_trace_decode(struct kvt_trace *t, const char *what, int step, float *out, struct kvt_err *err)
+{
+    static const struct { const char *name, *how; enum kvt_dataset id; } of[] = {
+        {"entropy", "", KVT_DS_ROW_ENTROPY}, {"keys", "keys", KVT_DS_ROW_KEYS}, {"first", "", KVT_DS_ROW_FIRST}, {"sink", "", KVT_DS_ROW_SINK}, {"local", "", KVT_DS_ROW_LOCAL},
+        {"own", "", KVT_DS_ROW_OWN}, {"distance", "distance", KVT_DS_ROW_DISTANCE}, {"offset", "'distance[17+32]'", KVT_DS_ROW_OFFSET},
+        {"spans", "spans", KVT_DS_ROW_SPANS}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        if (!strcmp(of[i].name, what))
+            return get_row_step(t, of[i].id, step, of[i].how, out, err);
+    return kvt_fail(err, KVT_EINPUT, "no '%s' of decoded rows; there are entropy, keys, first, sink, local, own, distance, offset and spans", what);
+}
+
+int kvt_trace_decode_top(struct kvt_trace *t, int step, float *out, int32_t *at, struct kvt_err *err)
+{
+    int rc = get_row_step(t, KVT_DS_ROW_TOP, step, "'top[8]'", out, err);
+    return rc ? rc : get_row_step(t, KVT_DS_ROW_TOP_AT, step, "'top[8]'", at, err);
+}
+
 static int check_head(struct kvt_trace *t, int layer, int head, struct kvt_err *err)
 {
     kvt_h5_quiet(&t->why);

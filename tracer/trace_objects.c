@@ -77,6 +77,9 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
         e[KVT_DIM_offset] = positive(w->n_offsets);
         e[KVT_DIM_query_span] = e[KVT_DIM_key_span] = positive(w->n_spans);
         e[KVT_DIM_rank] = positive(w->top_k);
+        s->made[KVT_WHEN_DECODE] = w->decode && !p->no_full;
+        s->made[KVT_WHEN_DECODE_KEYS] = w->decode && w->keys && !p->no_full;
+        e[KVT_DIM_row_distance] = w->decode && w->distance && !p->no_full ? (size_t)kvt_distance_bins(p->n_prompt + p->n_new) : 0;
         e[KVT_DIM_query_bin] = positive(w->map_r);
         e[KVT_DIM_key_bin] = positive(w->map_c);
         if (w->full) {
@@ -129,6 +132,7 @@ static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, siz
     case KVT_DIM_window:    return p->window[i];
     case KVT_DIM_query_bin:
     case KVT_DIM_key_bin:   return bin_start(i, extent, map_tok(p));
+    case KVT_DIM_row_distance:
     case KVT_DIM_distance:  return kvt_distance_start((int)i);
     case KVT_DIM_offset:    return p->wants->offset[i];
     case KVT_DIM_late_row:  return (int32_t)(map_tok(p) - extent + i);

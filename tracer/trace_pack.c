@@ -70,6 +70,18 @@ static void list_fidelity(struct kvt_ev_fidelity *e, size_t L, size_t G, struct 
     add(p, &e->propagated, layers);
 }
 
+static void list_decode(struct kvt_ev_decode *e, size_t LH, struct parts *p)
+{
+    const float **const one[] = {&e->entropy, &e->keys, &e->first, &e->sink, &e->local, &e->own};
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++)
+        add(p, one[i], LH * sizeof(float));
+    add(p, &e->distance, LH * (size_t)e->n_distances * sizeof(float));
+    add(p, &e->offset, LH * (size_t)e->n_offsets * sizeof(float));
+    add(p, &e->spans, LH * (size_t)e->n_spans * sizeof(float));
+    add(p, &e->top, LH * (size_t)e->top_k * sizeof(float));
+    add(p, &e->top_at, LH * (size_t)e->top_k * sizeof(int32_t));
+}
+
 static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts *p)
 {
     p->n = 0;
@@ -107,7 +119,6 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
     case KVT_EV_EVICT: add(p, &e->evict.pos, (size_t)e->evict.n * sizeof(int32_t)); break;
     case KVT_EV_STEP:  list_step(&e->step, p); break;
     case KVT_EV_FIDELITY: list_fidelity(&e->fidelity, L, G, p); break;
-    case KVT_EV_TIMES: add(p, &e->times.time, (size_t)e->times.n * sizeof *e->times.time); break;
     case KVT_EV_LATE_ROWS:
         add(p, &e->late_rows.rows, (size_t)e->late_rows.n_rows * (size_t)e->late_rows.n * sizeof(float));
         add(p, &e->late_rows.level, (size_t)e->late_rows.n_rows);
@@ -117,6 +128,8 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
         add(p, &e->norms.out, G * (size_t)e->norms.n * sizeof(float));
         break;
     case KVT_EV_DECODE_ROW: add(p, &e->decode_row.row, H * (size_t)e->decode_row.ld * sizeof(float)); break;
+    case KVT_EV_DECODE: list_decode(&e->decode, L * H, p); break;
+    case KVT_EV_TIMES: add(p, &e->times.time, (size_t)e->times.n * sizeof *e->times.time); break;
     case KVT_EV_FREE:
     case KVT_EV_PHASE: break;
     }

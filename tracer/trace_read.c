@@ -216,9 +216,9 @@ static int read_scale(struct kvt_trace *t, enum kvt_dim dim, int32_t **value, st
 
 static int read_shape(struct kvt_trace *t, struct kvt_err *err)
 {
-    int32_t *window = NULL, *distance = NULL, *offset = NULL, *span = NULL, *late = NULL;
+    int32_t *window = NULL, *distance = NULL, *far = NULL, *offset = NULL, *span = NULL, *late = NULL;
     int32_t **values[KVT_N_DIM] = {[KVT_DIM_window] = &window, [KVT_DIM_full_layer] = &t->full_layer, [KVT_DIM_full_head] = &t->full_head,
-                                   [KVT_DIM_distance] = &distance, [KVT_DIM_offset] = &offset, [KVT_DIM_query_span] = &span, [KVT_DIM_late_row] = &late};
+                                   [KVT_DIM_distance] = &distance, [KVT_DIM_row_distance] = &far, [KVT_DIM_offset] = &offset, [KVT_DIM_query_span] = &span, [KVT_DIM_late_row] = &late};
     for (int i = 0; i < KVT_N_DIM; i++) {
         int rc = read_scale(t, (enum kvt_dim)i, values[i], err);
         if (rc)
@@ -243,7 +243,7 @@ static int read_shape(struct kvt_trace *t, struct kvt_err *err)
     for (int i = 0; i < in->n_windows; i++)
         in->window[i] = window[i];
     in->n_distances = (int)e[KVT_DIM_distance], in->n_offsets = (int)e[KVT_DIM_offset], in->top_k = (int)e[KVT_DIM_rank];
-    in->distance = distance, in->offset = offset, in->map_span = span, in->n_map_spans = (int)e[KVT_DIM_query_span];
+    in->n_row_distances = (int)e[KVT_DIM_row_distance], in->row_distance = far, in->distance = distance, in->offset = offset, in->map_span = span, in->n_map_spans = (int)e[KVT_DIM_query_span];
     in->n_late = (int)e[KVT_DIM_late_row], in->late_from = late ? late[0] : 0, in->n_squares = (int)e[KVT_DIM_square], in->n_question = (int)e[KVT_DIM_question];
     for (int i = 0; i < in->n_late; i++)
         if (late[i] != late[0] + i || late[0] < 0 || late[i] >= in->n_prompt)
@@ -525,7 +525,7 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     t->info.has_scores = kvt_trace_has_dataset(t, KVT_DS_MASS, 0);
     t->info.has_keys = kvt_trace_has_dataset(t, KVT_DS_KEYS, 0), t->info.has_local = kvt_trace_has_dataset(t, KVT_DS_LOCAL_MASS, 0);
     t->info.has_visible = kvt_trace_has_dataset(t, KVT_DS_VISIBLE, 0), t->info.has_square = kvt_trace_has_dataset(t, KVT_DS_SQUARE, 0);
-    t->info.has_max = kvt_trace_has_dataset(t, KVT_DS_MAX, 0);
+    t->info.has_max = kvt_trace_has_dataset(t, KVT_DS_MAX, 0), t->info.has_decode = kvt_trace_has_dataset(t, KVT_DS_ROW_ENTROPY, 0);
     t->info.has_full = kvt_trace_has_dataset(t, KVT_DS_FULL, 0), t->info.has_rows = kvt_trace_has_dataset(t, KVT_DS_DECODE_ROWS, 0);
     t->info.has_replay = kvt_trace_has_dataset(t, KVT_DS_LATE_ROWS, 0), t->info.has_later = kvt_trace_has_dataset(t, KVT_DS_LATER, 0);
     return KVT_OK;

@@ -308,6 +308,20 @@ static bool put_norms(struct kvt_trace_store *st, const struct kvt_ev_norms *e)
     return put(st, KVT_DS_KEY_NORM, 0, at, count, 3, e->key) && put(st, KVT_DS_OUT_NORM, 0, at, count, 3, e->out);
 }
 
+static bool put_decode(struct kvt_trace_store *st, const struct kvt_ev_decode *e)
+{
+    assert(e->step >= 1 && e->step <= st->n_new);
+    size_t L = (size_t)st->L, H = (size_t)st->H, at[4] = {(size_t)e->step - 1, 0, 0, 0};
+    const struct { enum kvt_dataset id; int each; const void *v; } part[] = {
+        {KVT_DS_ROW_ENTROPY, 0, e->entropy}, {KVT_DS_ROW_KEYS, 0, e->keys}, {KVT_DS_ROW_FIRST, 0, e->first}, {KVT_DS_ROW_SINK, 0, e->sink}, {KVT_DS_ROW_LOCAL, 0, e->local},
+        {KVT_DS_ROW_OWN, 0, e->own}, {KVT_DS_ROW_DISTANCE, e->n_distances, e->distance}, {KVT_DS_ROW_OFFSET, e->n_offsets, e->offset},
+        {KVT_DS_ROW_SPANS, e->n_spans, e->spans}, {KVT_DS_ROW_TOP, e->top_k, e->top}, {KVT_DS_ROW_TOP_AT, e->top_k, e->top_at}};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        if (!put(st, part[i].id, 0, at, (size_t[]){1, L, H, (size_t)part[i].each}, part[i].each ? 4 : 3, part[i].v))
+            return false;
+    return true;
+}
+
 static bool put_phase(struct kvt_trace_store *st, const struct kvt_ev_phase *e)
 {
     static const char *const name[KVT_N_PHASE] = {"prefill", "evict", "question", "decode", "repeat", "oracle"};
@@ -332,6 +346,7 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
     case KVT_EV_LATE_ROWS:     return put_late(st, &ev->late_rows);
     case KVT_EV_NORMS:         return put_norms(st, &ev->norms);
     case KVT_EV_DECODE_ROW:    return put_row(st, &ev->decode_row);
+    case KVT_EV_DECODE:        return put_decode(st, &ev->decode);
     case KVT_EV_PHASE:         return put_phase(st, &ev->phase);
     case KVT_EV_TIMES:
         return !st->timeline || kvt_timeline_add(st->timeline, &st->f, ev->times.time, ev->times.n, ev->times.lost);

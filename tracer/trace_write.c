@@ -195,6 +195,7 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
     size_t spans = s->extent[KVT_DIM_query_span];
     size_t scores = H * sizeof(float) * (n * (10 + (size_t)p->n_windows + (size_t)p->n_squares + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(uint16_t);
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
+    step += (size_t)p->L * H * sizeof(float) * (s->made[KVT_WHEN_DECODE] ? 6 + s->extent[KVT_DIM_row_distance] + s->extent[KVT_DIM_offset] + spans + 2 * s->extent[KVT_DIM_rank] : 0);
     size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
     longest = longest > tiles ? longest : tiles;
     size_t rows = s->made[KVT_WHEN_ROWS] ? H * sizeof(float) * s->extent[KVT_DIM_token] : 0, late = (s->extent[KVT_DIM_late_row]) * (n * sizeof(float) + 1);

@@ -48,6 +48,8 @@ struct kvt_wants {
     bool rows;              /* the full branch's row of every step */
     int replay;             /* more than 0: what decisions follow from, to make them again (measures.md 8): that many last rows of the
                              * prefill, sums that methods rank by, rows of the question fed again, norms of keys and of outputs */
+    bool decode;            /* of the full branch's row of each generated token too: scores' entropy and sink, and of keys, local, distance,
+                             * offset, span and top_k what is asked for above */
 };
 
 enum kvt_event_kind {
@@ -61,6 +63,7 @@ enum kvt_event_kind {
     KVT_EV_STEP,            /* one lockstep step, all branches */
     KVT_EV_FIDELITY,        /* how far the step's branches are from the full one; before its KVT_EV_STEP */
     KVT_EV_DECODE_ROW,      /* the full branch's attention of a token and layer; before its KVT_EV_STEP */
+    KVT_EV_DECODE,          /* what such rows come to, all layers; before its KVT_EV_STEP */
     KVT_EV_FREE,            /* a free-running branch's next token */
     KVT_EV_PHASE,           /* a phase ended: its time */
     KVT_EV_TIMES,           /* times of the parts of what was just done */
@@ -171,6 +174,19 @@ struct kvt_ev_decode_row {  /* row of the token at pos: step k's is n_prompt + k
     const float *row;       /* (H, ld) by position; 0 from n on, and where a sliding window doesn't reach; ld: of all the run's tokens */
 };
 
+struct kvt_ev_decode {      /* NULL where not wanted */
+    int step;
+    const float *entropy, *keys, *sink, *local; /* (L, H) as in the prefill */
+    const float *first;     /* (L, H) weight on the first token */
+    const float *own;       /* (L, H) mass on generated tokens, the row's own included */
+    int n_distances, n_offsets, n_spans, top_k;
+    const float *distance;  /* (L, H, n_distances) mass by distance; n_distances bins reach over prompt + n_new */
+    const float *offset;    /* (L, H, n_offsets); NaN where the row doesn't reach so far */
+    const float *spans;     /* (L, H, n_spans) mass on each span */
+    const float *top;       /* (L, H, top_k) */
+    const int32_t *top_at;  /* (L, H, top_k) */
+};
+
 struct kvt_ev_free {        /* from the first differing token on */
     int branch, step;
     int32_t token;
@@ -217,6 +233,7 @@ struct kvt_event {
         struct kvt_ev_step step;
         struct kvt_ev_fidelity fidelity;
         struct kvt_ev_decode_row decode_row;
+        struct kvt_ev_decode decode;
         struct kvt_ev_free free;
         struct kvt_ev_phase phase;
         struct kvt_ev_times times;

@@ -57,9 +57,12 @@ struct kvt_trace_info {
     int n_distances, n_offsets, n_map_spans, top_k; /* 0 = not recorded */
     const int32_t *distance;   /* (n_distances) first distance of each bin */
     const int32_t *offset;     /* (n_offsets) */
+    int n_row_distances;       /* the same of the rows of generated tokens */
+    const int32_t *row_distance; /* (n_row_distances) */
     const int32_t *map_span;   /* (n_map_spans) indices into span */
     int n_sink, n_local;       /* first tokens that count in "sink", newest keys that count in "local" */
     bool has_keys, has_local, has_visible, has_square, has_max;
+    bool has_decode;           /* what the full branch's row of each step comes to */
     int map_r, map_c;          /* 0 = no pooled maps */
     int map_tok;               /* tokens that pooled maps cover: the prompt, or (protocol hidden) the context alone */
     int n_windows, window[8];
@@ -105,6 +108,11 @@ int kvt_trace_distance(struct kvt_trace *t, int layer, float *out, struct kvt_er
 int kvt_trace_offset(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
 int kvt_trace_spans(struct kvt_trace *t, int layer, float *out, struct kvt_err *err);
 int kvt_trace_top(struct kvt_trace *t, int layer, float *out, int32_t *at, struct kvt_err *err);
+/* Of the full branch's row of one step, 1 .. n_steps, EINPUT where it wasn't recorded: "entropy", "keys", "first", "sink", "local", "own", out
+ * (L, H); "distance" (L, H, n_row_distances), "offset" (L, H, n_offsets), "spans" (L, H, n_map_spans); the largest and their keys
+ * (L, H, top_k). NaN in a step that wasn't recorded: the full branch's text had ended. */
+int kvt_trace_decode(struct kvt_trace *t, const char *what, int step, float *out, struct kvt_err *err);
+int kvt_trace_decode_top(struct kvt_trace *t, int step, float *out, int32_t *at, struct kvt_err *err);
 /* Pooled map of one layer and head; what is "mean" or "max". out (R, C). */
 int kvt_trace_map(struct kvt_trace *t, const char *what, int layer, int head, float *out, struct kvt_err *err);
 /* Full attention map of one layer and head, out (n_prompt, n_prompt); EINPUT if it wasn't recorded. */

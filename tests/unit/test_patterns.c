@@ -42,12 +42,34 @@ Test(patterns, effect)
     cr_assert(isnan(kvt_effect((const double[]){2, 3}, (const double[]){1, 2}, 2, &mean, &n))); /* no spread */
 }
 
+Test(patterns, participation)
+{
+    NEAR(kvt_participation((const float[]){1, 1, 1, 1}, 4), 1);
+    NEAR(kvt_participation((const float[]){0, 3, 0, 0}, 4), 0.25);
+    NEAR(kvt_participation((const float[]){1, 2, 1}, 3), 16. / 18);
+    cr_assert(isnan(kvt_participation((const float[]){0, 0}, 2)));
+}
+
+Test(patterns, effect_of_groups)
+{
+    double mean;
+    /* means 2 and 5; squares about them 2 and 8, over 2 + 3 - 2 degrees of freedom */
+    NEAR(kvt_effect_apart((const double[]){1, 3, NAN}, 3, (const double[]){3, 5, 7}, 3, &mean), -3 / sqrt(10. / 3));
+    NEAR(mean, -3);
+    cr_assert(isnan(kvt_effect_apart((const double[]){1}, 1, (const double[]){3}, 1, &mean)));
+}
+
 Test(patterns, labels_read_their_score)
 {
-    struct kvt_head h = {.first = 0.1, .previous = 0.2, .local = 0.3, .evenness = 0.4};
+    struct kvt_head h = {.first = 0.1, .previous = 0.2, .local = 0.3, .evenness = 0.4, .induction = 0.5, .duplicate = 0.6, .retrieval = 0.7};
     NEAR(kvt_head_score(&h, KVT_LABEL_SINK), 0.1);
     NEAR(kvt_head_score(&h, KVT_LABEL_PREVIOUS), 0.2);
     NEAR(kvt_head_score(&h, KVT_LABEL_LOCAL), 0.3);
     NEAR(kvt_head_score(&h, KVT_LABEL_UNIFORM), 0.4);
+    NEAR(kvt_head_score(&h, KVT_LABEL_INDUCTION), 0.5);
+    NEAR(kvt_head_score(&h, KVT_LABEL_DUPLICATE), 0.6);
+    NEAR(kvt_head_score(&h, KVT_LABEL_RETRIEVAL), 0.7);
+    for (int k = 0; k < KVT_N_LABELS; k++)
+        cr_assert(isnan(kvt_head_score(&kvt_head_unknown, (enum kvt_label)k)));
     cr_assert_str_eq(kvt_label_text[KVT_LABEL_UNIFORM], "uniform");
 }

@@ -524,6 +524,8 @@ def attention(t):
     for percent in (60, 90, 99):
         out[f"hold_{percent}"] = hold(d["mass"], percent / 100)
         out[f"hold_{percent}_rest"] = hold(d["mass"][:, :, s:], percent / 100)
+    for name, m in (("participation", d["mass"]), ("participation_rest", d["mass"][:, :, s:])):
+        out[name] = m.sum(-1) ** 2 / (m.shape[-1] * (m ** 2).sum(-1))
     return out
 
 
@@ -545,7 +547,8 @@ def attn_labels(traces):
     t, m, out = traces[0], attention(traces[0]), {}
     for x, (k, at) in LABELS.items():
         l, h = np.unravel_index(m[k].argmax(), m[k].shape)
-        out[x,] = dict(threshold=at, heads=(m[k] > at).sum(), share=(m[k] > at).mean(), strongest=f"layer {l} head {h}", its_score=m[k].max())
+        out[x,] = dict(threshold=at, heads=(m[k] > at).sum(), share=(m[k] > at).mean(), strongest=f"layer {l} head {h}", its_score=m[k].max(),
+                         heads_decode=nan, heads_both=nan) # traces without decoded rows
     return out
 
 
@@ -602,8 +605,20 @@ def attn_shots(traces):
     return out
 
 
+def question_rows(t):
+    """{name: (L, H)}: where the question's rows go."""
+    look = [t.spans[i] for i in t.data["query_span"]]
+    v = t.data["score/spans"].astype("f8")[:, :, next(i for i, s in enumerate(look) if s["kind"] == "prompt")]
+    of = {kind: [i for i, s in enumerate(look) if s["kind"] == kind] for kind in ("system", "shot", "prompt")}
+    out = {f"question: on_{name}": v[:, :, of[kind]].sum(-1) for name, kind in (("system", "system"), ("shots", "shot"), ("question", "prompt")) if of[kind]}
+    q = v[:, :, of["shot"]] / np.array([look[i]["end"] - look[i]["start"] for i in of["shot"]])
+    out["question: selectivity"] = 1 - entropy(q, axis=-1) / math.log(q.shape[-1])
+    return out
+
+
 def attn_compare(traces):
-    a, b, out = attention(traces[0]), attention(traces[1]), {}
+    a, b = ({**attention(t), **question_rows(t)} for t in traces[:2])
+    out = {}
     for k in a:
         d = (a[k] - b[k]).ravel()
         out[k,] = dict(a=a[k].mean(), b=b[k].mean(), difference=d.mean(), effect=d.mean() / d.std(ddof=1), heads=d.size)
