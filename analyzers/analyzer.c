@@ -53,31 +53,66 @@ int kvt_held_make(int L, int G, int n, int n_tok, const int32_t *evicted_at, con
     return 0;
 }
 
-int kvt_held_load(struct kvt_trace *t, int branch, int step, const uint8_t *layer, struct kvt_held *out, struct kvt_err *err)
+void kvt_history_free(struct kvt_history *h)
+{
+    free(h->evicted_at);
+    free(h->reason);
+    *h = (struct kvt_history){0};
+}
+
+int kvt_history_load(struct kvt_trace *t, int branch, const uint8_t *layer, struct kvt_history *out, struct kvt_err *err)
 {
     const struct kvt_trace_info *info = kvt_trace_info(t);
-    int n = info->n_context, n_tok = info->n_tok, G = info->G, L = 0;
-    size_t cells = (size_t)info->L * (size_t)G;
-    int32_t *ev = kvt_calloc(cells * (size_t)n_tok, sizeof *ev);
-    uint8_t *reason = kvt_calloc(cells * (size_t)n, 1);
-    int rc = ev && reason ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for the history of branch %d", branch);
-    *out = (struct kvt_held){0};
+    size_t G = (size_t)info->G, cells = (size_t)info->L * G, n = (size_t)info->n_context, n_tok = (size_t)info->n_tok;
+    *out = (struct kvt_history){.G = info->G, .n = info->n_context, .n_tok = info->n_tok, .evicted_at = kvt_calloc(cells * n_tok, sizeof *out->evicted_at),
+                                .reason = kvt_calloc(cells * n, 1)};
+    int rc = out->evicted_at && out->reason ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for the history of branch %d", branch);
     if (!rc)
-        rc = kvt_trace_evicted_at(t, branch, ev, err);
+        rc = kvt_trace_evicted_at(t, branch, out->evicted_at, err);
     if (!rc)
-        rc = kvt_trace_reason(t, branch, reason, err);
-    for (int l = 0; !rc && l < info->L; l++) { /* the chosen layers move to the front */
+        rc = kvt_trace_reason(t, branch, out->reason, err);
+    for (size_t l = 0; !rc && l < (size_t)info->L; l++) { /* the chosen layers move to the front */
         if (layer && !layer[l])
             continue;
-        size_t from = (size_t)l * (size_t)G, to = (size_t)L * (size_t)G;
-        memmove(ev + to * (size_t)n_tok, ev + from * (size_t)n_tok, (size_t)G * (size_t)n_tok * sizeof *ev);
-        memmove(reason + to * (size_t)n, reason + from * (size_t)n, (size_t)G * (size_t)n);
-        L++;
+        size_t from = l * G, to = (size_t)out->L * G;
+        if (from != to) {
+            memmove(out->evicted_at + to * n_tok, out->evicted_at + from * n_tok, G * n_tok * sizeof *out->evicted_at);
+            memmove(out->reason + to * n, out->reason + from * n, G * n);
+        }
+        out->L++;
     }
-    if (!rc)
-        rc = kvt_held_make(L, G, n, n_tok, ev, reason, step, out, err);
-    free(ev);
-    free(reason);
+    if (rc)
+        kvt_history_free(out);
+    return rc;
+}
+
+int kvt_history_at(const struct kvt_history *h, int step, struct kvt_held *out, struct kvt_err *err)
+{
+    return kvt_held_make(h->L, h->G, h->n, h->n_tok, h->evicted_at, h->reason, step, out, err);
+}
+
+bool kvt_history_changes(const struct kvt_history *h, int from, int to)
+{
+    for (size_t c = 0, cells = (size_t)h->L * (size_t)h->G; c < cells; c++) {
+        const int32_t *at = h->evicted_at + c * (size_t)h->n_tok;
+        int any = 0;
+        for (int j = 0; j < h->n; j++)
+            any |= at[j] > from && at[j] <= to;
+        if (any)
+            return true;
+    }
+    return false;
+}
+
+int kvt_held_load(struct kvt_trace *t, int branch, int step, const uint8_t *layer, struct kvt_held *out, struct kvt_err *err)
+{
+    struct kvt_history h;
+    *out = (struct kvt_held){0};
+    int rc = kvt_history_load(t, branch, layer, &h, err);
+    if (rc)
+        return rc;
+    rc = kvt_history_at(&h, step, out, err);
+    kvt_history_free(&h);
     return rc;
 }
 

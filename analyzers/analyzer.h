@@ -23,6 +23,17 @@ void kvt_held_free(struct kvt_held *h);
 /* From evicted_at (L, G, n_tok) and reason (L, G, n): the same without a file, for tests. reason NULL: nothing guarded. */
 int kvt_held_make(int L, int G, int n, int n_tok, const int32_t *evicted_at, const uint8_t *reason, int step,
                   struct kvt_held *out, struct kvt_err *err);
+/* A branch's whole history, for those who ask at many steps. layer (L) 0/1, NULL: all. */
+struct kvt_history {
+    int L, G, n, n_tok;
+    int32_t *evicted_at;  /* (L, G, n_tok) */
+    uint8_t *reason;      /* (L, G, n) */
+};
+int kvt_history_load(struct kvt_trace *t, int branch, const uint8_t *layer, struct kvt_history *out, struct kvt_err *err);
+int kvt_history_at(const struct kvt_history *h, int step, struct kvt_held *out, struct kvt_err *err);
+/* Does a context token leave after step `from`, at step `to` at the latest? */
+bool kvt_history_changes(const struct kvt_history *h, int from, int to);
+void kvt_history_free(struct kvt_history *h);
 /* Share of the cells that hold each token, out (n). */
 void kvt_held_share(const struct kvt_held *h, double *out);
 

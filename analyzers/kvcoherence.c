@@ -190,20 +190,26 @@ static int step_table(struct run *r, struct kvt_err *err)
     static const struct kvt_col col[] = {{.name = "branch", .kind = KVT_COL_TEXT}, {.name = "step", .kind = KVT_COL_INT}, MEASURE_COLUMNS};
     struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
     int rc = 0;
-    for (int i = 0; !rc && i < r->n_branches; i++)
+    for (int i = 0; !rc && i < r->n_branches; i++) {
+        struct kvt_history history;
+        struct kvt_coherence_result c;
+        rc = kvt_history_load(r->trace, r->branch[i], r->layer, &history, err);
         for (int step = 0; !rc && step <= r->info->n_steps; step += r->o.every) {
-            struct kvt_held h;
-            struct kvt_coherence_result c;
-            rc = kvt_held_load(r->trace, r->branch[i], step, r->layer, &h, err);
-            if (!rc)
-                rc = measure(r, &h, 0, h.L, &c, err);
-            kvt_held_free(&h);
-            if (rc)
-                break;
+            if (!step || kvt_history_changes(&history, step - r->o.every, step)) {
+                struct kvt_held h;
+                rc = kvt_history_at(&history, step, &h, err);
+                if (!rc)
+                    rc = measure(r, &h, 0, h.L, &c, err);
+                kvt_held_free(&h);
+                if (rc)
+                    break;
+            }
             kvt_put_text(t, r->info->branch[r->branch[i]].name);
             kvt_put_int(t, step);
             put_measures(t, &c);
         }
+        kvt_history_free(&history);
+    }
     return end_table(r, rc, &t, err);
 }
 
