@@ -171,6 +171,22 @@ bool kvt_h5_put_i64(hid_t at, const char *name, int64_t v) { return put(at, name
 bool kvt_h5_put_u64(hid_t at, const char *name, uint64_t v) { return put(at, name, H5T_STD_U64LE, H5T_NATIVE_UINT64, &v); }
 bool kvt_h5_put_f64(hid_t at, const char *name, double v) { return put(at, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &v); }
 
+bool kvt_h5_get_number(hid_t at, const char *name, H5T_class_t class, hid_t mem, void *out)
+{
+    if (H5Aexists(at, name) <= 0)
+        return false;
+    hid_t a = H5Aopen(at, name, H5P_DEFAULT), type = a < 0 ? -1 : H5Aget_type(a), space = a < 0 ? -1 : H5Aget_space(a);
+    bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == class && H5Sget_simple_extent_npoints(space) == 1 &&
+              H5Aread(a, mem, out) >= 0;
+    if (space >= 0)
+        H5Sclose(space);
+    if (type >= 0)
+        H5Tclose(type);
+    if (a >= 0)
+        H5Aclose(a);
+    return ok;
+}
+
 /* The file's box and the memory's shape; *file is H5S_ALL where start is NULL. */
 static bool box(hid_t ds, const size_t *start, const size_t *count, int rank, hid_t *file, hid_t *mem)
 {

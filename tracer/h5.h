@@ -36,6 +36,8 @@ bool kvt_h5_put_str(hid_t at, const char *name, const char *text);
 bool kvt_h5_put_i64(hid_t at, const char *name, int64_t v);
 bool kvt_h5_put_u64(hid_t at, const char *name, uint64_t v);
 bool kvt_h5_put_f64(hid_t at, const char *name, double v);
+/* One number of that class as `mem`; false: it isn't there, or something else. */
+bool kvt_h5_get_number(hid_t at, const char *name, H5T_class_t class, hid_t mem, void *out);
 
 /* A box of a dataset: [start, start + count) in every dimension, memory dense in `type`. start NULL: all of it. */
 bool kvt_h5_write(hid_t ds, hid_t type, const size_t *start, const size_t *count, int rank, const void *in);

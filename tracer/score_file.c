@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "tracer/h5.h"
+#include "tracer/h5_own.h"
 
 static int read_all(hid_t ds, float *out, int L, int G, int T, const char *path, struct kvt_err *err)
 {
@@ -23,6 +23,7 @@ static int read_all(hid_t ds, float *out, int L, int G, int T, const char *path,
 int kvt_score_file_read(float **out, int *T, const char *path, int L, int G, int n_prompt, struct kvt_err *err)
 {
     struct kvt_h5_why why;
+    const char *wrong;
     hsize_t n[3] = {0};
     *out = NULL;
     if (access(path, R_OK))
@@ -32,7 +33,9 @@ int kvt_score_file_read(float **out, int *T, const char *path, int L, int G, int
     int rc = 0;
     if (file < 0)
         rc = kvt_h5_fail(err, KVT_EFORMAT, "%s: not an HDF5 file", path);
-    else if (H5Lexists(file, "scores", H5P_DEFAULT) <= 0 || (ds = H5Dopen2(file, "scores", H5P_DEFAULT)) < 0)
+    else if (kvt_h5_link_at(file, "scores") != KVT_H5_NOTHING && (ds = kvt_h5_open_own(file, "scores", &wrong)) < 0 && wrong)
+        rc = kvt_fail(err, KVT_EFORMAT, "%s: scores %s", path, wrong);
+    else if (ds < 0)
         rc = kvt_fail(err, KVT_EFORMAT, "%s: no dataset `scores`; write (layers, kv heads, tokens) = (%d, %d, %d) there", path, L, G, n_prompt);
     if (!rc) {
         space = H5Dget_space(ds), type = H5Dget_type(ds);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tracer/h5_own.h"
 #include "tracer/trace_check_parts.h"
 
 #define MOST_PROBLEMS 200 /* a file with more is described well enough */
@@ -184,8 +185,7 @@ static void check_all_attrs(struct kvt_check *c)
     for (int b = 0; b < c->t->info.n_branches; b++) {
         char path[32];
         snprintf(path, sizeof path, "branches/%02d", b);
-        hid_t g = H5Lexists(c->t->prompt, "branches", H5P_DEFAULT) > 0 && H5Lexists(c->t->prompt, path, H5P_DEFAULT) > 0
-                      ? H5Gopen2(c->t->prompt, path, H5P_DEFAULT) : -1;
+        hid_t g = kvt_h5_link_at(c->t->prompt, path) == KVT_H5_OWN ? H5Gopen2(c->t->prompt, path, H5P_DEFAULT) : -1;
         if (g < 0) {
             kvt_check_found(c, path, "isn't there");
             continue;
@@ -316,7 +316,8 @@ int kvt_trace_check_labels(const char *path, const char *prompt_id, kvt_problem_
     for (int i = 0; i < KVT_N_DIM; i++) {
         if (!c.t->extent[i])
             continue;
-        hid_t ds = H5Dopen2(c.t->prompt, kvt_dims[i].name, H5P_DEFAULT);
+        const char *wrong;
+        hid_t ds = kvt_h5_open_own(c.t->prompt, kvt_dims[i].name, &wrong);
         if (ds < 0 || !label_is(ds, "CLASS", "DIMENSION_SCALE"))
             kvt_check_found(&c, kvt_dims[i].name, "isn't a dimension scale");
         else if (!label_is(ds, "units", kvt_dims[i].unit))

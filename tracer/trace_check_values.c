@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "tracer/h5_own.h"
 #include "tracer/trace_check_parts.h"
 
 #define PAGE_SLOTS 16 /* slots of a page: bytes are counted in whole ones */
@@ -36,7 +37,8 @@ static void check_scale(struct run *r, enum kvt_dim dim)
 {
     size_t n = r->c->t->extent[dim];
     int32_t *v = n ? kvt_calloc(n, sizeof *v) : NULL;
-    hid_t ds = v ? H5Dopen2(r->c->t->prompt, kvt_dims[dim].name, H5P_DEFAULT) : -1;
+    const char *wrong;
+    hid_t ds = v ? kvt_h5_open_own(r->c->t->prompt, kvt_dims[dim].name, &wrong) : -1;
     bool ok = ds >= 0 && kvt_h5_read(ds, H5T_NATIVE_INT32, NULL, NULL, 1, v);
     bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance || dim == KVT_DIM_row_distance ||
                        dim == KVT_DIM_offset || dim == KVT_DIM_late_row || dim == KVT_DIM_question || dim == KVT_DIM_query_span || dim == KVT_DIM_key_span;

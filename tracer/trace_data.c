@@ -8,28 +8,14 @@
 
 #include "base/half.h"
 #include "base/mem.h"
-
-static bool link_path(const struct kvt_trace *t, const char *path)
-{
-    char part[128];
-    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
-        size_t n = (size_t)(slash - path);
-        if (n >= sizeof part)
-            return false;
-        memcpy(part, path, n);
-        part[n] = '\0';
-        if (H5Lexists(t->prompt, part, H5P_DEFAULT) <= 0)
-            return false;
-    }
-    return H5Lexists(t->prompt, path, H5P_DEFAULT) > 0;
-}
+#include "tracer/h5_own.h"
 
 bool kvt_trace_has_dataset(const struct kvt_trace *t, enum kvt_dataset id, int branch)
 {
     struct kvt_dataset_info d;
     char path[96];
     kvt_schema_get(id, &d);
-    return link_path(t, kvt_schema_path(&d, branch, path, sizeof path));
+    return kvt_h5_link_at(t->prompt, kvt_schema_path(&d, branch, path, sizeof path)) != KVT_H5_NOTHING;
 }
 
 static bool type_fits(hid_t have, const struct kvt_dataset_info *d, size_t *str_len)
@@ -60,22 +46,25 @@ hid_t kvt_trace_dataset(struct kvt_trace *t, enum kvt_dataset id, int branch, si
     kvt_schema_path(&d, branch, path, sizeof path);
     if (missing)
         *missing = false;
-    if (!link_path(t, path)) {
+    const char *wrong;
+    hid_t ds = kvt_h5_open_own(t->prompt, path, &wrong);
+    if (ds < 0 && kvt_h5_link_at(t->prompt, path) == KVT_H5_NOTHING) {
         if (missing)
             *missing = true;
         else
             kvt_fail(err, KVT_EFORMAT, "%s: no dataset /prompt/%s/%s", t->path, t->info.prompt_id, path);
         return -1;
     }
-    hid_t ds = H5Dopen2(t->prompt, path, H5P_DEFAULT);
-    if (ds < 0) {
+    if (ds < 0 && wrong)
+        kvt_fail(err, KVT_EFORMAT, "%s: /prompt/%s/%s %s", t->path, t->info.prompt_id, path, wrong);
+    else if (ds < 0)
         kvt_h5_fail(err, KVT_EFORMAT, "%s: /prompt/%s/%s is no dataset that can be opened", t->path, t->info.prompt_id, path);
+    if (ds < 0)
         return -1;
-    }
     hid_t type = H5Dget_type(ds), space = H5Dget_space(ds);
     hsize_t n[KVT_TRACE_MAX_RANK] = {0};
     bool ok = type >= 0 && space >= 0 && type_fits(type, &d, &len);
-    const char *wrong = ok ? NULL : "has another type than the format says";
+    wrong = ok ? NULL : "has another type than the format says";
     if (ok && (H5Sget_simple_extent_type(space) == H5S_NULL || H5Sget_simple_extent_ndims(space) != d.rank ||
                (d.rank && H5Sget_simple_extent_dims(space, n, NULL) < 0)))
         wrong = "has another number of dimensions than the format says";

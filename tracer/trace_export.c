@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/table.h"
+#include "tracer/h5_own.h"
 #include "tracer/trace_data.h"
 
 /* What is being written: a dataset of the schema, or a dimension as one. */
@@ -175,7 +176,8 @@ static int32_t *scale_values(struct kvt_trace *t, enum kvt_dim dim, struct kvt_e
 {
     size_t n = t->extent[dim];
     int32_t *v = kvt_calloc(n, sizeof *v);
-    hid_t ds = v ? H5Dopen2(t->prompt, kvt_dims[dim].name, H5P_DEFAULT) : -1;
+    const char *wrong;
+    hid_t ds = v ? kvt_h5_open_own(t->prompt, kvt_dims[dim].name, &wrong) : -1;
     bool ok = ds >= 0 && kvt_h5_read(ds, H5T_NATIVE_INT32, NULL, NULL, 1, v);
     if (ds >= 0)
         H5Dclose(ds);

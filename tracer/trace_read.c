@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "tracer/h5_own.h"
 
 #define MAX_EXTENT (1u << 24)
 
@@ -87,26 +88,10 @@ static const char *attr_name(struct kvt_trace *t, hid_t at, const char *name)
     return copy ? copy : "";
 }
 
-static bool attr_number(hid_t at, const char *name, H5T_class_t class, hid_t mem, void *out)
-{
-    if (H5Aexists(at, name) <= 0)
-        return false;
-    hid_t a = H5Aopen(at, name, H5P_DEFAULT), type = a < 0 ? -1 : H5Aget_type(a), space = a < 0 ? -1 : H5Aget_space(a);
-    bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == class && H5Sget_simple_extent_npoints(space) == 1 &&
-              H5Aread(a, mem, out) >= 0;
-    if (space >= 0)
-        H5Sclose(space);
-    if (type >= 0)
-        H5Tclose(type);
-    if (a >= 0)
-        H5Aclose(a);
-    return ok;
-}
-
 static int64_t attr_i64(hid_t at, const char *name, int64_t none)
 {
     int64_t v;
-    return attr_number(at, name, H5T_INTEGER, H5T_NATIVE_INT64, &v) ? v : none;
+    return kvt_h5_get_number(at, name, H5T_INTEGER, H5T_NATIVE_INT64, &v) ? v : none;
 }
 
 static int bounded(int64_t v) { return v < 0 || v > INT32_MAX ? 0 : (int)v; }
@@ -164,8 +149,8 @@ static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
         return kvt_fail(err, KVT_EUNSUP, "%s has format version %lld; this program knows %d", t->path, (long long)version, KVT_SCHEMA_VERSION);
     t->info.schema_version = (int)version;
     t->info.schema_minor = bounded(attr_i64(t->file, "schema_minor", 0));
-    if (H5Lexists(t->file, "prompt", H5P_DEFAULT) <= 0)
-        return kvt_fail(err, KVT_EFORMAT, "%s has no group /prompt", t->path);
+    if (kvt_h5_link_at(t->file, "prompt") != KVT_H5_OWN)
+        return kvt_fail(err, KVT_EFORMAT, "%s has no group /prompt of its own", t->path);
     char *prompts = own(t, kvt_trace_prompts(t, first, sizeof first));
     if (prompts)
         make_plain(prompts);
@@ -182,7 +167,10 @@ static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
     t->info.prompt_id = strcpy(copy, id);
     if (!*id || strlen(id) >= sizeof first || strchr(id, '/') || (snprintf(name, sizeof name, "prompt/%s", id), H5Lexists(t->file, name, H5P_DEFAULT) <= 0))
         return kvt_fail(err, KVT_EINPUT, "%s holds no prompt '%s'", t->path, id);
-    t->prompt = H5Gopen2(t->file, name, H5P_DEFAULT);
+    const char *wrong;
+    t->prompt = kvt_h5_open_beside(t->file, name, t->path, &wrong);
+    if (t->prompt < 0 && wrong)
+        return kvt_fail(err, KVT_EFORMAT, "%s: /%s %s", t->path, name, wrong);
     if (t->prompt < 0)
         return kvt_h5_fail(err, KVT_EFORMAT, "%s: /%s is not a group that can be opened", t->path, name);
     return KVT_OK;
@@ -192,9 +180,10 @@ static int open_prompt(struct kvt_trace *t, const char *id, struct kvt_err *err)
 static int read_scale(struct kvt_trace *t, enum kvt_dim dim, int32_t **value, struct kvt_err *err)
 {
     const char *name = kvt_dims[dim].name;
-    if (H5Lexists(t->prompt, name, H5P_DEFAULT) <= 0)
+    const char *wrong;
+    if (kvt_h5_link_at(t->prompt, name) == KVT_H5_NOTHING)
         return KVT_OK;
-    hid_t ds = H5Dopen2(t->prompt, name, H5P_DEFAULT), space = ds < 0 ? -1 : H5Dget_space(ds), type = ds < 0 ? -1 : H5Dget_type(ds);
+    hid_t ds = kvt_h5_open_own(t->prompt, name, &wrong), space = ds < 0 ? -1 : H5Dget_space(ds), type = ds < 0 ? -1 : H5Dget_type(ds);
     hsize_t n = 0;
     bool ok = space >= 0 && type >= 0 && H5Tget_class(type) == H5T_INTEGER && H5Sget_simple_extent_ndims(space) == 1 &&
               H5Sget_simple_extent_dims(space, &n, NULL) >= 0 && n >= 1 && n <= MAX_EXTENT;
@@ -416,7 +405,7 @@ static void read_provenance(struct kvt_trace *t)
         } else {
             char *text = own_array(t, 32, 1);
             uint64_t v;
-            if (text && attr_number(at, a->name, H5T_INTEGER, H5T_NATIVE_UINT64, &v))
+            if (text && kvt_h5_get_number(at, a->name, H5T_INTEGER, H5T_NATIVE_UINT64, &v))
                 snprintf(text, 32, "%llu", (unsigned long long)v);
             value = text ? text : "";
         }
@@ -484,11 +473,11 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
     for (size_t b = 0; !rc && b < B; b++) {
         char path[32];
         snprintf(path, sizeof path, "branches/%02zu", b);
-        hid_t g = H5Gopen2(t->prompt, path, H5P_DEFAULT);
+        hid_t g = kvt_h5_link_at(t->prompt, path) == KVT_H5_OWN ? H5Gopen2(t->prompt, path, H5P_DEFAULT) : -1;
         if (g < 0)
             return kvt_h5_fail(err, KVT_EFORMAT, "%s: no group %s", t->path, path);
         double asked = NAN;
-        attr_number(g, "asked_keep", H5T_FLOAT, H5T_NATIVE_DOUBLE, &asked);
+        kvt_h5_get_number(g, "asked_keep", H5T_FLOAT, H5T_NATIVE_DOUBLE, &asked);
         if (rows[b] != 0 && rows[b] != 1 && rows[b] != t->info.G)
             rc = kvt_fail(err, KVT_EFORMAT, "%s: branch %zu has %d rows of score; 0, 1 or %d can be", t->path, b, rows[b], t->info.G);
         t->branch[b] = (struct kvt_trace_branch){
