@@ -3,6 +3,7 @@
  * Definitions: docs/measures.md, section 7. */
 #include "analyzers/kvbudget.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,14 +45,27 @@ static int open_run(struct kvbudget_run *r, struct kvt_err *err)
     if (!r->layer)
         return kvt_fail(err, KVT_ENOMEM, "no memory for %d layers", r->info->L);
     rc = kvt_parse_mask(r->o.layers ? r->o.layers : "all", r->info->L, r->layer, "--layers", err);
-    return rc ? rc : choose_branches(r, err);
+    return rc || r->o.replay ? rc : choose_branches(r, err);
 }
 
 static void close_run(struct kvbudget_run *r)
 {
+    free((char *)r->o.command_line);
     free(r->layer);
     free(r->branch);
     kvt_trace_close(&r->trace);
+}
+
+/* For the trace that is written; NULL without memory, which leaves it empty there. */
+static char *command_line(int argc, char **argv)
+{
+    size_t bytes = 1;
+    for (int i = 0; i < argc; i++)
+        bytes += strlen(argv[i]) + 1;
+    char *line = kvt_calloc(bytes, 1);
+    for (int i = 0; line && i < argc; i++)
+        sprintf(line + strlen(line), "%s%s", i ? " " : "", argv[i]);
+    return line;
 }
 
 int main(int argc, char **argv)
@@ -74,6 +88,16 @@ int main(int argc, char **argv)
          .help = "audit: write what each layer and kv head kept, as shares, for kvtrace --budget-file"},
         {.name = "as", .type = KVT_OPT_STRING, .to = &o->as, .value = "NAME",
          .help = "name the written budgets so (one branch), as 'snapkv 25%'; default: the branch's name"},
+        {.help = "replay, from a trace made with kvtrace --for-replay"},
+        {.name = "replay", .letter = 'r', .type = KVT_OPT_STRING, .to = &o->replay, .value = "METHODS",
+         .help = "what these would have kept, each line exact, approx or refused; 'snapkv[w=16..64],h2o': a..b doubles, a..b:s goes by steps"},
+        {.name = "tokens", .type = KVT_OPT_STRING, .to = &o->tokens, .value = "LIST",
+         .help = "their budgets in tokens of each kv head; in shares by --keep (25%): 5%..95% is every 5 points"},
+        {.name = "against", .type = KVT_OPT_STRING, .to = &o->against, .value = "BRANCH", .help = "overlap of each with this branch of the trace"},
+        {.name = "write-trace", .type = KVT_OPT_STRING, .to = &o->write_trace, .value = "FILE",
+         .help = "write the replayed branches as a trace, for kvoverlap, kvcoherence and kvplot"},
+        {.name = "force", .type = KVT_OPT_FLAG, .to = &o->force, .help = "replace an existing FILE"},
+        {.help = "both"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &o->prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
         {.name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .value = "F", .def = "table",
          .choices = kvt_format_names, .help = "for people, or for programs"},
@@ -92,11 +116,18 @@ int main(int argc, char **argv)
         rc = kvt_fail(&err, KVT_EUSAGE, "--per-layer, --per-head and --steps belong to --show audit");
     if (!rc && o->as && !o->out)
         rc = kvt_fail(&err, KVT_EUSAGE, "--as names what --write-budget writes; give both");
+    if (!rc && !o->replay && (o->tokens || o->against || o->write_trace || o->force))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--tokens, --against, --write-trace and --force belong to --replay METHODS");
+    if (!rc && o->replay && (o->branches || o->out || o->show != KVBUDGET_AUDIT || o->per_layer + o->per_head + (o->every > 0)))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--replay shows branches that the trace hasn't; leave out what belongs to those it has");
     if (!rc) {
+        o->command_line = command_line(argc, argv);
         r.path = args.operand, r.n_paths = args.n;
         rc = open_run(&r, &err);
     }
-    if (!rc)
+    if (!rc && o->replay)
+        rc = kvbudget_replay(&r, &err);
+    else if (!rc)
         rc = o->show == KVBUDGET_ROUNDING ? kvbudget_rounding(&r, &err) : kvbudget_audit(&r, &err);
     if (!rc && o->out)
         rc = kvbudget_write_kept(&r, &err);

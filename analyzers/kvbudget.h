@@ -11,6 +11,8 @@ enum kvbudget_show { KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_N_SHOW };
 
 struct kvbudget_options {
     const char *branches, *keep, *layers, *prompt, *out, *as;
+    const char *replay, *tokens, *against, *write_trace, *command_line; /* --replay and what goes with it */
+    bool force;
     int show, every, format;
     bool per_layer, per_head;
 };
@@ -41,5 +43,8 @@ int kvbudget_write_kept(const struct kvbudget_run *r, struct kvt_err *err);
 int kvbudget_audit(const struct kvbudget_run *r, struct kvt_err *err);
 /* ... and where the difference comes from: rounding, allocation, protection, whole units. */
 int kvbudget_rounding(const struct kvbudget_run *r, struct kvt_err *err);
+
+/* kvbudget_replay.c: what other methods would have kept (measures.md 8). */
+int kvbudget_replay(const struct kvbudget_run *r, struct kvt_err *err);
 
 #endif

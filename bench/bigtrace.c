@@ -386,7 +386,7 @@ static int make(struct run *r, const char *path, bool dry, struct kvt_err *err)
         snprintf(asked[b], sizeof asked[b], "%d%%", percent);
         snprintf(name[b], sizeof name[b], "%s %d%%", methods[m].name, percent);
         branch[b] = (struct kvt_plan_branch){b ? name[b] : "full", b ? methods[m].name : "full", b ? methods[m].canonical : "full@1", keep_of(b),
-                                             (int)(keep_of(b) * p->n_context), b ? methods[m].schedule : "prefill", b && methods[m].renumber, asked[b]};
+                                             (int)(keep_of(b) * p->n_context), b ? methods[m].schedule : "prefill", b && methods[m].renumber, asked[b], NULL};
     }
     struct kvt_wants wants = {.scores = true, .n_sink = BIG_SINK, .visible = true, .square = true, .max = true, .keys = true, .local = true,
                               .n_local = BIG_LOCAL, .distance = true, .span = p->section, .span_of = p->section_span, .n_spans = p->n_sections,

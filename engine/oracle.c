@@ -52,13 +52,12 @@ void kvt_oracle_close(struct kvt_session *s)
     memset(o, 0, sizeof *o);
 }
 
-/* Adds (by 1) or takes away (by -1) a row of one layer. slots: of the full branch, which holds all positions so far. */
-static void add_row(const struct kvt_session *s, struct kvt_future *f, int layer, size_t slots, int by)
+void kvt_future_add(struct kvt_future *f, const struct kvt_future_row *r, int by)
 {
-    size_t H = (size_t)s->shape->H, G = (size_t)s->shape->G, per = H / G, ld = (size_t)s->max_slots;
+    size_t H = (size_t)r->H, G = (size_t)r->G, per = H / G, ld = (size_t)r->ld, slots = (size_t)r->slots;
     for (size_t h = 0; h < H; h++) {
-        const float *row = s->oracle.row + h * ld;
-        size_t at = ((size_t)layer * G + h / per) * ld, from = f->sinkless ? (size_t)s->n_sink : 0;
+        const float *row = r->row + h * ld;
+        size_t at = ((size_t)r->layer * G + h / per) * ld, from = f->sinkless ? (size_t)r->n_sink : 0;
         double all = 1;
         if (f->sinkless) {
             all = 0;
@@ -86,7 +85,8 @@ int kvt_oracle_look(struct kvt_session *s, int layer, struct kvt_err *err)
         return kvt_fail(err, rc, "oracle: layer %d: %s", layer, kvt_dev_error(s->dev));
     for (int i = 0; i < o->n; i++)
         if (!o->future[i].horizon || s->step <= o->future[i].horizon)
-            add_row(s, &o->future[i], layer, (size_t)(s->o.n_prompt + s->step), s->lo > 1 ? -1 : 1);
+            kvt_future_add(&o->future[i], &(struct kvt_future_row){ .row = o->row, .H = s->shape->H, .G = s->shape->G, .ld = s->max_slots,
+                .n_sink = s->n_sink, .layer = layer, .slots = s->o.n_prompt + s->step }, s->lo > 1 ? -1 : 1);
     return 0;
 }
 

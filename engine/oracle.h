@@ -23,6 +23,14 @@ struct kvt_oracle {
     float *row;                /* (H, max_slots) host */
 };
 
+/* The full branch's row of one layer, which holds all positions so far. */
+struct kvt_future_row {
+    const float *row;          /* (H, ld) host */
+    int H, G, ld, n_sink, layer, slots;
+};
+/* Adds it (by 1) to the sums, or takes it (by -1) from what is left. */
+void kvt_future_add(struct kvt_future *f, const struct kvt_future_row *row, int by);
+
 /* After the branches are known: what to sum for those that are oracles. */
 int kvt_oracle_open(struct kvt_session *s, struct kvt_err *err);
 void kvt_oracle_close(struct kvt_session *s);

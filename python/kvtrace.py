@@ -521,5 +521,6 @@ a	BRANCH	asked_keep	F64
 a	BRANCH	asked_tok	I64
 a	BRANCH	schedule	STR
 a	BRANCH	renumbered	I64
+a	BRANCH	replayed	STR
 a	BRANCH	asked	STR
 """

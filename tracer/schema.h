@@ -357,6 +357,7 @@ enum kvt_dataset {
     X(BRANCH, asked_tok, I64, "tokens of the context to keep")                                                           \
     X(BRANCH, schedule, STR, "prefill: evicts at prefill's end; step: after each token; every: after each so many")      \
     X(BRANCH, renumbered, I64, "1: positions are counted inside the cache")                                              \
+    X(BRANCH, replayed, STR, "exact or approx: made from a trace by kvbudget --replay; empty: by a run")                  \
     X(BRANCH, asked, STR, "the budget as asked: \"25%\", \"256 tok\", \"768 tok/layer\", \"4000000 B\", \"as \" and a branch, or \"file: \" and its name there")
 
 /* Every dataset and dimension also carries `units` and `long_name`; full/attention, map/mean and map/max also `scale_factor`. */

@@ -200,7 +200,7 @@ static bool branch_attrs(hid_t at, const struct kvt_plan_branch *b)
     return kvt_h5_put_str(at, "name", b->name) && kvt_h5_put_str(at, "method", b->method) &&
            kvt_h5_put_str(at, "canonical", b->canonical) && kvt_h5_put_f64(at, "asked_keep", b->asked_keep) &&
            kvt_h5_put_i64(at, "asked_tok", b->asked_tok) && kvt_h5_put_str(at, "schedule", b->schedule) &&
-           kvt_h5_put_i64(at, "renumbered", b->renumber) && kvt_h5_put_str(at, "asked", b->asked ? b->asked : "");
+           kvt_h5_put_i64(at, "renumbered", b->renumber) && kvt_h5_put_str(at, "asked", b->asked ? b->asked : "") && kvt_h5_put_str(at, "replayed", b->replayed ? b->replayed : "");
 }
 
 static bool fill_flags(hid_t ds, enum kvt_dataset id, const struct kvt_trace_plan *p)

@@ -482,7 +482,7 @@ static int read_branches(struct kvt_trace *t, struct kvt_err *err)
             rc = kvt_fail(err, KVT_EFORMAT, "%s: branch %zu has %d rows of score; 0, 1 or %d can be", t->path, b, rows[b], t->info.G);
         t->branch[b] = (struct kvt_trace_branch){
             .name = attr_name(t, g, "name"), .method = attr_name(t, g, "method"), .canonical = attr_name(t, g, "canonical"),
-            .schedule = attr_name(t, g, "schedule"), .asked = attr_name(t, g, "asked"), .renumber = attr_i64(g, "renumbered", 0) != 0, .asked_keep = asked,
+            .schedule = attr_name(t, g, "schedule"), .asked = attr_name(t, g, "asked"), .replayed = attr_name(t, g, "replayed"), .renumber = attr_i64(g, "renumbered", 0) != 0, .asked_keep = asked,
             .asked_tok = bounded(attr_i64(g, "asked_tok", 0)), .effective_keep = keep[b], .fallback = fallback[b], .note = note[b],
             .bytes_after = after[b], .bytes_peak = peak[b], .R = rows[b], .diverged = diverged[b], .mean_kl = kl[b], .top1 = top1[b], .text = text[b]};
         H5Gclose(g);

@@ -22,6 +22,7 @@ struct kvt_plan_branch {
     const char *schedule;      /* "prefill" or "step" */
     bool renumber;
     const char *asked;         /* the budget in words: "25%", "256 tok", "as shotkv 10%" */
+    const char *replayed;      /* "exact", "approx"; NULL: by a run */
 };
 
 /* Everything known before the run. Strings are copied; arrays too. */

@@ -18,6 +18,7 @@ struct kvt_trace_span { const char *name, *kind; int parent, start, end, byte_st
 
 struct kvt_trace_branch {
     const char *name, *method, *canonical, *schedule, *asked; /* asked: the budget in words, "" in older traces */
+    const char *replayed;      /* "exact", "approx"; "": by a run */
     bool renumber;
     double asked_keep;         /* NaN: asked in tokens */
     int asked_tok;

@@ -423,7 +423,7 @@ static int write_trace(const struct hand *t, const char *path, struct kvt_err *e
     struct kvt_trace_writer *w = NULL;
     for (int b = 0; b < t->n_branches; b++) {
         const struct branch *br = &t->branch[b];
-        plan_of[b] = (struct kvt_plan_branch){br->name, br->method, br->method, br->keep, (int)(br->keep * t->n_context), br->schedule, false, ""};
+        plan_of[b] = (struct kvt_plan_branch){br->name, br->method, br->method, br->keep, (int)(br->keep * t->n_context), br->schedule, false, "", NULL};
     }
     for (int i = 0; i < t->n; i++)
         tokens[i] = t->word[i];

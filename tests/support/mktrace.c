@@ -554,7 +554,7 @@ static int begin(struct run *r, const struct mktrace_opts *o, struct kvt_err *er
         int k = b % N_KIND;
         snprintf(name[b], sizeof *name, b < N_KIND ? "%s" : "%s #%d", kinds[k].name, b / N_KIND + 1);
         branch[b] = (struct kvt_plan_branch){name[b], kinds[k].method, kinds[k].canonical, kinds[k].keep,
-                                             (int)(kinds[k].keep * r->n_context), kinds[k].schedule, kinds[k].renumber, ""};
+                                             (int)(kinds[k].keep * r->n_context), kinds[k].schedule, kinds[k].renumber, "", NULL};
     }
     for (int l = 1; !rc && l < r->L; l += 2)
         odd[l] = 1;

@@ -94,7 +94,7 @@ static struct kvt_session *run(struct kvt_model *m, struct tee *t, bool no_full)
     struct kvt_err err = {0};
     struct kvt_session *s = NULL;
     struct kvt_branch_opts branch[B - 1] = {0};
-    struct kvt_plan_branch plan_branch[B] = {{"full", "full", "full", 1, QUESTION, "prefill", false, "100%"}};
+    struct kvt_plan_branch plan_branch[B] = {{"full", "full", "full", 1, QUESTION, "prefill", false, "100%", NULL}};
     static const char *const schedule[B] = {"prefill", "prefill", "every", "step"}, *const name[B] = {"full", "chunks", "chunks, every 2", "chunks, each step"};
     memset(t, 0, sizeof *t);
     t->no_full = no_full;
@@ -108,7 +108,7 @@ static struct kvt_session *run(struct kvt_model *m, struct tee *t, bool no_full)
         branch[b - 1].name = name[b];
         branch[b - 1].budget = (struct kvt_budget){.kind = KVT_BUDGET_KEEP, .keep_ppm = 250000};
         cr_assert_eq(kvt_spec_parse(&branch[b - 1].spec, spec[b], strlen(spec[b]), &err), 0, "%s", err.text);
-        plan_branch[b] = (struct kvt_plan_branch){name[b], "my", branch[b - 1].spec.canonical, .25, QUESTION / 4, schedule[b], false, "25%"};
+        plan_branch[b] = (struct kvt_plan_branch){name[b], "my", branch[b - 1].spec.canonical, .25, QUESTION / 4, schedule[b], false, "25%", NULL};
     }
     struct kvt_probe probe = {t, wants, see};
     struct kvt_session_opts o = {.ops = kvt_ops_find("cpu"), .threads = 1, .compute = KVT_COMPUTE_F32, .kv_type = KVT_F16, .decode = no_full ? KVT_DECODE_FREE : KVT_DECODE_FORCED,

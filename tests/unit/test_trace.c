@@ -63,9 +63,9 @@ static void plan_of(struct fixture *x)
         x->end[i] = i + 1;
         x->text[i] = i == 3 ? "é" : "a";
     }
-    x->branch[0] = (struct kvt_plan_branch){"full", "full", "full@1", 1, CTX, "prefill", false, "100%"};
-    x->branch[1] = (struct kvt_plan_branch){"snapkv 50%", "snapkv", "snapkv@1[w=2]", 0.5, 4, "prefill", false, "50%"};
-    x->branch[2] = (struct kvt_plan_branch){"h2o 4", "h2o", "h2o@1", NAN, 4, "step", true, "4 tok"};
+    x->branch[0] = (struct kvt_plan_branch){"full", "full", "full@1", 1, CTX, "prefill", false, "100%", NULL};
+    x->branch[1] = (struct kvt_plan_branch){"snapkv 50%", "snapkv", "snapkv@1[w=2]", 0.5, 4, "prefill", false, "50%", NULL};
+    x->branch[2] = (struct kvt_plan_branch){"h2o 4", "h2o", "h2o@1", NAN, 4, "step", true, "4 tok", NULL};
     x->span[0] = (struct kvt_plan_span){"shot 1", "shot", -1, 0, 4, 0, 4};
     x->span[1] = (struct kvt_plan_span){"answer", "answer", 0, 2, 4, 2, 4};
     x->layer[1] = 1;
