@@ -15,6 +15,9 @@
 
 enum { AT_ONCE = 2, MOST_SVG_BYTES = 150000 };
 
+/* Rows of attention (L x H x n_prompt) beyond which a picture that sorts all of them is left to kvplot. */
+#define HEADS_MOST_ROWS 16e6
+
 /* Which, in which section, as what; what it shows. */
 static const struct figure { const char *name, *section, *kind, *caption; } figures[] = {
     {"kept", "methods", "png", "What each method keeps: tokens of the context across, layers down; the darker, the more kv heads hold it."},
@@ -50,6 +53,7 @@ struct kvreport_pictures {
     char dir[512], program[1024];
     const char *path, *prompt, *keep, *model;
     struct one one[FIGURES];
+    bool many_rows;
     int next;                  /* the first that wasn't started */
 };
 
@@ -99,6 +103,10 @@ static void become_kvplot(const struct kvreport_pictures *p, int i)
 
 static void start(struct kvreport_pictures *p, int i)
 {
+    if (p->many_rows && !strcmp(figures[i].name, "heads")) {
+        snprintf(p->one[i].why, sizeof p->one[i].why, "it takes long for a prompt of this length; kvplot heads draws it");
+        return;
+    }
     fflush(NULL); /* nothing half-written into two processes */
     pid_t pid = fork();
     if (!pid)
@@ -127,6 +135,7 @@ int kvreport_pictures_start(struct kvreport_pictures **out, const struct kvrepor
     p->model = r->info->model_name;
     for (int i = 0; i < FIGURES; i++)
         p->one[i].kind = figures[i].kind;
+    p->many_rows = (double)r->info->L * r->info->H * r->info->n_prompt > HEADS_MOST_ROWS;
     while (p->next < AT_ONCE)
         start(p, p->next++);
     return 0;
@@ -198,8 +207,8 @@ int kvreport_pictures_wait(struct kvreport_pictures *p, struct kvt_err *err)
         for (int k = 0; k < FIGURES; k++)
             running += p->one[k].pid > 0;
         while (!rc && running < AT_ONCE && p->next < FIGURES) {
-            start(p, p->next++);
-            running++;
+            start(p, p->next);
+            running += p->one[p->next++].pid > 0;
         }
         if (!running)
             return rc;
@@ -254,7 +263,7 @@ static void put_figure(const struct kvreport_pictures *p, int i, FILE *f)
     const struct one *one = &p->one[i];
     int w, h;
     size_of(one, &w, &h);
-    fprintf(f, "<figure%s><img alt=\"", w > 640 ? " class=\"broad\"" : "");
+    fprintf(f, "<figure%s><img alt=\"", w > 720 ? " class=\"broad\"" : "");
     kvreport_say(f, "%s %s", figures[i].caption, p->model);
     fputc('"', f);
     if (w > 0 && h > 0)
