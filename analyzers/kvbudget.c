@@ -1,4 +1,4 @@
-/* kvbudget: what each branch's budget really was, in tokens and bytes.
+/* kvbudget: what each branch's budget really was, in tokens and bytes, and which budgets ShotKV should have.
  *
  * Definitions: docs/measures.md, section 7. */
 #include "analyzers/kvbudget.h"
@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 
-static const char *const shows[] = {"audit", "rounding", NULL};
+static const char *const shows[] = {"audit", "rounding", "derive", "curve", "layers", "confirm", NULL};
 _Static_assert(sizeof shows / sizeof *shows == KVBUDGET_N_SHOW + 1, "a name for each --show");
 
 int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **t, struct kvt_err *err)
@@ -17,6 +17,32 @@ int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **
     if (!rc)
         rc = kvt_table_write(*t, stdout, (enum kvt_format)r->o.format, err);
     kvt_table_free(t);
+    return rc;
+}
+
+int kvbudget_each_prompt(const struct kvbudget_run *r, const char *path, kvbudget_prompt_fn each, void *self, struct kvt_err *err)
+{
+    struct kvt_trace *t = NULL;
+    int rc = kvt_trace_open(&t, path, r->o.prompt, err);
+    if (rc)
+        return rc;
+    kvt_warn_partial(kvt_trace_info(t), "kvbudget", path, stderr);
+    char *ids = strdup(r->o.prompt ? r->o.prompt : kvt_trace_info(t)->prompts);
+    if (!ids)
+        rc = kvt_fail(err, KVT_ENOMEM, "no memory for the prompts of %s", path);
+    for (char *id = ids, *next; !rc && id; id = next) { /* "cat, 7"; the first is open */
+        next = strstr(id, ", ");
+        if (next) {
+            *next = '\0';
+            next += 2;
+        }
+        if (!t)
+            rc = kvt_trace_open(&t, path, id, err);
+        rc = rc ? rc : each(r, self, t, path, err);
+        kvt_trace_close(&t);
+    }
+    kvt_trace_close(&t);
+    free(ids);
     return rc;
 }
 
@@ -74,18 +100,30 @@ int main(int argc, char **argv)
     struct kvbudget_options *o = &r.o;
     const struct kvt_opt opt[] = {
         {.name = "show", .type = KVT_OPT_CHOICE, .to = &o->show, .value = "WHAT", .def = "audit", .choices = shows,
-         .help = "audit: what each branch was asked for, kept and took; rounding: why that isn't the same"},
+         .help = "audit: what each branch was asked for, kept and took; rounding: why that isn't the same; derive: ShotKV's shares of context and generated "
+                 "tokens from the full branch's rows; curve: what each pair of them loses; layers: shots by layer; confirm: two branches of a live run"},
         {.name = "branches", .letter = 'b', .type = KVT_OPT_STRING, .to = &o->branches, .value = "A,B,...",
          .help = "only these: names of kvinfo, or methods (default: all)"},
         {.name = "keep", .letter = 'k', .type = KVT_OPT_STRING, .to = &o->keep, .value = "25%",
-         .help = "only branches asked to keep this much"},
+         .help = "only branches asked to keep this much; derive: the budget, a share of what the full branch holds [25%]"},
         {.name = "steps", .type = KVT_OPT_INT, .to = &o->every, .value = "N", .min = 1, .max = 1e9,
          .help = "audit: a row for the prefill's end and every N generated tokens"},
-        {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "audit: a row for each layer"},
+        {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "audit: a row for each layer; derive: shares of single layers too"},
         {.name = "per-head", .type = KVT_OPT_FLAG, .to = &o->per_head, .help = "audit: a row for each kv head of each layer"},
+        {.help = "derive, curve, layers"},
+        {.name = "horizon", .type = KVT_OPT_INT, .to = &o->horizon, .value = "N", .min = 1, .max = 4096,
+         .help = "generated tokens that the budgets are for; needed, there is no default"},
+        {.name = "check", .type = KVT_OPT_STRING, .to = &o->check, .value = "A.h5,B.h5", .help = "traces to check on; default: half of the prompts given"},
+        {.name = "split", .type = KVT_OPT_INT, .to = &o->split, .value = "N", .min = 1, .max = 100000, .help = "derive on the first N prompts, check on the others"},
+        {.name = "peak", .type = KVT_OPT_FLAG, .to = &o->peak, .help = "the budget is of the last step, which holds most, not of the mean over steps"},
+        {.name = "held", .type = KVT_OPT_FLAG, .to = &o->held, .help = "the budget is of what whole shots really hold, not of the shares"},
+        {.name = "sinks", .type = KVT_OPT_INT, .to = &o->sinks, .value = "N", .def = "4", .max = 1e6, .help = "first tokens that don't count in the objective"},
+        {.name = "recent", .type = KVT_OPT_INT, .to = &o->recent, .value = "N", .def = "32", .max = 1e6, .help = "tokens before a row's own that don't"},
+        {.name = "keep-sinks", .type = KVT_OPT_INT, .to = &o->keep_sinks, .value = "N", .def = "0", .max = 1e6, .help = "first tokens that ShotKV protects, its sinks=N"},
+        {.help = "audit and derive"},
         {.name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "0,3,8-11", .help = "only these layers"},
         {.name = "write-budget", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE",
-         .help = "audit: write what each layer and kv head kept, as shares, for kvtrace --budget-file"},
+         .help = "write shares for kvtrace --budget-file: audit: what each layer and kv head kept; derive: ShotKV's of each layer"},
         {.name = "as", .type = KVT_OPT_STRING, .to = &o->as, .value = "NAME",
          .help = "name the written budgets so (one branch), as 'snapkv 25%'; default: the branch's name"},
         {.help = "replay, from a trace made with kvtrace --for-replay"},
@@ -97,14 +135,14 @@ int main(int argc, char **argv)
         {.name = "write-trace", .type = KVT_OPT_STRING, .to = &o->write_trace, .value = "FILE",
          .help = "write the replayed branches as a trace, for kvoverlap, kvcoherence and kvplot"},
         {.name = "force", .type = KVT_OPT_FLAG, .to = &o->force, .help = "replace an existing FILE"},
-        {.help = "both"},
+        {.help = "all"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &o->prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
         {.name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .value = "F", .def = "table",
          .choices = kvt_format_names, .help = "for people, or for programs"},
     };
     const struct kvt_cli cli = {
-        .tool = "kvbudget", .operands = "run.h5", .min_operands = 1, .max_operands = 1,
-        .about = "What each branch's budget really was, in tokens and bytes.",
+        .tool = "kvbudget", .operands = "run.h5 [more.h5...]", .min_operands = 1, .max_operands = -1,
+        .about = "What each branch's budget really was, in tokens and bytes; and which budgets ShotKV should have.",
         .example = "kvbudget run.h5 --keep 25%", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt),
     };
     struct kvt_err err = {0};
@@ -112,24 +150,33 @@ int main(int argc, char **argv)
     int rc = kvt_args_parse(&cli, argc, argv, &args, &err);
     if (!rc && o->per_layer + o->per_head + (o->every > 0) > 1)
         rc = kvt_fail(&err, KVT_EUSAGE, "one of --per-layer, --per-head, --steps at a time");
-    if (!rc && o->show != KVBUDGET_AUDIT && o->per_layer + o->per_head + (o->every > 0))
-        rc = kvt_fail(&err, KVT_EUSAGE, "--per-layer, --per-head and --steps belong to --show audit");
+    bool derives = o->show >= KVBUDGET_DERIVE && o->show <= KVBUDGET_LAYERS;
+    if (!rc && o->show != KVBUDGET_AUDIT && (o->per_head || o->every || (o->per_layer && o->show != KVBUDGET_DERIVE)))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--per-head and --steps belong to --show audit, --per-layer to that and to derive");
+    if (!rc && derives && !o->horizon)
+        rc = kvt_fail(&err, KVT_EUSAGE, "--horizon: for how many generated tokens? Shares that are best for 64 aren't for 512");
+    if (!rc && !derives && (o->horizon || o->check || o->split || o->peak || o->held))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--horizon, --check, --split, --peak and --held belong to --show derive, curve and layers");
+    if (!rc && args.n > 1 && !derives && o->show != KVBUDGET_CONFIRM)
+        rc = kvt_fail(&err, KVT_EUSAGE, "one trace at a time, but for --show derive, curve, layers and confirm");
+    if (!rc && o->out && (o->show == KVBUDGET_ROUNDING || o->show == KVBUDGET_CONFIRM))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--write-budget belongs to --show audit and derive");
     if (!rc && o->as && !o->out)
         rc = kvt_fail(&err, KVT_EUSAGE, "--as names what --write-budget writes; give both");
     if (!rc && !o->replay && (o->tokens || o->against || o->write_trace || o->force))
         rc = kvt_fail(&err, KVT_EUSAGE, "--tokens, --against, --write-trace and --force belong to --replay METHODS");
-    if (!rc && o->replay && (o->branches || o->out || o->show != KVBUDGET_AUDIT || o->per_layer + o->per_head + (o->every > 0)))
+    if (!rc && o->replay && (o->branches || o->out || args.n > 1 || o->show != KVBUDGET_AUDIT || o->per_layer + o->per_head + (o->every > 0)))
         rc = kvt_fail(&err, KVT_EUSAGE, "--replay shows branches that the trace hasn't; leave out what belongs to those it has");
     if (!rc) {
         o->command_line = command_line(argc, argv);
         r.path = args.operand, r.n_paths = args.n;
-        rc = open_run(&r, &err);
+        rc = derives ? kvbudget_derive(&r, &err) : o->show == KVBUDGET_CONFIRM ? kvbudget_confirm(&r, &err) : open_run(&r, &err);
     }
     if (!rc && o->replay)
         rc = kvbudget_replay(&r, &err);
-    else if (!rc)
+    else if (!rc && r.trace)
         rc = o->show == KVBUDGET_ROUNDING ? kvbudget_rounding(&r, &err) : kvbudget_audit(&r, &err);
-    if (!rc && o->out)
+    if (!rc && r.trace && o->out)
         rc = kvbudget_write_kept(&r, &err);
     close_run(&r);
     return kvt_args_end(&cli, rc, &err);

@@ -54,7 +54,13 @@ void kvt_chart_series(struct kvt_chart *c, const char *name)
     if (look == c->names)
         snprintf(c->name[c->names++], sizeof c->name[0], "%s", name);
     int panel = c->panels ? c->panels - 1 : 0;
-    fprintf(c->data, "%s# %s%s%s\n", c->n ? "\n\n" : "", c->panels ? c->panel[panel] : "", c->panels ? ": " : "", c->name[look]);
+    fputs(c->n ? "\n\n# " : "# ", c->data);
+    if (c->panels) {
+        kvt_gp_comment(c->data, c->panel[panel]);
+        fputs(": ", c->data);
+    }
+    kvt_gp_comment(c->data, c->name[look]);
+    fputc('\n', c->data);
     c->series[c->n].panel = panel;
     c->series[c->n].look = look;
     c->series[c->n].points = 0;
@@ -71,6 +77,7 @@ void kvt_chart_point(struct kvt_chart *c, double x, double y, double low, double
         fprintf(c->data, isfinite(v[i]) ? "%.9g\t" : "NaN\t", v[i]);
     kvt_gp_field(&c->s.f, c->data, name ? name : "");
     fputc('\n', c->data);
+    c->most_row = fmax(c->most_row, isfinite(low) ? low : 0);
     c->longest = fmax(c->longest, kvt_text_points(name ? name : "", c->s.em));
     c->series[c->n - 1].points++;
     c->series[c->n - 1].ranged = c->series[c->n - 1].ranged || !isnan(low);
@@ -119,7 +126,8 @@ static void put_series(struct kvt_chart *c, int i, bool first_panel)
                         "'' index %d using ($1-0.12):4:(0.24):(0) with vectors nohead linetype 100 notitle", i, i, i);
         return;
     case KVT_SERIES_SPANS:
-        fprintf(gp, "'chart.tsv' index %d using 1:3:1:($1+$2):($3-0.36):($3+0.36):ytic(5) with boxxyerror linetype %d fillstyle solid 0.85 noborder notitle", i, type);
+        /* names beside the first box of each row; a box stands on its row's line */
+        fprintf(gp, "'chart.tsv' index %d using 1:3:1:($1+$2):($3+0.38-0.76*$4):($3+0.38):ytic(strlen(strcol(5)) ? strcol(5) : NaN) with boxxyerror linetype %d fillstyle solid 0.85 noborder notitle", i, type);
         return;
     }
     if (!first_panel) {
@@ -214,12 +222,14 @@ int kvt_chart_end(struct kvt_chart *c, int rc, struct kvt_err *err)
     } else if (c->kind == KVT_SERIES_SPANS) {
         plan.left = fmin(c->longest / c->s.em, 22) + 1.4;
         plan.shape = 0;
-        plan.high = 1 + 2.2 * c->series[0].points;
+        plan.high = 1 + 1.9 * (c->most_row + 1);
     }
     if (!rc)
         rc = kvt_sheet_lay_out(&c->s, &plan, err);
     if (!rc && c->extra[0])
         fprintf(c->s.f.gp, "%s\n", c->extra);
+    if (!rc && c->kind == KVT_SERIES_SPANS)
+        fprintf(c->s.f.gp, "set yrange [%g:-0.5]\n", c->most_row + 0.5);
     if (!rc)
         put_labels(c);
     for (int panel = 0; !rc && panel < plan.panels; panel++)

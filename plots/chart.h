@@ -11,7 +11,7 @@ enum kvt_series_kind {
     KVT_SERIES_BAND,     /* x y low high: a line in its band */
     KVT_SERIES_ERRORS,   /* x y low high . name: joined points with their intervals and names */
     KVT_SERIES_BARS,     /* bar number, y, low, high, name: a bar and, where low isn't NaN, the range that chance would give */
-    KVT_SERIES_SPANS,    /* start length row name: horizontal bars in rows */
+    KVT_SERIES_SPANS,    /* start length row height name: boxes in rows */
 };
 
 /* What stands around the axes; NULL: nothing there. `extra` are gnuplot commands after the style ("set logscale y"); `more`
@@ -31,6 +31,7 @@ struct kvt_chart {
     char name[KVT_CHART_NAMES][80]; /* of each look, in the legend */
     char panel[KVT_CHART_PANELS][96];
     double longest;                 /* of the bars' names, points */
+    double most_row;                /* of spans */
     struct { double x, y; char name[40]; } label[KVT_CHART_LABELS]; /* of points: set where they don't cover each other */
     int labels;
     double least[2], most[2];       /* of x and y */

@@ -105,6 +105,8 @@ void kvt_gp_sized(const struct kvt_figure *f, const char *s, double size, bool b
         fprintf(f->gp, " font '%s,%.3g'", bold && kinds[f->kind].bold ? "DejaVu Sans:Bold" : "", size);
 }
 
+void kvt_gp_comment(FILE *data, const char *s) { put_inside(data, s, false, 0, false); }
+
 void kvt_gp_field(const struct kvt_figure *f, FILE *data, const char *s)
 {
     fputc('"', data);

@@ -54,6 +54,8 @@ void kvt_gp_text(const struct kvt_figure *f, const char *s);
 void kvt_gp_sized(const struct kvt_figure *f, const char *s, double size, bool bold);
 /* The same as the label of a tic, which gnuplot takes for a format: '%' doubled. */
 void kvt_gp_tic(const struct kvt_figure *f, const char *s);
+/* s inside a line that begins with #: control characters gone. */
+void kvt_gp_comment(FILE *data, const char *s);
 /* s as a quoted field of a data file, whose text `with labels` or xtic() shows. */
 void kvt_gp_field(const struct kvt_figure *f, FILE *data, const char *s);
 

@@ -245,7 +245,7 @@ static int draw_panels(const struct kvt_plot *p, struct panels *ps, struct kvt_e
     fprintf(s.f.gp, "set xrange [%d:%d]\nset yrange [%d:%d]\nset x2range [%d:%d]\nset y2range [%d:%d]\n", ps->from, ps->to, ps->to, ps->from, ps->from, ps->to, ps->to, ps->from);
     kvt_plot_scale(s.f.gp, (enum kvt_scale)p->scale, low, high);
     if (!tokens) /* at most so many numbers along a side */
-        fprintf(s.f.gp, "set xtics %g\nset ytics %g\n", kvt_plot_step(n, s.panel_w / (4 * s.em)), kvt_plot_step(n, s.panel_h / (2.2 * s.em)));
+        fprintf(s.f.gp, "set xtics %g\nset ytics %g\n", kvt_plot_step(n, s.panel_w / (4 * s.em)), kvt_plot_step(n, s.panel_h / (3 * s.em)));
     for (int i = 0; !rc && i < ps->n; i++) {
         rc = kvt_sheet_matrix(&s, i, ps->map[i], ps->R, ps->C, ps->title[i], err);
         kvt_sheet_panel(&s, i, one ? NULL : ps->title[i]);

@@ -173,7 +173,7 @@ int kvt_plot_kept(const struct kvt_plot *p, struct kvt_err *err)
     bool frames = len > 4 && !strcmp(p->figure.out + len - 4, ".gif");
     int *branch = NULL, n = 0, count = 0;
     struct what *w = NULL;
-    int rc = kvt_pick_branches(p->info, p->branches, &branch, &n, err);
+    int rc = p->info->n_context > 0 ? kvt_pick_branches(p->info, p->branches, &branch, &n, err) : kvt_fail(err, KVT_EINPUT, "this prompt has no context that a method may evict from; trace a longer one, or see kvtrace -w");
     if (!rc && (!p->branches || p->keep))
         rc = kvt_pick_budget(p->info, p->keep, branch, &n, err);
     if (!rc && !(w = kvt_calloc((size_t)MAX_FRAMES + (size_t)n, sizeof *w)))

@@ -52,10 +52,11 @@ int kvt_plot_bytes(const struct kvt_plot *p, struct kvt_err *err);
 /* steps.c */
 int kvt_plot_kl(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_lost(const struct kvt_plot *p, struct kvt_err *err);
-int kvt_plot_timeline(const struct kvt_plot *p, struct kvt_err *err);
 /* attention.c */
 int kvt_plot_layers(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_lorenz(const struct kvt_plot *p, struct kvt_err *err);
+/* timeline.c */
+int kvt_plot_timeline(const struct kvt_plot *p, struct kvt_err *err);
 /* accuracy.c */
 int kvt_plot_accuracy(const struct kvt_plot *p, struct kvt_err *err);
 

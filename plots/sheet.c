@@ -273,7 +273,9 @@ int kvt_sheet_matrix(struct kvt_sheet *s, int i, const float *v, int rows, int c
     FILE *data = kvt_figure_data(&s->f, name, err);
     if (!data)
         return KVT_EIO;
-    fprintf(data, "# %s; %d rows of %d\n", what, rows, cols);
+    fputs("# ", data);
+    kvt_gp_comment(data, what);
+    fprintf(data, "; %d rows of %d\n", rows, cols);
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < cols; c++) {
             float a = v[(size_t)r * (size_t)cols + (size_t)c];

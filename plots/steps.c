@@ -1,4 +1,4 @@
-/* What compression costs: divergence by generated token, lost mass by layer and budget; and where the time went. */
+/* What compression costs: divergence by generated token, lost mass by layer and budget. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,29 +194,6 @@ int kvt_plot_lost(const struct kvt_plot *p, struct kvt_err *err)
     rc = kvt_sheet_end(&s, rc, err);
     free(map);
     free(lost);
-    free(branch);
-    return rc;
-}
-
-/* ---- time ---- */
-
-int kvt_plot_timeline(const struct kvt_plot *p, struct kvt_err *err)
-{
-    const struct kvt_trace_info *info = p->info;
-    struct kvt_chart c = {0};
-    int *branch = NULL, n = 0, rc = info->n_phases ? kvt_pick_branches(info, NULL, &branch, &n, err) : kvt_fail(err, KVT_EINPUT, "the trace holds no phases: it ended before its prefill did");
-    if (!rc)
-        rc = kvt_chart_begin(&c, p, KVT_SERIES_SPANS, &(struct kvt_chart_text){"Where the time went", "wall clock of the run; in decode all branches go in lockstep", "seconds", NULL,
-                             "set yrange [*:*] reverse\nset grid xtics noytics", NULL}, err);
-    kvt_chart_branches(&c, branch, n);
-    if (!rc)
-        kvt_chart_series(&c, "phases");
-    for (int i = 0; !rc && i < info->n_phases; i++) {
-        char name[80];
-        snprintf(name, sizeof name, "%s %.2f s", info->phase[i].name, (double)info->phase[i].dur_ns / 1e9);
-        kvt_chart_point(&c, (double)(info->phase[i].start_ns - info->phase[0].start_ns) / 1e9, (double)info->phase[i].dur_ns / 1e9, i, NAN, name);
-    }
-    rc = kvt_chart_end(&c, rc, err);
     free(branch);
     return rc;
 }

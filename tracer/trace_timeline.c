@@ -56,6 +56,30 @@ static int read_columns(struct timeline *l, struct kvt_err *err)
     return rc;
 }
 
+static void free_columns(struct timeline *l)
+{
+    void *own[] = {l->part, l->layer, l->branch, l->step, l->start, l->duration};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        free(own[i]);
+}
+
+const char *kvt_trace_part_name(int part) { return part >= 0 && part < KVT_N_PART && parts[part].name ? parts[part].name : "?"; }
+
+int kvt_trace_times(struct kvt_trace *t, struct kvt_trace_time **out, size_t *n, struct kvt_err *err)
+{
+    struct timeline l = {.t = t};
+    kvt_h5_quiet(&t->why);
+    int rc = read_columns(&l, err);
+    *n = rc ? 0 : l.n;
+    *out = *n ? kvt_calloc(*n, sizeof **out) : NULL;
+    if (*n && !*out)
+        rc = kvt_fail(err, KVT_ENOMEM, "%s: no memory", t->path);
+    for (size_t i = 0; *out && i < *n; i++)
+        (*out)[i] = (struct kvt_trace_time){l.part[i], l.layer[i], l.branch[i], l.step[i], l.start[i], l.duration[i]};
+    free_columns(&l);
+    return rc;
+}
+
 static void put_track(const struct timeline *l, int tid, const char *name)
 {
     fprintf(l->out, ",\n{\"name\": \"thread_name\", \"ph\": \"M\", \"pid\": 1, \"tid\": %d, \"args\": {\"name\": ", tid);
@@ -148,9 +172,7 @@ int kvt_trace_timeline(struct kvt_trace *t, FILE *out, struct kvt_err *err)
         rc = put_bytes(&l, err);
         fputs("\n]}\n", out);
     }
-    void *own[] = {l.part, l.layer, l.branch, l.step, l.start, l.duration};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        free(own[i]);
+    free_columns(&l);
     if (!rc && (fflush(out) || ferror(out)))
         rc = kvt_fail(err, KVT_EIO, "cannot write the timeline");
     return rc;

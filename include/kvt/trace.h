@@ -148,6 +148,12 @@ int kvt_trace_bytes(struct kvt_trace *t, int branch, const char *what, int64_t *
 int kvt_trace_tokens(struct kvt_trace *t, int branch, const char *what, int32_t *out, struct kvt_err *err);
 /* Text of a generated token, step >= 1: "forced": the one appended to the branch, "free"; "" where there is none. */
 int kvt_trace_token_text(struct kvt_trace *t, int branch, const char *what, int step, char *out, size_t cap, struct kvt_err *err);
+/* Timed parts of the run in the order in which they ended: enum kvt_part of kvt/probe.h, layer and branch (-1: all or none), step (0: before the
+ * first), monotonic clock. *out is malloc'ed, NULL where there are none. */
+struct kvt_trace_time { int part, layer, branch, step; int64_t start_ns, dur_ns; };
+int kvt_trace_times(struct kvt_trace *t, struct kvt_trace_time **out, size_t *n, struct kvt_err *err);
+/* "attention"; "?" for a part that this version doesn't know. */
+const char *kvt_trace_part_name(int part);
 /* Size on disk by group, for kvinfo: calls back for each dataset with its stored and logical bytes. */
 int kvt_trace_walk(struct kvt_trace *t, void (*each)(void *arg, const char *path, uint64_t stored, uint64_t logical, const char *unit, const char *meaning),
                    void *arg, struct kvt_err *err);

@@ -333,6 +333,16 @@ static void tensor(struct file *f, const char *name, enum kvt_dtype t, int n, in
     kvt_rng_seed(&rng, name_seed(f->o->seed, name));
     size_t blocks = (size_t)(n > 0 ? n : 1) * (size_t)(k / d->block_values);
     unsigned char *p = room(&f->data, blocks * (size_t)d->block_bytes);
+    if (f->o->fill && t == KVT_F32 && p) {
+        float *by_hand = calloc(blocks, sizeof *by_hand);
+        f->data.failed |= !by_hand;
+        if (by_hand) {
+            f->o->fill(name, n, k, by_hand);
+            memcpy(p, by_hand, blocks * sizeof *by_hand);
+        }
+        free(by_hand);
+        return;
+    }
     for (size_t i = 0; p && i < blocks; i++, p += d->block_bytes) {
         float v = t <= KVT_BF16 ? (float)(mean + dev * (double)gauss(&rng)) : 0;
         uint16_t h = t == KVT_F16 ? kvt_f16_from_f32(v) : kvt_bf16_from_f32(v);

@@ -24,6 +24,8 @@ struct kvt_mkmodel_opts {
     const char *pre;           /* "smollm" */
     const char *words;         /* text to learn the merges from, at most 4095 bytes; NULL: a paragraph of plain English */
     const char *chat_template; /* NULL: ChatML */
+    /* Weights by hand in place of random ones: of tensor `name` (n rows of k values, n 0: one row of a norm), all F32; to be filled. */
+    void (*fill)(const char *name, int n, int k, float *out);
     const char *const *marks;  /* NULL, or up to 32 more control tokens with a NULL behind; the first is BOS in <|im_start|>'s place */
     /* things that readers must refuse */
     const char *rope_scaling;  /* rope.scaling.type, with rope_factor */
