@@ -49,7 +49,7 @@ void kvt_replay_wants(void *self, struct kvt_wants *w);
 int kvt_replay_see(void *self, const struct kvt_event *ev);
 
 int kvt_replay_late(struct kvt_replay *r, struct kvt_err *err);
-/* Mass of the last w rows as the run made it, or would have. *exact: it did, or sums_known. */
+/* Mass of the last w rows into raw.wmass[0], as the run made it or, with sums_known, would have. */
 int kvt_replay_window(struct kvt_replay *r, int w, struct kvt_err *err);
 bool kvt_replay_window_recorded(const struct kvt_replay *r, int w);
 int kvt_replay_squares(struct kvt_replay *r, const struct kvt_policy *p, struct kvt_err *err);
