@@ -1,6 +1,7 @@
 """Holds the analyzers against measures.py, which computes every number that they print once more, without their code.
 
     check_measures.py BIN a.h5 b.h5            runs the tools in BIN on the traces and compares every number
+    check_measures.py BIN rows.h5 other.h5     the same of kvbudget's derived budgets, where a.h5 holds rows (--see scores,rows)
     check_measures.py --write BIN a.h5 b.h5    prints what they should say, for measures.txt (../golden/hold compares it without Python)
 
 What a tool draws by chance (shifts) can't be equal: the null is enumerated, and the tool's mean, percentile and p must lie where
@@ -12,6 +13,7 @@ import sys
 import numpy as np
 from scipy.stats import entropy
 
+import measures_budget
 from measures import *  # noqa: F403  # every table below is a function of it
 
 TOLERANCE = 1e-6  # relative, absolute below 1: f32 inputs have 6e-8, the tools print nine digits
@@ -31,6 +33,18 @@ TABLES = [  # words of the command, traces it takes, columns that name a row, it
     ("kvattn --show sinks", 1, 1, attn_sinks), ("kvattn --show distances", 1, 3, attn_distances), ("kvattn --show spans", 1, 2, attn_spans),
     ("kvattn --show shots", 1, 2, attn_shots), ("kvattn --compare --force", 2, 1, attn_compare),
 ]
+
+
+def budget_tables(traces):
+    """Of traces with rows of generated tokens (--see scores,rows): the same for kvbudget, as far as all of them go."""
+    N = min(len(t.data["step"]) for t in traces)
+    out = []
+    for recent in (32, 4):
+        words = f"--horizon {N} --recent {recent}"
+        out += [(f"kvbudget --show derive {words}", n, 2, lambda t, r=recent: measures_budget.derive(t, N, r)) for n in (1, 2)]
+        out += [(f"kvbudget --show curve {words}", 1, 2, lambda t, r=recent: measures_budget.curve(t, N, r)),
+                (f"kvbudget --show layers {words}", 1, 1, lambda t, r=recent: measures_budget.layers(t, N, r))]
+    return out
 
 
 def run(bin_dir, words, paths):
@@ -134,11 +148,14 @@ def main():
     bin_dir, *paths = [a for a in sys.argv[1:] if a != "--write"]
     traces = [Trace(p) for p in paths]
     bad = 0
-    for words, count, keys, numbers in TABLES:
+    rows = "decode/attention" in traces[0].data
+    for words, count, keys, numbers in budget_tables(traces) if rows else TABLES:
         if count <= len(paths):
             bad += what(bin_dir, words, keys, numbers(traces[:count]), paths[:count]) or 0
     if what == write:
         return
+    if rows:
+        sys.exit(1 if bad else 0)
     done = subprocess.run([f"{bin_dir}/kvattn", "--show", "gates", paths[0]], capture_output=True, text=True).stdout
     got = np.array([[float(v) for v in line.split()] for line in done.split("\n") if line and not line.startswith("#")])
     apart = np.abs(got - attn_gates(traces[0])).max()
