@@ -1,7 +1,7 @@
 """Holds the analyzers against measures.py, which computes every number that they print once more, without their code.
 
     check_measures.py BIN a.h5 b.h5            runs the tools in BIN on the traces and compares every number
-    check_measures.py BIN rows.h5 other.h5     the same of kvbudget's derived budgets, where a.h5 holds rows (--see scores,rows)
+    check_measures.py BIN rows.h5 other.h5     the same of kvbudget's derived budgets and of decode rows, where the first holds them (--see scores,...,decode,rows)
     check_measures.py --write BIN a.h5 b.h5    prints what they should say, for measures.txt (../golden/hold compares it without Python)
 
 What a tool draws by chance (shifts) can't be equal: the null is enumerated, and the tool's mean, percentile and p must lie where
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import entropy
 
 import measures_budget
+import measures_decode
 from measures import *  # noqa: F403  # every table below is a function of it
 
 TOLERANCE = 1e-6  # relative, absolute below 1: f32 inputs have 6e-8, the tools print nine digits
@@ -35,10 +36,13 @@ TABLES = [  # words of the command, traces it takes, columns that name a row, it
 ]
 
 
-def budget_tables(traces):
-    """Of traces with rows of generated tokens (--see scores,rows): the same for kvbudget, as far as all of them go."""
+def row_tables(traces):
+    """Of traces with rows of generated tokens (--see scores,rows): kvbudget as far as all of them go, and what
+    kvattn says of these rows, where the trace was made with --see decode, too."""
     N = min(len(t.data["step"]) for t in traces)
-    out = []
+    out = [] if "decode/entropy" not in traces[0].data else [
+        ("kvattn --show decode", 1, 2, measures_decode.attn_decode), ("kvattn --show change", 1, 1, measures_decode.attn_change),
+        ("kvattn --show spans", 1, 2, lambda t: attn_spans(t) | measures_decode.attn_own_answer(t))]
     for recent in (32, 4):
         words = f"--horizon {N} --recent {recent}"
         out += [(f"kvbudget --show derive {words}", n, 2, lambda t, r=recent: measures_budget.derive(t, N, r)) for n in (1, 2)]
@@ -149,7 +153,7 @@ def main():
     traces = [Trace(p) for p in paths]
     bad = 0
     rows = "decode/attention" in traces[0].data
-    for words, count, keys, numbers in budget_tables(traces) if rows else TABLES:
+    for words, count, keys, numbers in row_tables(traces) if rows else TABLES:
         if count <= len(paths):
             bad += what(bin_dir, words, keys, numbers(traces[:count]), paths[:count]) or 0
     if what == write:
