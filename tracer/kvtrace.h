@@ -10,6 +10,7 @@
 #include "kvt/session.h"
 #include "tracer/budget_file.h"
 #include "tracer/embedded.h"
+#include "tracer/kvtrace_deal.h"
 #include "tracer/trace_write.h"
 
 enum { KVTRACE_COLS = 24 };
@@ -44,6 +45,7 @@ struct kvtrace_run {
     struct kvtrace_item *item;       /* (n_items) */
     int n_items;
     bool many;                       /* from a list of prompts: a file for each, and a master */
+    struct kvt_deal *deal;           /* who does which prompt */
     bool fed;                        /* prompts come one by one, from kvbench: item[0] is the one at hand */
     const struct kvtrace_item *now;  /* the one that runs */
     struct kvt_prompt prompt;        /* its prompt, borrowed */

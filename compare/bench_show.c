@@ -1,0 +1,95 @@
+/* kvbench: one cell of a result, opened; the list of tasks. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "compare/bench.h"
+
+/* ITEM,BRANCH: the item's id may hold commas, a branch's name doesn't. */
+static int find_cell(const struct kvt_result *r, const char *cell, int *item, int *branch, struct kvt_err *err)
+{
+    const char *comma = strrchr(cell, ',');
+    char id[128];
+    *item = *branch = -1;
+    snprintf(id, sizeof id, "%.*s", comma ? (int)(comma - cell) : 0, cell);
+    for (int b = 0; comma && b < r->n_branches; b++)
+        if (!strcmp(r->branch[b].name, comma + 1))
+            *branch = b;
+    *item = comma ? kvt_result_find(r, id) : -1;
+    if (*item < 0 || *branch < 0)
+        return kvt_fail(err, KVT_EUSAGE, "--cell '%.80s': %s; write ITEM,BRANCH, as '%s,%s'", cell, *item < 0 ? "no such item in the file" : "no such branch in the file",
+                        r->n_items ? r->item[0].id : "gsm8k/0", r->n_branches ? r->branch[r->n_branches - 1].name : "full");
+    return 0;
+}
+
+static void number(const char *name, double v, const char *unit)
+{
+    if (!isnan(v))
+        printf("%-12s %g%s\n", name, v, unit);
+}
+
+int kvt_bench_show(const struct kvt_result *r, const char *cell, struct kvt_err *err)
+{
+    int i, b, rc = 0;
+    const cJSON *line = cJSON_GetObjectItemCaseSensitive(r->run, "command_line");
+    if (!cell) { /* what there is */
+        for (i = 0; i < r->n_items; i++)
+            printf("%s%s%s\n", r->item[i].id, r->item[i].failed ? "  failed: " : "", r->item[i].failed ? r->item[i].failed : "");
+        return 0;
+    }
+    rc = find_cell(r, cell, &i, &b, err);
+    if (rc)
+        return rc;
+    const struct kvt_result_item *item = &r->item[i];
+    const struct kvt_cell *c = &item->cell[b];
+    printf("%-12s %s\n%-12s %s, asked %s\n%-12s %d tokens, %d of them may be evicted\n", "item", item->id, "branch", r->branch[b].canonical, r->branch[b].asked, "prompt", item->n_prompt, item->n_context);
+    if (item->failed || !c->there) {
+        printf("%-12s %s\n", "failed", item->failed ? item->failed : "this branch hasn't answered it");
+        return 0;
+    }
+    for (int k = 0; k < r->n_rules; k++)
+        if (!isnan(c->right[k]))
+            printf("%-12s %s, %g right\n", r->rule[k], c->answer[k] ? c->answer[k] : "no answer", c->right[k]);
+    if (*c->end)
+        printf("%-12s %d tokens, ended by %s\n", "wrote", c->n_new, !strcmp(c->end, "stop") ? "a stop" : !strcmp(c->end, "end") ? "an end token" : "the limit");
+    if (c->diverged)
+        printf("%-12s from token %d on\n", "differs", c->diverged);
+    number("kept", 100 * c->kept, " % of the context");
+    number("bytes after", c->bytes_after, "");
+    number("bytes mean", c->bytes_mean, "");
+    number("bytes peak", c->bytes_peak, "");
+    number("KL", c->kl, " nats");
+    number("nll", c->nll, " nats a token");
+    if (cJSON_IsString(line))
+        printf("%-12s %s\n", "made by", line->valuestring);
+    printf("\n%s", item->prompt);
+    if (c->text)
+        printf(" >>>%s<<<\n", c->text);
+    return 0;
+}
+
+static int put_task(void *arg, const struct kvt_task *t, struct kvt_err *err)
+{
+    struct kvt_table *table = arg;
+    (void)err;
+    kvt_put_text(table, t->name);
+    kvt_put_text(table, t->made ? "made" : kvt_task_kinds[t->kind]);
+    kvt_put_int(table, t->n_shots);
+    kvt_put_text(table, t->about);
+    kvt_put_text(table, t->questions ? t->questions : t->text);
+    kvt_put_text(table, t->source);
+    return 0;
+}
+
+int kvt_bench_list(const struct kvt_bench_options *o, struct kvt_err *err)
+{
+    static const struct kvt_col col[] = { { .name = "task", .kind = KVT_COL_TEXT }, { .name = "kind", .kind = KVT_COL_TEXT }, { .name = "shots", .kind = KVT_COL_INT },
+                                          { .name = "about", .kind = KVT_COL_TEXT }, { .name = "data", .kind = KVT_COL_TEXT, .programs_only = true },
+                                          { .name = "source", .kind = KVT_COL_TEXT, .programs_only = true } };
+    struct kvt_table *t = kvt_table_new(col, (int)(sizeof col / sizeof *col));
+    int rc = t ? kvt_task_each(o->task_dir, put_task, t, err) : kvt_fail(err, KVT_ENOMEM, "no memory for the list");
+    if (!rc)
+        rc = kvt_table_write(t, stdout, (enum kvt_format)o->format, err);
+    kvt_table_free(&t);
+    return rc;
+}

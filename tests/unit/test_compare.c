@@ -1,0 +1,294 @@
+/* kvbench's parts: answers against lm-evaluation-harness's own (tests/vectors/answers.tsv), paired statistics against numbers of scipy, statsmodels
+ * and of the paper, task files that are wrong, result files that were cut off. Would catch: a group that isn't the first that took part, a final point
+ * dropped too early, McNemar one-sided, Newcombe's correction with the wrong sign, an unknown field passed over, a torn line taken for a result. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compare/bench.h"
+#include "compare/paired.h"
+#include "compare/sandbox.h"
+
+#define NEAR(a, b) cr_assert_float_eq(a, b, 1e-10, "%s = %.12g, expected %.12g", #a, (double)(a), (double)(b))
+
+/* ---- answers ---- */
+
+static const struct kvt_answer_rule *rule_of(const struct kvt_task *t, const char *name)
+{
+    for (int k = 0; k < t->n_rules; k++)
+        if (!strcmp(t->rule[k].name, name))
+            return &t->rule[k];
+    cr_assert(false, "no rule %s", name);
+    return NULL;
+}
+
+static char *unescape(char *s)
+{
+    char *o = s;
+    for (char *p = s; *p; p++) {
+        if (*p == '\\') {
+            p++;
+            *o++ = *p == 'n' ? '\n' : *p == 't' ? '\t' : *p;
+        } else
+            *o++ = *p;
+    }
+    *o = 0;
+    return s;
+}
+
+Test(answers, are_those_of_lm_evaluation_harness)
+{
+    struct kvt_task *t = NULL;
+    struct kvt_err err = {0};
+    char line[4096];
+    int n = 0;
+    cr_assert_eq(kvt_task_open(&t, "gsm8k", NULL, &err), 0, "%s", err.text);
+    FILE *f = fopen(KVT_TEST_VECTORS "/answers.tsv", "r");
+    cr_assert(f);
+    while (fgets(line, sizeof line, f)) {
+        char *field[6], *p = line, *answer, *gold;
+        if (*line == '#')
+            continue;
+        for (int i = 0; i < 6; i++) {
+            field[i] = p;
+            p += strcspn(p, "\t\n");
+            if (*p)
+                *p++ = 0;
+        }
+        const struct kvt_answer_rule *r = rule_of(t, field[1]);
+        cr_assert_eq(kvt_answer_find(r, unescape(field[2]), -1, &answer, &err), 0);
+        cr_assert_eq(kvt_answer_clean(r, field[3], &gold, &err), 0);
+        cr_expect_str_eq(answer ? answer : "", field[4], "%s of '%s': '%s', lm_eval says '%s'", field[1], field[2], answer ? answer : "none", field[4]);
+        if (*field[3]) /* without a gold theirs is right wherever it finds nothing */
+            cr_expect_eq(kvt_answer_right(r, answer, gold), atoi(field[5]), "%s of '%s' against %s", field[1], field[2], field[3]);
+        free(answer);
+        free(gold);
+        n++;
+    }
+    fclose(f);
+    cr_assert_gt(n, 100);
+    kvt_task_close(&t);
+}
+
+static bool right(const struct kvt_answer_rule *r, const char *output, const char *gold)
+{
+    char *a, *g;
+    cr_assert_eq(kvt_answer_find(r, output, -1, &a, NULL) | kvt_answer_clean(r, gold, &g, NULL), 0);
+    bool yes = kvt_answer_right(r, a, g);
+    free(a);
+    free(g);
+    return yes;
+}
+
+Test(answers, of_the_other_tasks)
+{
+    struct kvt_task *t = NULL;
+    cr_assert_eq(kvt_task_open(&t, "bbh", NULL, NULL), 0);
+    cr_assert(right(&t->rule[0], "2 + 2 = 4. So the answer is (B).", "(B)"));
+    cr_assert(right(&t->rule[0], "So the answer is False.\nSo the answer is True.", "False"), "the first one counts");
+    cr_assert_not(right(&t->rule[0], "The answer is False.", "False"), "a capital letter is another word");
+    cr_assert_not(right(&t->rule[0], "False", "False"));
+    cr_assert_not(right(&t->rule[0], "the answer is (B). Or (C).", "(B)"), "up to the end of the line");
+    kvt_task_close(&t);
+    cr_assert_eq(kvt_task_open(&t, "needle", NULL, NULL), 0);
+    cr_assert(right(&t->rule[0], " 1234567.", "1234567"));
+    cr_assert_not(right(&t->rule[0], " 123456", "1234567"));
+    kvt_task_close(&t);
+    cr_assert_eq(kvt_task_open(&t, "keys", NULL, NULL), 0);
+    cr_assert(right(&t->rule[0], "0a1b2c3d\"", "0a1b2c3d"));
+    cr_assert_not(right(&t->rule[0], "\"0a1b2c3d\"", "0a1b2c3d"));
+    kvt_task_close(&t);
+    cr_assert_eq(kvt_task_open(&t, "mmlu-written", NULL, NULL), 0);
+    cr_assert(right(&t->rule[0], " B", "B"));
+    cr_assert_not(right(&t->rule[0], " Because", "B"), "a letter is a word of its own");
+    kvt_task_close(&t);
+    cr_assert_eq(kvt_task_open(&t, "gsm8k-many", NULL, NULL), 0);
+    const char *many = "Answer 1: 1 + 1 = 2\n#### 2\nAnswer 2: #### 1,000.\nAnswer 3: none";
+    const char *const want[] = {"2", "1000", NULL};
+    for (int i = 0; i < 3; i++) {
+        char *a;
+        cr_assert_eq(kvt_answer_find(&t->rule[0], many, i, &a, NULL), 0);
+        cr_assert(want[i] ? a && !strcmp(a, want[i]) : !a, "answer %d", i);
+        free(a);
+    }
+    kvt_task_close(&t);
+}
+
+Test(answers, stop_at_the_first_stop)
+{
+    char text[] = "four\n\nQ: five\nQuestion: six", stops[2][12] = {"Question:", "\nQ:"}, *stop[] = {stops[0], stops[1]};
+    cr_assert(kvt_answer_cut(text, stop, 2));
+    cr_assert_str_eq(text, "four\n");
+    cr_assert_not(kvt_answer_cut(text, stop, 2));
+}
+
+/* ---- pairs ---- */
+
+Test(pairs, mcnemar_is_the_binomial_test_of_scipy)
+{
+    NEAR(kvt_mcnemar(5, 15), 0.041389465332);
+    NEAR(kvt_mcnemar(15, 5), 0.041389465332);
+    NEAR(kvt_mcnemar(0, 6), 0.03125);
+    NEAR(kvt_mcnemar(1, 1), 1);
+    NEAR(kvt_mcnemar(0, 0), 1);
+    NEAR(kvt_mcnemar(10, 3), 0.09228515625);
+    cr_assert_float_eq(kvt_mcnemar(200, 260), 0.0058839224731, 1e-10);
+}
+
+Test(pairs, holm_is_that_of_statsmodels)
+{
+    double p[] = {0.01, 0.04, NAN, 0.03, 0.005, 0.5}, want[] = {0.04, 0.09, NAN, 0.09, 0.025, 0.5};
+    kvt_holm(p, 6);
+    for (int i = 0; i < 6; i++)
+        cr_assert(i == 2 ? isnan(p[i]) : fabs(p[i] - want[i]) < 1e-12, "%d: %g", i, p[i]);
+}
+
+Test(pairs, wilson_is_that_of_statsmodels)
+{
+    static const struct { int k, n; double low, high; } c[] = {{0, 10, 0, 0.277532799863}, {3, 10, 0.107791267406, 0.603221852539}, {50, 100, 0.403831530366, 0.596168469634},
+                                                               {10, 10, 0.722467200137, 1}, {81, 263, 0.255288519878, 0.366209576983}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        double low, high;
+        kvt_wilson((double)c[i].k / c[i].n, c[i].n, KVT_Z95, &low, &high);
+        NEAR(low, c[i].low);
+        NEAR(high, c[i].high);
+    }
+}
+
+/* (36, 12, 2, 0) is the paper's own example: 0.2, 0.0569 to 0.3404; the others come from a second program, written from the paper. */
+Test(pairs, newcombe)
+{
+    static const struct { struct kvt_pairs p; double d, low, high; } c[] = {
+        {{36, 12, 2, 0}, -0.2, -0.340427602975, -0.0569295840032}, {{43, 7, 1, 49}, -0.06, -0.115952366812, -0.00278707196534}, {{0, 10, 5, 35}, -0.1, -0.250492448515, 0.0545588714852},
+        {{50, 0, 0, 50}, 0, -0.0192336939268, 0.0192336939268}, {{80, 5, 15, 100}, 0.05, 0.00573081500206, 0.0937146914443}, {{97, 3, 0, 0}, -0.03, -0.0845193642905, 0.011933312904}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        double low, high, back_low, back_high, d = kvt_paired_difference(&c[i].p, KVT_Z95, &low, &high);
+        NEAR(d, c[i].d);
+        NEAR(low, c[i].low);
+        NEAR(high, c[i].high);
+        struct kvt_pairs turned = {c[i].p.both, c[i].p.second, c[i].p.first, c[i].p.neither};
+        NEAR(kvt_paired_difference(&turned, KVT_Z95, &back_low, &back_high), -d);
+        NEAR(back_low, -high);
+        NEAR(back_high, -low);
+    }
+}
+
+Test(pairs, detectable_and_verdicts)
+{
+    cr_assert_float_eq(kvt_detectable(100, 0.3), 0.153, 1e-3);
+    cr_assert_float_eq(kvt_detectable(300, 0.25), 0.081, 1e-3);
+    cr_assert_str_eq(kvt_verdict(-0.2, -0.01), "differs");
+    cr_assert_str_eq(kvt_verdict(-0.04, 0.05), "holds");
+    cr_assert_str_eq(kvt_verdict(-0.06, 0.05), "can't be told");
+    cr_assert_str_eq(kvt_verdict(NAN, NAN), "can't be told");
+}
+
+/* ---- files ---- */
+
+static void refused(const char *json, const char *part)
+{
+    char path[] = "/tmp/kvt-task-XXXXXX";
+    struct kvt_task *t = NULL;
+    struct kvt_err err = {0};
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, json, strlen(json)) == (ssize_t)strlen(json));
+    close(fd);
+    int rc = kvt_task_open(&t, path, NULL, &err);
+    cr_assert(rc < 0 && strstr(err.text, part), "'%s': %d, '%s'", json, rc, err.text);
+    unlink(path);
+}
+
+Test(task, what_is_wrong_is_named)
+{
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"qestions\": \"a\"}", "unknown field 'qestions'; did you mean 'questions'?");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"name\": \"y\"}", "'name' is there twice");
+    refused("{\"name\": \"x\"}", "\"kvbench\": 1' is missing");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"kind\": \"guess\"}", "'kind' must be one of generate, choice, refusal, program, text");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"questions\": \"q\", \"answers\": [{\"name\": \"a\", \"find\": \"(\"}]}", "answers[0]: the pattern '(' doesn't compile");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"questions\": \"q\"}", "the kind 'generate' needs 'answers'");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"kind\": \"choice\", \"questions\": \"q\", \"choices\": [\"a\"]}", "needs two of them");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"kind\": \"choice\", \"questions\": \"q\", \"choices\": [\"a\", \"b\"], \"max_new\": 3}", "'max_new' means nothing for the kind 'choice'");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"questions\": \"q\", \"answers\": [{\"name\": \"a\"}], \"n_shots\": 2}", "'n_shots' without 'shots'");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"max_new\": 1.5}", "'max_new' must be a whole number");
+    refused("{\"kvbench\": 1", "not valid JSON");
+}
+
+static cJSON *run_of(const char *model)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "kvbench", 1);
+    cJSON_AddStringToObject(o, "model", model);
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(o, "rules"), cJSON_CreateString("right"));
+    return o;
+}
+
+/* A result is cut off at every byte of its last line: what came before stays, and the run goes on. */
+Test(result, a_torn_line_costs_itself)
+{
+    char path[] = "/tmp/kvt-result-XXXXXX";
+    struct kvt_err err = {0};
+    struct kvt_result r = {0};
+    struct stat st;
+    close(mkstemp(path));
+    cr_assert_eq(kvt_result_open(&r, path, run_of("m"), &err), 0, "%s", err.text);
+    int full, at;
+    cr_assert_eq(kvt_result_branch(&r, &(struct kvt_result_branch){.name = "full", .method = "full", .canonical = "full", .asked = "100%"}, &full, &err), 0);
+    off_t before = 0;
+    for (int i = 0; i < 2; i++) {
+        stat(path, &st);
+        before = st.st_size;
+        char text[] = "caf\xc3\xa9", five[] = "5", id[] = {(char)('a' + i), 0}, none[] = "";
+        const char *const names[] = {"full"};
+        struct kvt_cell cell = {.text = text, .answer = {five}, .right = {1}, .n_new = 3, .end = "stop", .kl = 0.5, .kept = 1, .there = true, .nll = NAN};
+        struct kvt_result_item item = {.id = id, .group = none, .n_gold = 1};
+        char *line = kvt_result_line(&item, &cell, names, 1, 1);
+        cr_assert_eq(kvt_result_take(&r, line, &err), 0, "%s", err.text);
+        free(line);
+    }
+    struct kvt_result again = {0};
+    cr_assert_eq(kvt_result_open(&again, path, run_of("m"), &err), KVT_EINPUT, "two writers");
+    kvt_result_close(&r);
+    cr_assert_eq(kvt_result_open(&again, path, run_of("another"), &err), KVT_EINPUT);
+    cr_assert(strstr(err.text, "model is \"m\" there, \"another\" here"), "%s", err.text);
+    stat(path, &st);
+    for (off_t cut = st.st_size - 1; cut >= before; cut--) {
+        cr_assert_eq(truncate(path, cut), 0);
+        cr_assert_eq(kvt_result_read(&r, path, &err), 0, "cut at %ld: %s", (long)cut, err.text);
+        cr_assert_eq(r.n_items, 1);
+        kvt_result_close(&r);
+    }
+    cr_assert_eq(kvt_result_open(&r, path, run_of("m"), &err), 0, "%s", err.text);
+    cr_assert(r.n_items == 1 && kvt_result_find(&r, "a") == 0 && r.item[0].cell[0].there && !strcmp(r.item[0].cell[0].text, "caf\xc3\xa9"));
+    cr_assert_float_eq(r.item[0].cell[0].kl, 0.5, 0);
+    cr_assert_eq(kvt_result_branch(&r, &(struct kvt_result_branch){.name = "full", .method = "x", .canonical = "x@1", .asked = "100%"}, &at, &err), KVT_EINPUT);
+    kvt_result_close(&r);
+    stat(path, &st);
+    cr_assert_eq(st.st_size, before);
+    unlink(path);
+}
+
+/* ---- programs ---- */
+
+Test(sandbox, lets_programs_run_and_nothing_out, .timeout = 60)
+{
+    struct kvt_sandbox s = {.seconds = 2};
+    struct kvt_err err = {0};
+    bool passed;
+    if (kvt_sandbox_check(&s, &err)) {
+        cr_log_warn("no bubblewrap here: %s", err.text);
+        return;
+    }
+    static const struct { const char *program; bool passes; } c[] = {
+        {"assert 1 + 1 == 2\n", true}, {"assert 1 + 1 == 3\n", false}, {"import sys; sys.exit(3)\n", false}, {"while True: pass\n", false},
+        {"open('/etc/passwd').read()\n", false}, {"open('/usr/x', 'w')\n", false}, {"open('/tmp/x', 'w').write('a'); assert open('/tmp/x').read() == 'a'\n", true},
+        {"import socket; socket.create_connection(('127.0.0.1', 22), 1)\n", false}, {"x = bytearray(4 << 30)\n", false}, {"import os; assert os.getpid() < 100\n", true},
+        {"import os\nn = 0\ntry:\n  while n < 2000:\n    if os.fork() == 0: os._exit(0)\n    n += 1\nexcept OSError: pass\nassert n < 300\n", true}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        cr_assert_eq(kvt_sandbox_run(&s, c[i].program, NULL, &passed, &err), 0, "%s", err.text);
+        cr_expect_eq(passed, c[i].passes, "%s", c[i].program);
+    }
+}
