@@ -37,7 +37,7 @@ int kvoverlap_make_pairs(struct kvoverlap *r, struct kvt_err *err)
         }
     if (!r->n_pairs && !r->o.tokens)
         return kvt_fail(err, KVT_EINPUT, "no two branches to compare at one budget; name some with --branches, or "
-                                         "trace with two methods");
+                                         "trace again with two: --method A,B");
     return 0;
 }
 

@@ -214,15 +214,18 @@ static int same_prompt(const struct kvoverlap *r, const struct kvt_trace_info *b
 {
     const struct kvt_trace_info *a = r->info;
     int j = 0;
-    while (j < a->n_context && j < b->n_context && a->token_id[j] == b->token_id[j])
+    while (j < a->n_prompt && j < b->n_prompt && a->token_id[j] == b->token_id[j])
         j++;
     if (a->n_context != b->n_context)
         return kvt_fail(err, KVT_EINPUT, "%s: its context has %d tokens, that of %s has %d; --show traces compares runs of one prompt (for others: --show prompts)",
                         r->path[1], b->n_context, r->path[0], a->n_context);
-    if (j < a->n_context && !r->o.force)
-        return kvt_fail(err, KVT_EINPUT, "%s: token %d is %d, in %s it is %d; --show traces compares runs of one prompt (--force: compare all the same)", r->path[1], j,
-                        b->token_id[j], r->path[0], a->token_id[j]);
-    return 0;
+    if (r->o.force || (j == a->n_prompt && j == b->n_prompt))
+        return 0;
+    if (j == a->n_prompt || j == b->n_prompt)
+        return kvt_fail(err, KVT_EINPUT, "%s: a prompt of %d tokens, that of %s has %d; --show traces compares runs of one prompt (--force: compare all the same)",
+                        r->path[1], b->n_prompt, r->path[0], a->n_prompt);
+    return kvt_fail(err, KVT_EINPUT, "%s: token %d is %d, in %s it is %d; --show traces compares runs of one prompt (--force: compare all the same)", r->path[1], j,
+                    b->token_id[j], r->path[0], a->token_id[j]);
 }
 
 int kvoverlap_traces(struct kvoverlap *r, struct kvt_err *err)

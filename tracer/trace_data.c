@@ -254,7 +254,7 @@ int kvt_trace_reason(struct kvt_trace *t, int branch, uint8_t *out, struct kvt_e
 {
     int rc = check_branch(t, branch, err);
     if (!rc && !kvt_trace_has_dataset(t, KVT_DS_REASON, branch))
-        rc = absent(t, err, "reasons", "trace with decisions");
+        rc = absent(t, err, "reasons: it was made without decisions", "trace again with --method");
     return rc ? rc : kvt_trace_get(t, KVT_DS_REASON, branch, NULL, NULL, out, err);
 }
 
@@ -305,7 +305,8 @@ int kvt_trace_raw(struct kvt_trace *t, const char *what, int w, int layer, float
         if (strcmp(raw[i].name, what))
             continue;
         if (!kvt_trace_has_dataset(t, raw[i].id, 0))
-            return absent(t, err, what, i < 5 ? "trace with raw scores" : "trace with --see and its name");
+            return i < 5 ? kvt_fail(err, KVT_EINPUT, "%s holds no raw scores (%s); trace again with --see scores", t->path, what)
+                         : kvt_fail(err, KVT_EINPUT, "%s holds no score/%s; trace again with --see scores,%s", t->path, what, what);
         if (raw[i].id != KVT_DS_WMASS)
             return kvt_trace_get(t, raw[i].id, 0, (size_t[]){(size_t)layer, 0, 0}, (size_t[]){1, H, n}, out, err);
         if (w < 0 || w >= t->info.n_windows)
