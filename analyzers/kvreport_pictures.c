@@ -15,8 +15,8 @@
 
 enum { AT_ONCE = 2, MOST_SVG_BYTES = 150000 };
 
-/* Rows of attention (L x H x n_prompt) beyond which a picture that sorts all of them is left to kvplot. */
-#define HEADS_MOST_ROWS 16e6
+/* Rows of attention (L x H x n_prompt) beyond which pictures that read all of them, a second or more each, are left to kvplot. */
+#define PICTURES_MOST_ROWS 16e6
 
 /* Which, in which section, as what; what it shows. */
 static const struct figure { const char *name, *section, *kind, *caption; } figures[] = {
@@ -103,8 +103,9 @@ static void become_kvplot(const struct kvreport_pictures *p, int i)
 
 static void start(struct kvreport_pictures *p, int i)
 {
-    if (p->many_rows && !strcmp(figures[i].name, "heads")) {
-        snprintf(p->one[i].why, sizeof p->one[i].why, "it takes long for a prompt of this length; kvplot heads draws it");
+    const char *name = figures[i].name;
+    if (p->many_rows && (!strcmp(name, "heads") || !strcmp(name, "layers") || !strcmp(name, "lorenz"))) {
+        snprintf(p->one[i].why, sizeof p->one[i].why, "it takes long for a prompt of this length; kvplot %s draws it", name);
         return;
     }
     fflush(NULL); /* nothing half-written into two processes */
@@ -135,7 +136,7 @@ int kvreport_pictures_start(struct kvreport_pictures **out, const struct kvrepor
     p->model = r->info->model_name;
     for (int i = 0; i < FIGURES; i++)
         p->one[i].kind = figures[i].kind;
-    p->many_rows = (double)r->info->L * r->info->H * r->info->n_prompt > HEADS_MOST_ROWS;
+    p->many_rows = (double)r->info->L * r->info->H * r->info->n_prompt > PICTURES_MOST_ROWS;
     while (p->next < AT_ONCE)
         start(p, p->next++);
     return 0;

@@ -417,7 +417,7 @@ int kvreport_numbers(struct kvreport *r, const struct kvreport_views *views, str
     write_numbers(r, views, f);
     bool bad = ferror(f);
     bad |= fclose(f) != 0;
-    struct libdeflate_compressor *packer = bad ? NULL : libdeflate_alloc_compressor(9);
+    struct libdeflate_compressor *packer = bad ? NULL : libdeflate_alloc_compressor(6);
     size_t cap = packer ? libdeflate_zlib_compress_bound(packer, bytes) : 0, packed = 0;
     uint8_t *out = packer ? kvt_calloc(cap, 1) : NULL;
     if (out)

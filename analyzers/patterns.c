@@ -104,10 +104,14 @@ double kvt_effect_apart(const double *a, int na, const double *b, int nb, double
 /* Mean over the rows that see enough; divided by `by` (n) where it is given. */
 static double mean_of(const float *row, int n, const double *by)
 {
-    struct kvt_running m = {0};
-    for (int i = KVT_FEW_KEYS - 1; i < n; i++)
-        kvt_running_add(&m, by ? row[i] / by[i] : row[i]);
-    return kvt_running_mean(&m);
+    double sum = 0;
+    int count = 0;
+    for (int i = KVT_FEW_KEYS - 1; i < n; i++) {
+        double v = by ? row[i] / by[i] : row[i];
+        sum += isnan(v) ? 0 : v;
+        count += !isnan(v);
+    }
+    return count ? sum / count : NAN;
 }
 
 static int raw(struct kvt_trace *t, const char *what, int layer, float *out, struct kvt_err *err)
