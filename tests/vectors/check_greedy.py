@@ -23,6 +23,8 @@ def main():
     for n, item in enumerate(items):
         full = next(c for c in item["cells"] if c["branch"] == "full")
         ids = tok(item["prompt"], return_tensors="pt").input_ids
+        if ids[0, 0] == tok.bos_token_id and ids.shape[1] == item["prompt_tokens"] + 1:
+            ids = ids[:, 1:]  # transformers puts a BOS in front although the file says that there is none
         assert ids.shape[1] == item["prompt_tokens"], (item["item"], ids.shape[1], item["prompt_tokens"])
         with torch.no_grad():
             out = model.generate(ids, max_new_tokens=run["max_new"], do_sample=False, pad_token_id=tok.eos_token_id)[0, ids.shape[1]:]
