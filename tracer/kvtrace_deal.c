@@ -27,11 +27,12 @@ struct kvt_deal {
 int kvt_deal_rank(const struct kvt_deal *d) { return d->rank; }
 int kvt_deal_size(const struct kvt_deal *d) { return d->size; }
 
+/* mpirun's own word; srun's with PMI-2; srun's with PMIx. */
 static bool under_mpirun(void)
 {
     const char *n = getenv("OMPI_COMM_WORLD_SIZE");
-    if (!n)
-        n = getenv("PMI_SIZE");
+    n = n ? n : getenv("PMI_SIZE");
+    n = n || !getenv("PMIX_RANK") ? n : getenv("SLURM_NTASKS");
     return n && atoi(n) > 1;
 }
 
@@ -48,6 +49,7 @@ int kvt_deal_open(struct kvt_deal **out, struct kvt_err *err)
 #ifdef KVT_HAS_MPI
     const char *local = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
     int given;
+    local = local ? local : getenv("SLURM_LOCALID");
     if (local)
         setenv("CUDA_VISIBLE_DEVICES", local, 0);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &given) || given < MPI_THREAD_SERIALIZED)
