@@ -55,6 +55,8 @@ int kvt_plot_lost(const struct kvt_plot *p, struct kvt_err *err);
 /* attention.c */
 int kvt_plot_layers(const struct kvt_plot *p, struct kvt_err *err);
 int kvt_plot_lorenz(const struct kvt_plot *p, struct kvt_err *err);
+/* derive.c */
+int kvt_plot_derive(const struct kvt_plot *p, struct kvt_err *err);
 /* timeline.c */
 int kvt_plot_timeline(const struct kvt_plot *p, struct kvt_err *err);
 /* accuracy.c */

@@ -52,7 +52,7 @@ static int lines(struct kvt_sheet *s, const char *text, double size, double widt
             size_t next = used + (size_t)kvt_utf8_next(text + used, &c);
             memcpy(line + used, text + used, next - used);
             line[next] = 0;
-            if (kvt_text_points(line, size) * (s->f.latex ? 1.08 : 1) > width && used) /* TeX may round a size up */
+            if (kvt_text_points(line, size) * (s->f.latex ? 1.08 : 1) * (bold ? 1.12 : 1) > width && used) /* TeX may round a size up */
                 break;
             used = next;
             if (c == ' ' || (c == ',' && text[used] != ' '))
