@@ -68,7 +68,7 @@ try "no full maps" kvplot heatmap "$trace" --full -o x.svg
 try "no spans" kvplot spans run.h5 -o x.svg
 try "no shots" kvplot coherence run.h5 -o x.svg
 words | kvtrace --quiet -m "$model" -f - --maps none --see none -n 1 -o bare.h5 >out
-for figure in heatmap spans heads layers lorenz kept depth survival sets asked overlap coherence budget bytes kl lost; do
+for figure in heatmap spans heads layers lorenz kept depth survival sets asked overlap coherence budget bytes kl derive lost; do
     try "$figure of a trace with next to nothing" kvplot $figure bare.h5 -o x.svg
 done
 printf 'a table of something else\n' >other.tsv
