@@ -88,6 +88,21 @@ Test(table, booktabs)
                                                "-- & 0.0 & -- & 0.0 &  \\\\\n\\bottomrule\n\\end{tabular}\n");
 }
 
+Test(table, booktabs_has_real_minus_signs)
+{
+    static const struct kvt_col one[] = {{.name = "d", .kind = KVT_COL_REAL, .digits = 2}};
+    struct kvt_table *t = kvt_table_new(one, 1);
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    kvt_put_real(t, -0.25);
+    cr_assert_eq(kvt_table_write(t, f, KVT_FORMAT_BOOKTABS, NULL), 0);
+    fclose(f);
+    cr_assert(strstr(text, "\n$-$0.25 \\\\\n"), "%s", text);
+    free(text);
+    kvt_table_free(&t);
+}
+
 Test(table, long_texts_give_way)
 {
     char name[200];
