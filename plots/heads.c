@@ -109,7 +109,7 @@ int kvt_plot_heads(const struct kvt_plot *p, struct kvt_err *err)
     }
     for (int i = 0; !rc && i <= n; i++) {
         bool left = kvt_sheet_is_left(&s, i);
-        fprintf(s.f.gp, "set ylabel '%s'\nset format y '%s'\nset yrange [%g:-0.5]\n", left ? "layer" : "", left ? "%g" : "", info->L - 0.5);
+        fprintf(s.f.gp, "set ylabel '%s'\nset format y '%s'\nset yrange [%g:-0.5]\nset ytics %g\n", left ? "layer" : "", left ? "%g" : "", info->L - 0.5, kvt_plot_step(info->L, s.panel_h / (2.4 * s.em)));
         if (!i) {
             draw_labels(&s, p);
             for (int k = 0; k < used; k++) {

@@ -276,10 +276,11 @@ int kvt_sheet_matrix(struct kvt_sheet *s, int i, const float *v, int rows, int c
     fputs("# ", data);
     kvt_gp_comment(data, what);
     fprintf(data, "; %d rows of %d\n", rows, cols);
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < cols; c++) {
-            float a = v[(size_t)r * (size_t)cols + (size_t)c];
-            char end = c == cols - 1 ? '\n' : '\t';
+    s->wide = cols == 1 ? 2 : 1, s->tall = rows == 1 ? 2 : 1;
+    for (int r = 0; r < rows * s->tall; r++)
+        for (int c = 0; c < cols * s->wide; c++) {
+            float a = v[(size_t)(r / s->tall) * (size_t)cols + (size_t)(c / s->wide)];
+            char end = c == cols * s->wide - 1 ? '\n' : '\t';
             if (isnan(a))
                 fprintf(data, "NaN%c", end);
             else
@@ -290,5 +291,6 @@ int kvt_sheet_matrix(struct kvt_sheet *s, int i, const float *v, int rows, int c
 
 void kvt_sheet_image(struct kvt_sheet *s, int i, double x, double dx, double y, double dy, const char *value)
 {
+    dx /= s->wide, dy /= s->tall;
     fprintf(s->f.gp, "plot 'panel%d.tsv' matrix using (%.9g+%.9g*$1):(%.9g+%.9g*$2):%s with image notitle", i, x + dx / 2, dx, y + dy / 2, dy, value);
 }

@@ -33,6 +33,7 @@ struct kvt_sheet {
     double bar[4];                 /* the bar's corner and size, of the page's */
     int cols, rows, panels, labels;
     bool plots;
+    int wide, tall;                /* 2: the last matrix has one column, or row, which is written twice: gnuplot draws none of one */
 };
 
 /* Size of plain text, width of the page. */

@@ -183,8 +183,8 @@ int kvt_plot_lost(const struct kvt_plot *p, struct kvt_err *err)
         bool left = kvt_sheet_is_left(&s, i), bottom = kvt_sheet_is_bottom(&s, i);
         rc = kvt_sheet_matrix(&s, i, map + (size_t)i * size, info->L, cols, name[i], err);
         kvt_sheet_panel(&s, i, name[i]);
-        fprintf(s.f.gp, "set xrange [-0.5:%g]\nset yrange [%g:-0.5]\nset ylabel '%s'\nset format y '%s'\nset xlabel '%s'\nunset x2tics\nunset y2tics\n", cols - 0.5, info->L - 0.5, left ? "layer" : "", left ? "%g" : "",
-                bottom ? "budget asked" : "");
+        fprintf(s.f.gp, "set xrange [-0.5:%g]\nset yrange [%g:-0.5]\nset ylabel '%s'\nset format y '%s'\nset xlabel '%s'\nunset x2tics\nunset y2tics\nset ytics %g\n", cols - 0.5, info->L - 0.5, left ? "layer" : "", left ? "%g" : "",
+                bottom ? "budget asked" : "", kvt_plot_step(info->L, s.panel_h / (2.4 * s.em)));
         if (!i)
             kvt_plot_scale(s.f.gp, KVT_SCALE_LINEAR, 0, high > 0 ? high : 1);
         budget_tics(&s, info, column, cols, bottom);
