@@ -70,8 +70,19 @@ static int open_one(struct kvt_plot *p, const char *path, const char *prompt, st
     return rc;
 }
 
+/* Prompts of one model make a median; those of two make nothing. */
+static int check_models(const struct kvt_plot *p, struct kvt_err *err)
+{
+    for (int i = 1; i < p->n_traces; i++) {
+        const struct kvt_trace_info *a = p->info, *b = kvt_trace_info(p->traces[i]);
+        if (strcmp(a->model_name, b->model_name) || strcmp(a->model_sha256, b->model_sha256))
+            return kvt_fail(err, KVT_EINPUT, "%s is of another model: %s, not %s (or of other weights); --force draws them together", b->path, b->model_name, a->model_name);
+    }
+    return 0;
+}
+
 /* Every operand; where a figure takes any number of traces, all prompts of a file that has several. */
-static int open_all(struct kvt_plot *p, char **path, int n, const char *prompt, bool every, struct kvt_err *err)
+static int open_all(struct kvt_plot *p, char **path, int n, const char *prompt, bool every, bool force, struct kvt_err *err)
 {
     p->traces = kvt_calloc(MAX_TRACES, sizeof *p->traces);
     if (!p->traces)
@@ -90,7 +101,8 @@ static int open_all(struct kvt_plot *p, char **path, int n, const char *prompt, 
     }
     p->trace = p->traces[0];
     p->info = kvt_trace_info(p->trace);
-    return kvt_check_step(p->info, p->at, err);
+    int rc = every && !force ? check_models(p, err) : 0;
+    return rc ? rc : kvt_check_step(p->info, p->at, err);
 }
 
 static void close_all(struct kvt_plot *p)
@@ -112,6 +124,7 @@ int main(int argc, char **argv)
 {
     struct kvt_plot p = {0};
     const char *prompt = NULL;
+    bool force = false;
     struct kvt_help_row row[FIGURES];
     for (int i = 0; i < FIGURES; i++)
         row[i] = (struct kvt_help_row){figures[i].name, figures[i].help};
@@ -143,6 +156,7 @@ int main(int argc, char **argv)
         {.name = "measure", .type = KVT_OPT_CHOICE, .to = &p.measure, .value = "M", .def = "kl", .choices = kvt_plot_measures, .help = "budget: what is drawn against it"},
         {.help = "all:"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &prompt, .value = "ID", .help = "of a trace with several (default: the first; kl, derive: all)"},
+        {.name = "force", .type = KVT_OPT_FLAG, .to = &force, .help = "kl: draw traces of different models together"},
         {.name = "data", .type = KVT_OPT_STRING, .to = &p.figure.data, .value = "DIR",
          .help = "leave the script, its style and its data there (gnuplot plot.gp draws it again); an edited style stays"},
         {.name = "style-dir", .type = KVT_OPT_STRING, .to = &p.figure.style_dir, .value = "DIR", .help = "take the .gp styles from there"},
@@ -165,7 +179,7 @@ int main(int argc, char **argv)
     if (!rc) {
         p.path = args.operand + 1, p.n_paths = args.n - 1;
         if (figures[which].operands >= 0)
-            rc = open_all(&p, args.operand + 1, args.n - 1, prompt, !figures[which].operands, &err);
+            rc = open_all(&p, args.operand + 1, args.n - 1, prompt, !figures[which].operands, force, &err);
     }
     if (!rc)
         rc = figures[which].draw(&p, &err);

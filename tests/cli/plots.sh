@@ -64,6 +64,9 @@ try "a measure that isn't there" kvplot budget "$trace" --measure size -o x.svg
 try "one picture of frames" kvplot kl "$trace" -o x.gif
 try "two traces where one is drawn" kvplot depth "$trace" "$trace" -o x.svg
 try "steps of many branches" kvplot kept "$trace" --steps 3 -o x.svg
+mkmodel --seed 8 other.gguf
+words | kvtrace --quiet -m other.gguf -f - --method random -n 2 -o other.h5 >out
+try "two models in one median" kvplot kl "$trace" other.h5 -o x.svg
 try "no full maps" kvplot heatmap "$trace" --full -o x.svg
 try "no spans" kvplot spans run.h5 -o x.svg
 try "no shots" kvplot coherence run.h5 -o x.svg
