@@ -187,12 +187,20 @@ static void caption(const struct kvt_plot *p, const struct panels *ps, bool mark
     snprintf(text + n, cap - (size_t)n, ".%s", marks ? " 1, 2 ...: shots, Q: question." : "");
 }
 
+/* What can be seen of a token. */
+static const char *visible(const char *text, bool latex)
+{
+    if (text[strspn(text, " ")] == '\n')
+        return latex ? "\\n" : "\xe2\x86\xb5"; /* a return sign */
+    return text[0] && !text[strspn(text, " ")] ? latex ? "_" : "\xe2\x90\xa3" : text; /* an open box */
+}
+
 static void token_tics(struct kvt_sheet *s, const struct kvt_plot *p, const struct panels *ps, const char *axis, double size, bool labels)
 {
     fprintf(s->f.gp, "set %stics (", axis);
     for (int j = ps->from; j < ps->to; j++) {
         fputs(j > ps->from ? ", " : "", s->f.gp);
-        kvt_gp_tic(&s->f, labels ? p->info->token_text[j] : "");
+        kvt_gp_tic(&s->f, labels ? visible(p->info->token_text[j], s->f.latex) : "");
         fprintf(s->f.gp, " %g", j + 0.5);
     }
     fprintf(s->f.gp, ")%s font ',%g'\n", axis[0] == 'x' ? " rotate by -90 left" : "", size);
@@ -232,7 +240,7 @@ static int draw_panels(const struct kvt_plot *p, struct panels *ps, struct kvt_e
         return ps->n ? kvt_sheet_end(&s, rc, err) : rc;
     bool marks = kvt_plot_has_sections(p->info, ps->from, ps->to), one = ps->n == 1, many = ps->n > 9;
     double side = kvt_sheet_width(p->figure.paper) / kvt_sheet_em(p->figure.paper) - 9;
-    bool tokens = ps->in_bin == 1 && p->full && one && n <= FEW_TOKENS && n * 0.75 < (side < 44 ? side : 44);
+    bool tokens = ps->in_bin == 1 && ps->R == n && ps->C == n && one && n <= FEW_TOKENS && n * 0.75 < (side < 44 ? side : 44);
     double longest = 0;
     for (int j = ps->from; tokens && j < ps->to; j++)
         longest = fmax(longest, kvt_text_points(p->info->token_text[j], 0.9));
