@@ -168,8 +168,9 @@ static void check_attrs(struct kvt_check *c, const char *where, hid_t at, const 
 {
     for (int i = 0; i < kvt_n_attrs; i++) {
         const struct kvt_attr_info *a = &kvt_attrs[i];
-        if (strcmp(a->where, where) || (!c->t->info.schema_minor && (!strcmp(a->name, "schema_minor") || !strcmp(a->name, "full_branch"))))
-            continue; /* these came with minor version 1 */
+        int since = !strcmp(a->name, "schema_minor") || !strcmp(a->name, "full_branch") ? 1 : !strcmp(a->name, "replayed") ? 2 : 0;
+        if (strcmp(a->where, where) || c->t->info.schema_minor < since)
+            continue; /* older minor versions lack these */
         if (H5Aexists(at, a->name) <= 0)
             kvt_check_found(c, name, "has no attribute %s", a->name);
         else if (!attr_fits(at, a))

@@ -18,5 +18,7 @@ void kvt_check_found(struct kvt_check *c, const char *where, const char *fmt, ..
 /* kvt_trace_boxes of doubles. False where it can't be read, which is a problem told. Nothing where the trace hasn't it. */
 bool kvt_check_each(struct kvt_check *c, enum kvt_dataset id, int branch, kvt_box_fn each, void *arg);
 void kvt_check_invariants(struct kvt_check *c);
+/* Full maps, against themselves and what was reduced in the same pass. whole: the same trace, opened as readers do. */
+void kvt_check_full(struct kvt_check *c, struct kvt_trace *whole);
 
 #endif

@@ -197,32 +197,6 @@ static void check_maps(struct run *r)
     free(pairs);
 }
 
-/* f16 keeps 11 bits of each value, so a row's sum is within 2^-11 of 1, and what underflows is below 1e-9 a value. */
-static bool full_rows(void *arg, const size_t *start, const size_t *count, const void *values)
-{
-    struct run *r = arg;
-    const double *v = values;
-    size_t n = r->c->t->extent[KVT_DIM_key], rows = count[0] * count[1] * count[2];
-    for (size_t i = 0; i < rows && !r->told; i++) {
-        size_t q = start[2] + i % count[2];
-        double sum = 0, above = 0;
-        for (size_t k = 0; k < n; k++) {
-            double x = isnan(v[i * n + k]) ? 0 : v[i * n + k] / (double)KVT_FULL_SCALE;
-            sum += x;
-            above += k > q ? x : 0;
-        }
-        bool none = !(sum > 0); /* zeros */
-        if (q >= r->rows || (none && (!r->complete || r->in->dropped)))
-            continue;
-        if (none || fabs(sum - 1) > 2e-3 || above > 0) {
-            r->told++;
-            kvt_check_found(r->c, "full/attention", "row %zu of recorded layer %zu, head %zu %s (sum %.5g)", q, start[0] + i / (count[1] * count[2]),
-                            start[1] + i / count[2] % count[1], none ? "was never written" : above > 0 ? "has attention to later tokens" : "doesn't sum to 1", sum);
-        }
-    }
-    return !r->told;
-}
-
 /* Whole rows: each sums to 1 over the tokens up to its own, and is 0 behind it. */
 struct whole_rows { struct run *r; const char *path; size_t pos; int axis; bool may_end; }; /* position of the first row; which dimension rows are */
 
@@ -514,9 +488,7 @@ void kvt_check_invariants(struct kvt_check *c)
     check_tokens(&r);
     check_rows(&r);
     check_maps(&r);
-    r.told = 0;
-    if (c->good[KVT_DS_FULL])
-        kvt_check_each(c, KVT_DS_FULL, 0, full_rows, &r);
+    kvt_check_full(c, r.whole);
     check_whole_rows(&r);
     for (int b = r.in->no_full; b < r.in->n_branches && !c->memory; b++) {
         if (c->good[KVT_DS_EVICTED])

@@ -94,6 +94,8 @@ static const struct { const char *path; hsize_t at[4]; double v; const char *say
     {"map/max", {0, 1, 5, 3}, 0, "above the bin's maximum"},
     {"full/attention", {0, 1, 50, 60}, 100, "has attention to later tokens"},
     {"full/attention", {0, 1, 50, 3}, 9000, "full/attention: row 50 of recorded layer 0, head 1 doesn't sum to 1"},
+    {"map/max", {1, 1, 5, 3}, 20000, "map/max: [1,1,5,3] is 0.61"},
+    {"full/attention", {0, 1, 50, 2}, 45, "full/attention give"}, /* a thousandth of a row, which its sum allows */
     {"tokens/id", {5}, 5000, "tokens/id: [5] is 5000; the vocabulary ends at 1000"},
     {"tokens/byte_end", {5}, 1e6, "lie outside the text"},
     {"tokens/byte_start", {5}, 0, "before the token in front of it"},
