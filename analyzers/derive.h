@@ -84,6 +84,8 @@ struct kvt_derive_pair {
 
 /* The loss of a pair on all prompts of a set, as means; prefill (L) or NULL: pair->prefill_ppm in each layer. */
 int kvt_derive_measure(const struct kvt_derive_set *set, const int64_t *prefill, struct kvt_derive_pair *pair, struct kvt_err *err);
+/* The budget: tokens of a cell. */
+double kvt_derive_budget(const struct kvt_derive_set *set, const struct kvt_derive_ask *ask);
 /* Every pair on the budget's line, ascending by prefill share: *out (*n) is malloc'ed. One of them has equal shares, at *equal. The
  * pair that loses least is at *best; of those alike the one that holds least. EINPUT where no pair fits. */
 int kvt_derive_search(const struct kvt_derive_set *set, const struct kvt_derive_ask *ask, struct kvt_derive_pair **out, int *n, int *best,

@@ -94,6 +94,11 @@ static int64_t decode_beside(const struct kvt_derive_set *set, const struct kvt_
     return low < 1 ? -1 : low * DECODE_STEP;
 }
 
+double kvt_derive_budget(const struct kvt_derive_set *set, const struct kvt_derive_ask *ask)
+{
+    return (double)ask->keep_ppm * (context(set) + generated(set, ask->peak)) / KVT_PPM;
+}
+
 static bool better(const struct kvt_derive_pair *a, const struct kvt_derive_pair *b)
 {
     double x = kvt_derive_lost(&a->loss), y = kvt_derive_lost(&b->loss);
@@ -124,7 +129,7 @@ static int line(const struct kvt_derive_set *set, const struct kvt_derive_ask *a
 int kvt_derive_search(const struct kvt_derive_set *set, const struct kvt_derive_ask *ask, struct kvt_derive_pair **out, int *n, int *best,
                       int *equal, struct kvt_err *err)
 {
-    double most = (double)ask->keep_ppm * (context(set) + generated(set, ask->peak)) / KVT_PPM * (1 + 1e-12);
+    double most = kvt_derive_budget(set, ask) * (1 + 1e-12);
     struct kvt_derive_pair *p = *out = kvt_calloc((size_t)(KVT_PPM / ask->grid_ppm) + 3, sizeof *p);
     *n = 0, *best = *equal = -1;
     if (!p)

@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 
-static const char *const shows[] = {"audit", "rounding", "derive", "curve", "layers", "confirm", NULL};
+static const char *const shows[] = {"audit", "rounding", "derive", "curve", "layers", "heads", "confirm", NULL};
 _Static_assert(sizeof shows / sizeof *shows == KVBUDGET_N_SHOW + 1, "a name for each --show");
 
 int kvbudget_end_table(const struct kvbudget_run *r, int rc, struct kvt_table **t, struct kvt_err *err)
@@ -101,7 +101,7 @@ int main(int argc, char **argv)
     const struct kvt_opt opt[] = {
         {.name = "show", .type = KVT_OPT_CHOICE, .to = &o->show, .value = "WHAT", .def = "audit", .choices = shows,
          .help = "audit: what each branch was asked for, kept and took; rounding: why that isn't the same; derive: ShotKV's shares of context and generated "
-                 "tokens from the full branch's rows; curve: what each pair of them loses; layers: shots by layer; confirm: two branches of a live run"},
+                 "tokens from the full branch's rows; curve: what each pair of them loses; layers: shots by layer; heads: a branch's share for each kv head; confirm: two branches of a live run"},
         {.name = "branches", .letter = 'b', .type = KVT_OPT_STRING, .to = &o->branches, .value = "A,B,...",
          .help = "only these: names of kvinfo, or methods (default: all)"},
         {.name = "keep", .letter = 'k', .type = KVT_OPT_STRING, .to = &o->keep, .value = "25%",
@@ -109,8 +109,8 @@ int main(int argc, char **argv)
         {.name = "steps", .type = KVT_OPT_INT, .to = &o->every, .value = "N", .min = 1, .max = 1e9,
          .help = "audit: a row for the prefill's end and every N generated tokens"},
         {.name = "per-layer", .type = KVT_OPT_FLAG, .to = &o->per_layer, .help = "audit: a row for each layer; derive: shares of single layers too"},
-        {.name = "per-head", .type = KVT_OPT_FLAG, .to = &o->per_head, .help = "audit: a row for each kv head of each layer"},
-        {.help = "derive, curve, layers"},
+        {.name = "per-head", .type = KVT_OPT_FLAG, .to = &o->per_head, .help = "audit, heads: a row for each kv head of each layer"},
+        {.help = "derive, curve, layers, heads"},
         {.name = "horizon", .type = KVT_OPT_INT, .to = &o->horizon, .value = "N", .min = 1, .max = 4096,
          .help = "generated tokens that the budgets are for; needed, there is no default"},
         {.name = "check", .type = KVT_OPT_STRING, .to = &o->check, .value = "A.h5,B.h5", .help = "traces to check on; default: half of the prompts given"},
@@ -123,7 +123,7 @@ int main(int argc, char **argv)
         {.help = "audit and derive"},
         {.name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "0,3,8-11", .help = "only these layers"},
         {.name = "write-budget", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE",
-         .help = "write shares for kvtrace --budget-file: audit: what each layer and kv head kept; derive: ShotKV's of each layer"},
+         .help = "write shares for kvtrace --budget-file: audit: what each layer and kv head kept; derive: ShotKV's of each layer; heads: those shares"},
         {.name = "as", .type = KVT_OPT_STRING, .to = &o->as, .value = "NAME",
          .help = "name the written budgets so (one branch), as 'snapkv 25%'; default: the branch's name"},
         {.help = "replay, from a trace made with kvtrace --for-replay"},
@@ -150,17 +150,19 @@ int main(int argc, char **argv)
     int rc = kvt_args_parse(&cli, argc, argv, &args, &err);
     if (!rc && o->per_layer + o->per_head + (o->every > 0) > 1)
         rc = kvt_fail(&err, KVT_EUSAGE, "one of --per-layer, --per-head, --steps at a time");
-    bool derives = o->show >= KVBUDGET_DERIVE && o->show <= KVBUDGET_LAYERS;
-    if (!rc && o->show != KVBUDGET_AUDIT && (o->per_head || o->every || (o->per_layer && o->show != KVBUDGET_DERIVE)))
-        rc = kvt_fail(&err, KVT_EUSAGE, "--per-head and --steps belong to --show audit, --per-layer to that and to derive");
+    bool derives = o->show >= KVBUDGET_DERIVE && o->show <= KVBUDGET_HEADS;
+    if (!rc && o->show != KVBUDGET_AUDIT && ((o->per_head && o->show != KVBUDGET_HEADS) || o->every || (o->per_layer && o->show != KVBUDGET_DERIVE)))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--steps belongs to --show audit, --per-layer to that and derive, --per-head to that and heads");
     if (!rc && derives && !o->horizon)
         rc = kvt_fail(&err, KVT_EUSAGE, "--horizon: for how many generated tokens? Shares that are best for 64 aren't for 512");
     if (!rc && !derives && (o->horizon || o->check || o->split || o->peak || o->held))
-        rc = kvt_fail(&err, KVT_EUSAGE, "--horizon, --check, --split, --peak and --held belong to --show derive, curve and layers");
+        rc = kvt_fail(&err, KVT_EUSAGE, "--horizon, --check, --split, --peak and --held belong to --show derive, curve, layers and heads");
+    if (!rc && o->show == KVBUDGET_HEADS && (o->peak || o->held || o->keep))
+        rc = kvt_fail(&err, KVT_EUSAGE, "--show heads keeps what its branch kept; leave out --keep, --peak and --held");
     if (!rc && args.n > 1 && !derives && o->show != KVBUDGET_CONFIRM)
-        rc = kvt_fail(&err, KVT_EUSAGE, "one trace at a time, but for --show derive, curve, layers and confirm");
+        rc = kvt_fail(&err, KVT_EUSAGE, "one trace at a time, but for --show derive, curve, layers, heads and confirm");
     if (!rc && o->out && (o->show == KVBUDGET_ROUNDING || o->show == KVBUDGET_CONFIRM))
-        rc = kvt_fail(&err, KVT_EUSAGE, "--write-budget belongs to --show audit and derive");
+        rc = kvt_fail(&err, KVT_EUSAGE, "--write-budget belongs to --show audit, derive and heads");
     if (!rc && o->as && !o->out)
         rc = kvt_fail(&err, KVT_EUSAGE, "--as names what --write-budget writes; give both");
     if (!rc && !o->replay && (o->tokens || o->against || o->write_trace || o->force))
@@ -170,7 +172,7 @@ int main(int argc, char **argv)
     if (!rc) {
         o->command_line = command_line(argc, argv);
         r.path = args.operand, r.n_paths = args.n;
-        rc = derives ? kvbudget_derive(&r, &err) : o->show == KVBUDGET_CONFIRM ? kvbudget_confirm(&r, &err) : open_run(&r, &err);
+        rc = o->show == KVBUDGET_HEADS ? kvbudget_heads(&r, &err) : derives ? kvbudget_derive(&r, &err) : o->show == KVBUDGET_CONFIRM ? kvbudget_confirm(&r, &err) : open_run(&r, &err);
     }
     if (!rc && o->replay)
         rc = kvbudget_replay(&r, &err);

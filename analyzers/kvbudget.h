@@ -9,7 +9,7 @@
 
 /* --show */
 enum kvbudget_show {
-    KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_DERIVE, KVBUDGET_CURVE, KVBUDGET_LAYERS, KVBUDGET_CONFIRM, KVBUDGET_N_SHOW
+    KVBUDGET_AUDIT, KVBUDGET_ROUNDING, KVBUDGET_DERIVE, KVBUDGET_CURVE, KVBUDGET_LAYERS, KVBUDGET_HEADS, KVBUDGET_CONFIRM, KVBUDGET_N_SHOW
 };
 
 struct kvbudget_options {
@@ -53,6 +53,8 @@ int kvbudget_rounding(const struct kvbudget_run *r, struct kvt_err *err);
 
 /* kvbudget_derive.c: ShotKV's budgets from the full branch's decode rows, of the traces in path. */
 int kvbudget_derive(const struct kvbudget_run *r, struct kvt_err *err);
+/* kvbudget_heads.c: shares of kv heads for a method that ranks tokens, in the same way. */
+int kvbudget_heads(const struct kvbudget_run *r, struct kvt_err *err);
 /* kvbudget_confirm.c: two branches of the traces in path, side by side: which is nearer to the full branch, at how many bytes. */
 int kvbudget_confirm(const struct kvbudget_run *r, struct kvt_err *err);
 /* kvbudget_replay.c: what other methods would have kept (measures.md 8). */

@@ -147,7 +147,7 @@ static const char *share_text(int64_t ppm, char *buf, size_t cap)
     {.name = "decode_share", .title = "decode", .kind = KVT_COL_SHARE, .digits = 1},                        \
     {.name = "counted_tok", .unit = "tokens", .kind = KVT_COL_REAL, .programs_only = true},                 \
     {.name = "shots", .kind = KVT_COL_REAL, .digits = 1},                                                   \
-    {.name = "context_tok", .title = "context", .unit = "tokens", .kind = KVT_COL_REAL, .digits = 1, .programs_only = (few)}, \
+    {.name = "context_tok", .title = "ctx", .unit = "tokens", .kind = KVT_COL_REAL, .digits = 1, .programs_only = (few)}, \
     {.name = "generated_tok", .title = "own", .unit = "tokens", .kind = KVT_COL_REAL, .digits = 1, .programs_only = (few)}, \
     {.name = "kv_bytes", .title = "KV", .unit = "bytes", .kind = KVT_COL_BYTES},                            \
     {.name = "lost_context", .title = "lost", .kind = KVT_COL_SHARE, .digits = 2 - !(few)},                  \
@@ -208,7 +208,8 @@ static int curve_table(const struct work *w, struct kvt_err *err)
     bool people = w->r->o.format == KVT_FORMAT_TABLE;
     int every = people && w->n_pairs > 24 ? (w->n_pairs + 23) / 24 : 1, last = -1;
     const struct kvt_derive *d = &w->prompt[0];
-    double all = (double)w->ask.keep_ppm * (d->is.n_context + (d->is.N + 1) / 2.0) / KVT_PPM; /* budget in tokens of a cell, of the first prompt */
+    const struct kvt_derive_set first = {d, 1};
+    double all = kvt_derive_budget(&first, &w->ask);
     for (int i = 0; i < w->n_pairs; i++) {
         const struct kvt_derive_pair *p = &w->pair[i], *before = last < 0 ? NULL : &w->pair[last];
         bool beside = w->ask.held && i == w->equal && i != w->best; /* not on the line */
@@ -297,9 +298,12 @@ static void print_commands(const struct work *w, const struct kvt_derive_pair *m
 static void say_what(const struct work *w)
 {
     const struct kvbudget_options *o = &w->r->o;
-    printf("ShotKV's shares for %.4g%% of what the full branch holds, %s%s,\n%d steps ahead; %d prompt%s, %s",
-           (double)w->ask.keep_ppm / 1e4, w->ask.peak ? "at the last step" : "mean over the steps", w->ask.held ? ", as really held" : "", o->horizon, w->n_derive, w->n_derive > 1 ? "s" : "",
-           w->checked ? "checked on" : "in-sample: checked on no other.");
+    const struct kvt_derive_set set = derive_set(w);
+    char bytes[32];
+    kvt_bytes_text((uint64_t)bytes_of(w, kvt_derive_budget(&set, &w->ask)), bytes, sizeof bytes);
+    printf("ShotKV's shares for %.4g%% of what the full branch holds, %s,\n%s%s, %d steps ahead; %d prompt%s, %s",
+           (double)w->ask.keep_ppm / 1e4, bytes, w->ask.peak ? "at the last step" : "mean over the steps", w->ask.held ? ", as really held" : "", o->horizon, w->n_derive,
+           w->n_derive > 1 ? "s" : "", w->checked ? "checked on" : "in-sample: checked on no other.");
     if (w->checked)
         printf(" %d other%s.", w->n - w->n_derive, w->n - w->n_derive > 1 ? "s" : "");
     printf("\nLost: of the mass of the full branch's rows without %d sinks, the row's own token\nand the %d before it, the share on what left: of the context, of the generated\n"
@@ -307,7 +311,7 @@ static void say_what(const struct work *w)
     if (o->show == KVBUDGET_DERIVE)
         puts("equal: both shares alike; equal, KV: alike, with the derived pair's bytes or\nmore; by layer: each layer its own prefill share, holding no more.");
     if (o->show == KVBUDGET_CURVE)
-        puts("gain, price: points of lost context saved, and of lost generated tokens added, by\nmoving 1% of the budget from the row above to this one.");
+        puts("gain, price: points of lost context (ctx) saved, and of lost generated tokens\nadded, by moving 1% of the budget from the row above to this one.");
     if (o->show == KVBUDGET_LAYERS)
         puts("Left: one share for all layers; right: shares of their own, that hold no more.");
     putchar('\n');

@@ -1,6 +1,6 @@
 #!/bin/sh
 # ShotKV's shares derived from some prompts, checked on others, and confirmed live on those: the derived pair against equal shares
-# with as many bytes, and shares of single layers.
+# with as many bytes, and shares of single layers; then shares of single heads for snapkv.
 #
 # usage: bench/derive.sh MODEL.gguf [BIN_DIR] [HORIZON] [KEEP] [OUT_DIR]
 #   BIN_DIR default build/bin (kvtrace, kvbudget), HORIZON 96, KEEP 25%, OUT_DIR a temporary folder
@@ -35,3 +35,9 @@ by_layer="${derived#*,}" uniform="${derived%%,*}"
 for i in 5 6 7 8; do run $i --method "shotkv[$by_layer]" --keep "${uniform#prefill=}" --budget-file "$out/layers.tsv" --fidelity lost -o "$out/layers$i.h5"; done
 printf '\nLive, each layer its own share against one for all:\n'
 "$bin/kvbudget" --show confirm "$out"/layers[5-8].h5 -b 2,1
+for i in 1 2 3 4 5 6 7 8; do run $i --method snapkv --keep "$keep" --see scores,rows -o "$out/snapkv$i.h5"; done
+printf '\n'
+"$bin/kvbudget" --show heads "$out"/snapkv[1-8].h5 -b snapkv --horizon "$horizon" -o "$out/heads.tsv"
+for i in 5 6 7 8; do run $i --method snapkv --keep "$keep" --budget-file "$out/heads.tsv" --fidelity lost -o "$out/heads$i.h5"; done
+printf '\nLive, each kv head its own share against one for all:\n'
+"$bin/kvbudget" --show confirm "$out"/heads[5-8].h5 -b 2,1

@@ -21,6 +21,16 @@ kvbudget --show confirm live.h5
 # shares of single layers, live
 run --shot-order seed:1 -n 2 --method 'shotkv[decode=50%]' --budget-file layers.tsv -o layers.h5
 kvbudget layers.h5 -b 1 --per-layer --format tsv | cut -f 1,2,4
+# shares of single heads for a method that ranks tokens; live, each head has them
+for i in 1 2; do run --shot-order seed:$i -n 40 --see scores,rows --method 'snapkv[w=8],chunkkv[w=8],h2o' --keep 40% -o s$i.h5; done
+kvbudget --show heads s1.h5 s2.h5 -b snapkv --horizon 40 -o heads.tsv
+kvbudget --show heads s1.h5 s2.h5 -b snapkv --horizon 40 --per-head
+run --shot-order seed:2 -n 2 --method 'snapkv[w=8]' --budget-file heads.tsv -o heads.h5
+kvbudget heads.h5 -b 1 --per-head --format tsv | cut -f 1,2,3,5
+try "heads of whole units" kvbudget --show heads s1.h5 -b chunkkv --horizon 40
+try "heads in steps" kvbudget --show heads s1.h5 -b h2o --horizon 40
+try "heads of nobody" kvbudget --show heads s1.h5 --horizon 40
+try "heads of two" kvbudget --show heads s1.h5 -b 1,2 --horizon 40
 
 try "no horizon" kvbudget --show derive 1.h5
 try "a horizon beyond the trace" kvbudget --show derive 1.h5 --horizon 41

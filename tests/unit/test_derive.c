@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "analyzers/derive.h"
+#include "analyzers/derive_heads.h"
 #include "base/rng.h"
 
 #define NEAR(a, b) cr_assert(fabs((a) - (b)) < 1e-6, "%.9g isn't %.9g", (double)(a), (double)(b))
@@ -248,4 +249,66 @@ Test(derive, of_any_rows)
             kvt_derive_close(&d[i]);
     }
     cr_assert_gt(worse, 10, "equal shares were worse in %d searches", worse);
+}
+
+/* ---- shares of heads (derive_heads.h) ---- */
+
+/* Four tokens; the first is protected, the third ranks last, the fourth's score isn't one. */
+Test(derive, a_cell_by_hand)
+{
+    struct kvt_err err = {0};
+    double saved[5];
+    cr_assert_eq(kvt_heads_cell(4, (double[]){.1, .2, .4, .3}, (float[]){-9, 2, 2, NAN}, (uint8_t[]){1, 0, 0, 0}, saved, &err), 0);
+    const double want[] = {0, .1, .3, .7, 1}; /* token 0, 1 and 2 (alike, the earlier first), 3 */
+    for (int k = 0; k < 5; k++)
+        NEAR(saved[k], want[k]);
+}
+
+/* Two heads of 200 tokens, so that half a percent is one. Head 0's mass lies on its best 10 tokens, head 1's evenly on its best 90:
+ * half of 100 tokens each would waste 40 of head 0's. 50 tokens in the mean: 10 and 90 lose nothing. */
+Test(derive, shares_of_two_heads_by_hand)
+{
+    enum { N = 200 };
+    double saved[2][N + 1];
+    struct kvt_err err = {0};
+    int64_t share[2];
+    for (int k = 0; k <= N; k++)
+        saved[0][k] = k < 10 ? k / 10.0 : 1, saved[1][k] = k < 90 ? k / 90.0 : 1;
+    struct kvt_heads h = {.L = 1, .G = 2, .n = N, .least = 1, .saved = &saved[0][0], .rows = 2};
+    const struct kvt_heads_set set = {&h, 1};
+    cr_assert_eq(kvt_heads_share(&set, 250000, share, &err), 0, "%s", err.text);
+    cr_assert(share[0] == 50000 && share[1] == 450000, "%d and %d", (int)share[0], (int)share[1]);
+    NEAR(kvt_heads_lost(&set, share, 0), 0);
+    NEAR(kvt_heads_lost(&set, NULL, 250000), (0 + 40 / 90.0) / 2);
+    h.least = 20; /* protected tokens stay in each */
+    cr_assert_eq(kvt_heads_share(&set, 250000, share, &err), 0);
+    cr_assert(share[0] == 100000 && share[1] == 400000);
+    h.least = 60;
+    cr_assert_eq(kvt_heads_share(&set, 250000, share, &err), KVT_EINPUT);
+}
+
+Test(derive, shares_of_any_heads)
+{
+    enum { CELLS = 6, N = 120, PROMPTS = 2 };
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct kvt_rng r;
+        struct kvt_err err = {0};
+        struct kvt_heads h[PROMPTS];
+        kvt_rng_seed(&r, seed);
+        for (int i = 0; i < PROMPTS; i++) {
+            h[i] = (struct kvt_heads){.L = 3, .G = 2, .n = N + i * 17, .least = 2, .saved = calloc(CELLS * (N + 18), sizeof(double)), .rows = 10};
+            for (int c = 0; c < CELLS; c++)
+                for (int k = 0; k < h[i].n; k++)
+                    h[i].saved[c * (h[i].n + 1) + k + 1] = h[i].saved[c * (h[i].n + 1) + k] + pow(chance(&r), 1 + c);
+        }
+        const struct kvt_heads_set set = {h, PROMPTS};
+        int64_t share[CELLS], all = 50000 + 5000 * (int64_t)(60 * chance(&r)), sum = 0;
+        cr_assert_eq(kvt_heads_share(&set, all, share, &err), 0, "%s", err.text);
+        for (int c = 0; c < CELLS; c++)
+            sum += share[c];
+        cr_assert_leq(sum, all * CELLS);
+        cr_assert_leq(kvt_heads_lost(&set, share, 0), kvt_heads_lost(&set, NULL, all) + 1e-12);
+        for (int i = 0; i < PROMPTS; i++)
+            free(h[i].saved);
+    }
 }
