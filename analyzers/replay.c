@@ -26,8 +26,11 @@ static const char *lacks(const struct kvt_replay *r, const struct kvt_spec *spec
         return "needs keys";
     if (p->score == KVT_SCORE_LAGKV || (p->score == KVT_SCORE_HOST && spec->method->host_needs & KVT_HOST_KV))
         return "needs keys and values";
-    if (p->score == KVT_SCORE_KNORM && p->schedule != KVT_SCHEDULE_PREFILL && strcmp(r->info->status, "complete"))
+    bool whole = !strcmp(r->info->status, "complete");
+    if (p->score == KVT_SCORE_KNORM && p->schedule != KVT_SCHEDULE_PREFILL && !whole)
         return "keys' norms of the steps come at the run's end";
+    if (p->score == KVT_SCORE_ORACLE && !whole)
+        return "needs the steps of a whole run";
     if (kvt_spec_looks(spec) && !kvt_replay_window_recorded(r, p->window) && p->window > r->info->n_late)
         return "--replay-rows was smaller";
     if (squares && !kvt_replay_squares_recorded(r, p) && (p->score == KVT_SCORE_SQMASS || p->window > r->info->n_late))

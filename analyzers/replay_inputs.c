@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "kvt/prompt.h"
 
-#define ROWS_BYTES ((size_t)1 << 30) /* rows up to this are held in memory, larger ones are read again for each branch */
+#define ROWS_BYTES ((size_t)1 << 29) /* rows up to this are held in memory, larger ones are read again for each branch or window */
 
 static size_t heads(const struct kvt_replay *r) { return (size_t)r->info->L * (size_t)r->info->H * (size_t)r->n_prefill; }
 
@@ -157,18 +157,30 @@ static void sum_rows(const struct kvt_replay *r, const float *rows, int w, bool 
     flush(all, strip, n);
 }
 
+/* Rows of head i of L x H; NULL and err where they can't be read. */
+static const float *late_of(struct kvt_replay *r, size_t i, struct kvt_err *err)
+{
+    size_t H = (size_t)r->info->H, block = (size_t)r->info->n_late * (size_t)r->info->n_prompt;
+    if (r->late_held)
+        return r->late + i * block;
+    return kvt_trace_late_rows(r->trace, (int)(i / H), (int)(i % H), r->late, err) ? NULL : r->late;
+}
+
 /* Whether sums of late rows are bit for bit those that the run recorded, given as `what` number i. */
 static bool same_sums(struct kvt_replay *r, enum what what, int i, int w, bool fused)
 {
     const struct kvt_trace_info *in = r->info;
-    size_t H = (size_t)in->H, n = (size_t)r->n_prefill, ld = (size_t)in->n_prompt, W = (size_t)in->n_late;
+    size_t H = (size_t)in->H, n = (size_t)r->n_prefill, ld = (size_t)in->n_prompt;
     float *told = kvt_calloc(H * ld, sizeof *told), *made = kvt_calloc(n, sizeof *made);
     bool same = told && made;
     for (int l = 0; l < in->L && same; l++) {
         same = !read_layer(r, what, i, l, told, NULL);
         for (size_t h = 0; h < H && same; h++) {
-            sum_rows(r, r->late + ((size_t)l * H + h) * W * ld, w, what == SQUARE, fused, made);
-            same = !memcmp(made, told + h * ld, n * sizeof *made);
+            const float *rows = late_of(r, (size_t)l * H + h, NULL);
+            if ((same = rows != NULL)) {
+                sum_rows(r, rows, w, what == SQUARE, fused, made);
+                same = !memcmp(made, told + h * ld, n * sizeof *made);
+            }
         }
     }
     free(told);
@@ -182,11 +194,12 @@ int kvt_replay_late(struct kvt_replay *r, struct kvt_err *err)
     size_t H = (size_t)in->H, W = (size_t)in->n_late, ld = (size_t)in->n_prompt, values;
     if (r->late)
         return 0;
-    r->late = kvt_mul_size((size_t)in->L * H, W * ld, &values) ? kvt_calloc(values, sizeof *r->late) : NULL;
+    r->late_held = kvt_mul_size((size_t)in->L * H, W * ld, &values) && values <= ROWS_BYTES / sizeof *r->late;
+    r->late = kvt_calloc(r->late_held ? values : W * ld, sizeof *r->late);
     r->level = kvt_calloc(W, 1);
     r->sums = kvt_calloc(2 * (size_t)r->n_prefill, sizeof *r->sums);
     int rc = r->late && r->level && r->sums ? kvt_trace_row_sums(r->trace, r->level, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of each head", W);
-    for (size_t i = 0; i < (size_t)in->L * H && !rc; i++)
+    for (size_t i = 0; i < (size_t)in->L * H && r->late_held && !rc; i++)
         rc = kvt_trace_late_rows(r->trace, (int)(i / H), (int)(i % H), r->late + i * W * ld, err);
     bool told = !rc && r->level[W - 1] != 255;
     for (int i = 0, seen = 0; i < in->n_windows && told; i++) {
@@ -217,7 +230,7 @@ bool kvt_replay_window_recorded(const struct kvt_replay *r, int w)
 int kvt_replay_window(struct kvt_replay *r, int w, struct kvt_err *err)
 {
     const struct kvt_trace_info *in = r->info;
-    size_t ld = (size_t)in->n_prompt, n = (size_t)r->n_prefill, W = (size_t)in->n_late;
+    size_t n = (size_t)r->n_prefill;
     int rc = 0;
     if (r->raw.n_windows && r->raw.window[0] == w)
         return 0;
@@ -231,8 +244,12 @@ int kvt_replay_window(struct kvt_replay *r, int w, struct kvt_err *err)
             return rc;
         }
     rc = kvt_replay_late(r, err);
-    for (size_t i = 0; i < (size_t)in->L * (size_t)in->H && !rc; i++)
-        sum_rows(r, r->late + i * W * ld, w, false, false, r->host + i * n);
+    for (size_t i = 0; i < (size_t)in->L * (size_t)in->H && !rc; i++) {
+        const float *rows = late_of(r, i, err);
+        rc = rows ? 0 : KVT_EFORMAT;
+        if (rows)
+            sum_rows(r, rows, w, false, false, r->host + i * n);
+    }
     if (!rc)
         rc = put(r, r->window, r->host, heads(r), err);
     r->raw.n_windows = !rc, r->raw.window[0] = w, r->raw.wmass[0] = r->window;
@@ -259,7 +276,9 @@ int kvt_replay_squares(struct kvt_replay *r, const struct kvt_policy *p, struct 
     if (!rc && !r->squares && !(r->squares = device(r, heads(r), sizeof *r->squares)))
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for a window's squares");
     for (size_t i = 0; i < (size_t)in->L * (size_t)in->H && !rc; i++) {
-        const float *rows = r->late + i * W * ld;
+        const float *rows = late_of(r, i, err);
+        if (!rows)
+            return KVT_EFORMAT;
         if (!p->distance && !by_pos) {
             sum_rows(r, rows, p->window, true, r->fused, r->host + i * n);
             continue;

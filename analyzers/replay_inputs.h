@@ -23,7 +23,8 @@ struct kvt_replay {
     struct kvt_prefill_scores raw; /* all but a window's mass, squares of a window and given */
     float *window, *squares, *given; /* (L, H, n_prefill), the same, (L, G, n_prefill): of the policy being replayed */
     float *host;                   /* (L, max(H, G), n_prefill) */
-    float *late;                   /* (L, H, n_late, n_prompt) host; NULL until they are asked for */
+    float *late;                   /* (L, H, n_late, n_prompt) host, or where that is too much (n_late, n_prompt) of one head; NULL until asked for */
+    bool late_held;                /* all of them are there */
     uint8_t *level;                /* (n_late) */
     float *sums;                   /* (2, n_prefill) while they are added up */
     bool sums_known;               /* sums made of late rows are the run's, bit for bit: recorded windows were compared */

@@ -31,10 +31,12 @@ static bool type_fits(hid_t have, const struct kvt_dataset_info *d, size_t *str_
 }
 
 /* What a file claims can be far more than what it is: a megabyte of packed zeros is at most 1032 times as long. A
- * dataset that was never written is all fill value and costs nothing on disk; those up to 256 MiB are let through. */
-static bool plausible(hid_t ds, size_t bytes)
+ * dataset that was never written is all fill value and costs nothing on disk; those up to 256 MiB are let through, and maps and rows of
+ * any size, which an interrupted run may have none of yet: nobody reads them but one by one. */
+static bool plausible(hid_t ds, const struct kvt_dataset_info *d, size_t bytes)
 {
-    return bytes <= (256u << 20) || bytes / 1100 <= H5Dget_storage_size(ds);
+    bool piecewise = d->store == KVT_STORE_WHOLE || d->store == KVT_STORE_TILES;
+    return piecewise || bytes <= (256u << 20) || bytes / 1100 <= H5Dget_storage_size(ds);
 }
 
 hid_t kvt_trace_dataset(struct kvt_trace *t, enum kvt_dataset id, int branch, size_t *str_len, bool *missing, struct kvt_err *err)
@@ -71,7 +73,7 @@ hid_t kvt_trace_dataset(struct kvt_trace *t, enum kvt_dataset id, int branch, si
     for (int i = 0; !wrong && i < d.rank; i++)
         if (n[i] != t->extent[d.dim[i]] || !kvt_mul_size(bytes, (size_t)n[i], &bytes))
             wrong = "doesn't have the size of its dimensions";
-    if (!wrong && (!kvt_mul_size(bytes, kvt_h5_type_bytes(d.type, len), &bytes) || !plausible(ds, bytes)))
+    if (!wrong && (!kvt_mul_size(bytes, kvt_h5_type_bytes(d.type, len), &bytes) || !plausible(ds, &d, bytes)))
         wrong = "claims more data than the file holds";
     if (type >= 0)
         H5Tclose(type);

@@ -4,7 +4,8 @@ exact='random[seed=3],streaming,snapkv[w=8],snapkv[w=5],pyramidkv[w=8],chunkkv[w
 steps='h2o[recent=16],tova,treekv,shotkv,my[score=wmass;w=12;schedule=every;every=2]'
 methods=$(echo "$exact,$steps" | tr ';' ,)
 mkmodel --seed 9 --layers 2 --heads 4 --kv-heads 4 one.gguf
-run="--maps none --shots $here/shots.jsonl --question Why? -n 4 --ignore-end --keep 30%,60% --for-replay"
+ordinary="--maps none --shots $here/shots.jsonl --question Why? -n 4 --ignore-end --keep 30%,60% --for-replay"
+run=$ordinary
 both() { # MODEL PROTOCOL: traced, and replayed from the trace
     # shellcheck disable=SC2086  # the words of a command
     kvtrace -q -m "$1" $run --method "$methods" --protocol "$2" --fidelity lost -o "$2.h5" --force --format tsv >live.tsv
@@ -27,6 +28,12 @@ mkmodel --seed 5 --layers 1 flat.gguf
 methods='h2o[recent=16],tova,treekv[renumber=0],shotkv,my[score=wmass,w=12,schedule=every,every=2],my[score=sqmass,schedule=step],my[score=knorm,schedule=step]'
 both flat.gguf hidden
 awk -F'\t' 'NR > 1 && $10 != 1 { print $1, $2, "is", $10 }' again.tsv
+# layers with a sliding window, left alone and compressed
+for windows in "" --compress-windows; do
+    methods='snapkv[w=8],criticalkv[w=8],pyramidkv[w=8],streaming,oracle'
+    run="--maps none -p The_cat_sat_on_the_mat,_and_a_bird_sang_in_the_tree_by_the_old_stone_house. -w 12 -n 4 --ignore-end --keep 30%,60% --for-replay $windows"
+    both "$here/../models/gemma2.gguf" literature
+done
 # what is written is what the run wrote, branch by branch; and every tool opens it
 kvbudget visible.h5 --replay "$(echo "$exact" | tr ';' ,)" --keep 30%,60% --write-trace again.h5 >/dev/null
 kvinfo --check again.h5
@@ -39,7 +46,7 @@ kvoverlap again.h5 --keep 30% >/dev/null && kvcoherence again.h5 >/dev/null && k
 # windows that weren't recorded: sums made of the rows are what another run, with these methods alone, had
 other='snapkv[w=33],snapkv[w=6],kvcompress[w=5,recent=16]'
 # shellcheck disable=SC2086
-kvtrace -q -m "$model" $run --method "$other" -o other.h5 >/dev/null
+kvtrace -q -m "$model" $ordinary --method "$other" -o other.h5 >/dev/null
 kvbudget visible.h5 --replay "$other" --keep 30%,60% --write-trace mine.h5 --format tsv | cut -f 1-3 | tail -n +2
 for n in 1 2 3 4 5 6; do
     kvinfo other.h5 --export "branches/0$n/score" -o "other-$n.npy"

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "kvt/session.h"
+#include "kvt/trace.h"
 #include "mkmodel.h"
+#include "tracer/trace_write.h"
 
 enum { L = 2, H = 6, G = 2, D = 16, N = 706, QUESTION = 696, LATE = 150, NEW = 2 }; /* calls of 512 rows: the last has 194, strips of two tiles */
 
@@ -132,4 +134,31 @@ Test(late_rows, sums_follow_from_them)
     check(&kvt_ops_ref, m);
     check(&kvt_ops_cpu, m);
     kvt_model_close(&m);
+}
+
+/* 8 GB of rows were asked for and none came: the file opens all the same. */
+Test(late_rows, a_run_that_ended_early_opens)
+{
+    static const int32_t none[4];
+    static const char *const text[] = {"a", "b", "c", "d"};
+    char path[] = "/tmp/kvt-early-XXXXXX";
+    struct kvt_err err = {0};
+    struct kvt_wants w = {.n_sink = 4, .scores = true, .max = true, .rows = true, .replay = 2};
+    struct kvt_plan_branch full = {.name = "full", .method = "full", .canonical = "full", .asked_keep = 1, .asked_tok = 3, .schedule = "prefill"};
+    struct kvt_trace_plan plan = {.path = path, .force = true, .prompt_id = "0", .L = 8, .H = 64, .G = 1, .D = 4, .V = 9, .model_name = "m", .model_arch = "llama",
+                                  .model_path = "", .model_type = "", .config_sha256 = "", .tokenizer_kind = "", .text = "abcd", .text_bytes = 4, .n_prompt = 4,
+                                  .n_context = 3, .token_id = none, .token_start = none, .token_end = none, .token_text = text, .longest_token = 1, .branch = &full,
+                                  .n_branches = 1, .n_new = 2000, .wants = &w, .protocol = "visible", .decode = "both", .compute = "f32", .kv_type = "f32",
+                                  .backend = "cpu", .device = "", .command_line = ""};
+    struct kvt_trace_writer *to;
+    struct kvt_trace *t;
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0);
+    close(fd);
+    cr_assert_eq(kvt_trace_create(&to, &plan, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_trace_finish(&to, KVT_EINTR, 0, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_trace_open(&t, path, NULL, &err), 0, "%s", err.text);
+    cr_assert(kvt_trace_info(t)->has_rows && kvt_trace_info(t)->n_steps == 0 && kvt_trace_info(t)->n_late == 2);
+    kvt_trace_close(&t);
+    unlink(path);
 }
