@@ -20,6 +20,15 @@ static int put(struct kvt_replay *r, float *to, const float *from, size_t count,
     return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(r->dev)) : 0;
 }
 
+/* Sums of attention and norms: what the evictor's operations may be given. */
+static int check_values(const struct kvt_replay *r, const float *v, size_t n, const char *what, struct kvt_err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(v[i] >= 0 && v[i] < 1e30f))
+            return kvt_fail(err, KVT_EFORMAT, "%s: %s holds %g, which can't be", r->info->path, what, (double)v[i]);
+    return 0;
+}
+
 /* ---- reductions of the prefill ---- */
 
 enum what { MASS, LAST, MAX, LATER, WMASS, SQUARE };
@@ -54,6 +63,7 @@ static int load(struct kvt_replay *r, enum what what, int i, float *to, struct k
         }
     }
     free(one);
+    rc = rc ? rc : check_values(r, r->host, heads(r), "score/ or replay/", err);
     return rc ? rc : put(r, to, r->host, heads(r), err);
 }
 
@@ -104,6 +114,8 @@ static int load_norms(struct kvt_replay *r, struct kvt_err *err)
             rc = kvt_trace_key_norm(r->trace, (int)l, norm, err);
         for (size_t i = 0; i < G * T; i++)
             norm[i] = isnan(norm[i]) ? 0 : norm[i]; /* tokens that never came */
+        rc = rc ? rc : check_values(r, norm, G * T, "replay/key_norm", err);
+        rc = rc ? rc : check_values(r, one, G * C, "replay/out_norm", err);
         for (size_t g = 0; g < G && !rc; g++) {
             rc = put(r, out + (l * G + g) * ld, one + g * C, C, err);
             for (size_t j = 0; j < C; j++)
@@ -157,13 +169,20 @@ static void sum_rows(const struct kvt_replay *r, const float *rows, int w, bool 
     flush(all, strip, n);
 }
 
+static int read_late(struct kvt_replay *r, size_t i, float *to, struct kvt_err *err)
+{
+    size_t H = (size_t)r->info->H, block = (size_t)r->info->n_late * (size_t)r->info->n_prompt;
+    int rc = kvt_trace_late_rows(r->trace, (int)(i / H), (int)(i % H), to, err);
+    return rc ? rc : check_values(r, to, block, "replay/rows", err);
+}
+
 /* Rows of head i of L x H; NULL and err where they can't be read. */
 static const float *late_of(struct kvt_replay *r, size_t i, struct kvt_err *err)
 {
-    size_t H = (size_t)r->info->H, block = (size_t)r->info->n_late * (size_t)r->info->n_prompt;
+    size_t block = (size_t)r->info->n_late * (size_t)r->info->n_prompt;
     if (r->late_held)
         return r->late + i * block;
-    return kvt_trace_late_rows(r->trace, (int)(i / H), (int)(i % H), r->late, err) ? NULL : r->late;
+    return read_late(r, i, r->late, err) ? NULL : r->late;
 }
 
 /* Whether sums of late rows are bit for bit those that the run recorded, given as `what` number i. */
@@ -200,10 +219,10 @@ int kvt_replay_late(struct kvt_replay *r, struct kvt_err *err)
     r->sums = kvt_calloc(2 * (size_t)r->n_prefill, sizeof *r->sums);
     int rc = r->late && r->level && r->sums ? kvt_trace_row_sums(r->trace, r->level, err) : kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of each head", W);
     for (size_t i = 0; i < (size_t)in->L * H && r->late_held && !rc; i++)
-        rc = kvt_trace_late_rows(r->trace, (int)(i / H), (int)(i % H), r->late + i * W * ld, err);
+        rc = read_late(r, i, r->late + i * W * ld, err);
     bool told = !rc && r->level[W - 1] != 255;
     for (int i = 0, seen = 0; i < in->n_windows && told; i++) {
-        if (in->window[i] > in->n_late)
+        if (in->window[i] < 1 || in->window[i] > in->n_late)
             continue;
         bool same = same_sums(r, WMASS, i, in->window[i], false);
         r->sums_known = same && (r->sums_known || !seen);
@@ -211,7 +230,7 @@ int kvt_replay_late(struct kvt_replay *r, struct kvt_err *err)
     }
     for (int i = 0; i < r->raw.n_squares && told; i++) {
         const struct kvt_square *s = &r->raw.square[i];
-        if (!s->window || s->window > in->n_late || s->distance || s->by_pos || r->squares_known)
+        if (s->window < 1 || s->window > in->n_late || s->distance || s->by_pos || r->squares_known)
             continue;
         r->fused = same_sums(r, SQUARE, i, s->window, true);
         r->squares_known = r->fused || same_sums(r, SQUARE, i, s->window, false);
@@ -306,8 +325,8 @@ int kvt_replay_squares(struct kvt_replay *r, const struct kvt_policy *p, struct 
 
 static int read_row(struct kvt_replay *r, int i, int layer, float *to, struct kvt_err *err)
 {
-    int q = r->info->n_question;
-    return i < q ? kvt_trace_question_row(r->trace, i, layer, to, err) : kvt_trace_decode_row(r->trace, i - q + 1, layer, to, err);
+    int q = r->info->n_question, rc = i < q ? kvt_trace_question_row(r->trace, i, layer, to, err) : kvt_trace_decode_row(r->trace, i - q + 1, layer, to, err);
+    return rc ? rc : check_values(r, to, (size_t)r->info->H * (size_t)r->info->n_tok, i < q ? "replay/question" : "decode/attention", err);
 }
 
 const float *kvt_replay_row(struct kvt_replay *r, int i, int layer, struct kvt_err *err)
