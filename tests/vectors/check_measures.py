@@ -1,7 +1,7 @@
-"""Holds the analyzers against measures.py, which computes every number that they print once more, without their code.
+"""Holds the analyzers against measures*.py, which compute every number that they print once more, without their code.
 
     check_measures.py BIN a.h5 b.h5            runs the tools in BIN on the traces and compares every number
-    check_measures.py BIN rows.h5 other.h5     the same of kvbudget's derived budgets and of decode rows, where the first holds them (--see scores,...,decode,rows)
+    check_measures.py BIN rows.h5 other.h5     the same of rows of generated tokens and derived budgets, where the first holds such rows (--see rows)
     check_measures.py --write BIN a.h5 b.h5    prints what they should say, for measures.txt (../golden/hold compares it without Python)
 
 What a tool draws by chance (shifts) can't be equal: the null is enumerated, and the tool's mean, percentile and p must lie where
@@ -15,7 +15,8 @@ from scipy.stats import entropy
 
 import measures_budget
 import measures_decode
-from measures import *  # noqa: F403  # every table below is a function of it
+from measures import *  # noqa: F403  # every table below is a function of these two
+from measures_attention import *  # noqa: F403
 
 TOLERANCE = 1e-6  # relative, absolute below 1: f32 inputs have 6e-8, the tools print nine digits
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from scipy.stats import entropy
 
-from measures import LABELS, attention, nan
+from measures import nan
+from measures_attention import LABELS, attention
 
 
 def selectivity(a, k):
