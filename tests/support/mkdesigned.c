@@ -147,7 +147,7 @@ static void fill(const char *name, int n, int k, float *out)
 
 int kvt_mkdesigned(const char *path, struct kvt_err *err)
 {
-    struct kvt_mkmodel_opts o = {.L = L, .H = H, .G = G, .D = D, .E = E, .F = 32, .type = KVT_F32, .add_bos = true, .words = "a",
+    struct kvt_mkmodel_opts o = {.L = L, .H = H, .G = G, .D = D, .E = E, .F = 32, .type = KVT_F32, .context_tok = 8192, .add_bos = true, .words = "a",
                                  .rope_freqs = true, .fill = fill};
     return kvt_mkmodel(path, &o, err);
 }
