@@ -83,13 +83,16 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
         NORM(f->q, w->q_norm, NULL, f->q, n, HD, false);
         NORM(f->k, w->k_norm, NULL, f->k, n, GD, false);
     }
-    if (look && look->queries)
-        DO(look->queries(look->self, l, row0, n, f->q));
+    const float *const qkv[3] = { f->q, f->k, f->v };
+    if (look && look->vectors && (rc = look->vectors(look->self, l, row0, n, false, qkv, err)))
+        return rc;
     if (rope->rot) {
         DO(send_positions(f, rows->pos + row0, n));
         ROTATE(f->q, s->H);
         ROTATE(f->k, s->G);
     }
+    if (look && look->vectors && (rc = look->vectors(look->self, l, row0, n, true, qkv, err)))
+        return rc;
     DO(ops->cache_append(dev, &(struct kvt_append_args){ .cache = f->cache, .layer = l, .T = n, .k = f->k, .v = f->v,
                                                          .branch = rows->branch + row0, .pos = rows->pos + row0 }));
     TIMED(KVT_PART_QKV);

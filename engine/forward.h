@@ -20,8 +20,8 @@ struct kvt_look {
     /* What attention of this layer must return for rows [row0, row0 + n); NULL = nothing. */
     const struct kvt_see *(*before)(void *self, int layer, int row0, int n);
     int (*after)(void *self, int layer, int row0, int n, struct kvt_err *err);
-    /* Queries (n, H, D) of rows [row0, row0 + n) before they are rotated: a status of the backend; or NULL. */
-    int (*queries)(void *self, int layer, int row0, int n, const float *q);
+    /* Queries (n, H, D), keys and values (n, G, D) of rows [row0, row0 + n): before the rotation, and once more after it. Or NULL. */
+    int (*vectors)(void *self, int layer, int row0, int n, bool rotated, const float *const qkv[3], struct kvt_err *err);
 };
 
 struct kvt_layer_dev {         /* weights of a layer in backend memory */

@@ -310,9 +310,8 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(dev)) : 0;
 }
 
-static int queries(void *self, int layer, int row0, int n, const float *q)
+static int query_stats(struct kvt_observer *o, int layer, int row0, int n, const float *q)
 {
-    struct kvt_observer *o = self;
     size_t H = (size_t)o->H, D = (size_t)o->D, at = (size_t)layer * H * D;
     int skip = row0 < KVT_QUERY_SKIP ? KVT_QUERY_SKIP - row0 : 0;
     if (n <= skip)
@@ -323,16 +322,65 @@ static int queries(void *self, int layer, int row0, int n, const float *q)
     return o->ops->query_stats(o->dev, &a);
 }
 
-int kvt_observer_queries(struct kvt_observer *o, int D, struct kvt_err *err)
+/* Pairs that are rotated together, of vectors (count, D): from next to each other, as llama's GGUF files have them, to Hugging
+ * Face's order, where the second ones follow half of the rotated values later. */
+static void halves_of(float *x, size_t count, int D, int rot, float *pairs)
 {
-    size_t count = (size_t)o->L * (size_t)o->H * (size_t)D;
-    o->D = D;
-    o->raw.query_mean = o->ops->alloc(o->dev, count * sizeof(float));
-    o->raw.query_scatter = o->ops->alloc(o->dev, count * (size_t)D * sizeof(float));
-    if (!o->raw.query_mean || !o->raw.query_scatter)
-        return kvt_fail(err, KVT_ENOMEM, "no memory for the covariance of queries (%zu MB)", count * (size_t)D * sizeof(float) >> 20);
-    o->raw.query_rows = o->n - KVT_QUERY_SKIP;
-    o->look.queries = queries;
+    for (size_t v = 0; v < count; v++, x += D) {
+        memcpy(pairs, x, (size_t)rot * sizeof *x);
+        for (int i = 0; i < rot; i++)
+            x[i] = pairs[2 * (i % (rot / 2)) + i / (rot / 2)];
+    }
+}
+
+static int vectors(void *self, int layer, int row0, int n, bool rotated, const float *const qkv[3], struct kvt_err *err)
+{
+    struct kvt_observer *o = self;
+    const struct kvt_wants *w = &o->wants;
+    int rc = o->raw.query_mean && !rotated ? query_stats(o, layer, row0, n, qkv[0]) : 0;
+    const bool want[3] = { w->q, w->k, w->v && !rotated };
+    const float *host[3] = { NULL };
+    float *at = o->vectors;
+    if (o->vectors && (!w->layer || w->layer[layer])) {
+        for (int i = 0; i < 3 && !rc; i++) {
+            size_t count = (size_t)n * (size_t)(i ? o->G : o->H) * (size_t)o->D;
+            if (!want[i])
+                continue;
+            rc = o->ops->read(o->dev, at, qkv[i], count * sizeof *at);
+            if (i < 2 && o->shape->rope_rot && !o->shape->rope_halves)
+                halves_of(at, count / (size_t)o->D, o->D, o->shape->rope_rot, o->vectors + o->n_vectors);
+            host[i] = at, at += count;
+        }
+        struct kvt_event ev = { .kind = KVT_EV_VECTORS, .vectors = { .layer = layer, .row0 = row0, .n_rows = n, .D = o->D, .rotated = rotated,
+                                .q = host[0], .k = host[1], .v = host[2] } };
+        if (!rc && at > o->vectors && (rc = o->probe->see(o->probe->self, &ev)))
+            return kvt_fail(err, rc, "the observer stopped the run at layer %d: %s", layer, kvt_status_text(rc));
+    }
+    return rc ? kvt_fail(err, rc, "layer %d: %s", layer, kvt_dev_error(o->dev)) : 0;
+}
+
+size_t kvt_observer_vectors_bytes(const struct kvt_wants *w, int H, int G, int D, int rows)
+{
+    int heads = (w->q ? H : 0) + (w->k ? G : 0) + (w->v ? G : 0);
+    return (size_t)rows * (size_t)heads * (size_t)D * sizeof(float);
+}
+
+int kvt_observer_vectors(struct kvt_observer *o, int G, int D, int rows, bool stats, struct kvt_err *err)
+{
+    size_t count = (size_t)o->L * (size_t)o->H * (size_t)D, bytes = kvt_observer_vectors_bytes(&o->wants, o->H, G, D, rows);
+    bool dump = o->probe && bytes;
+    o->G = G, o->D = D, o->n_vectors = bytes / sizeof *o->vectors;
+    if (dump && !(o->vectors = malloc(bytes + (size_t)D * sizeof *o->vectors)))
+        return kvt_fail(err, KVT_ENOMEM, "no memory for queries, keys and values of %d rows (%zu MB)", rows, bytes >> 20);
+    if (stats) {
+        o->raw.query_mean = o->ops->alloc(o->dev, count * sizeof(float));
+        o->raw.query_scatter = o->ops->alloc(o->dev, count * (size_t)D * sizeof(float));
+        if (!o->raw.query_mean || !o->raw.query_scatter)
+            return kvt_fail(err, KVT_ENOMEM, "no memory for the covariance of queries (%zu MB)", count * (size_t)D * sizeof(float) >> 20);
+        o->raw.query_rows = o->n - KVT_QUERY_SKIP;
+    }
+    if (stats || dump)
+        o->look.vectors = vectors;
     return 0;
 }
 
@@ -352,6 +400,7 @@ void kvt_observer_close(struct kvt_observer *o)
     free(o->head);
     free(o->level);
     free(o->host);
+    free(o->vectors);
     free(o->segment);
     memset(o, 0, sizeof *o);
 }

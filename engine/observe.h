@@ -21,12 +21,14 @@ struct kvt_observer {
     int32_t *segment;                /* (segments + 1) edges, and (n_spans, 2) the segments of each span */
     float *top;                      /* (H, n, top_k) */
     int32_t *top_at;
-    const struct kvt_shape *shape;   /* for sliding windows; set by who opens it; NULL: there are none */
+    const struct kvt_shape *shape;   /* for sliding windows and the order of channels; set by who opens it; NULL: no windows */
     int trace_square;                /* which of see.square is the trace's; -1: none */
     float *pool_mean, *pool_max;     /* (H, R, C) backend */
     float *weight;                   /* (R, C) backend */
     uint16_t *map_mean, *map_max;    /* (H, R, C) backend */
-    int D;                           /* of queries, where their statistics are gathered */
+    int G, D;                        /* of queries, keys, values, where they are looked at */
+    float *vectors;                  /* (rows, H + 2 G, D) host, staging for those that the probe wants, and (D); NULL: none */
+    size_t n_vectors;                /* floats of it in front of the last D */
     void *rows;                      /* (heads, attn_rows, n) backend, f32 or f16 */
     int *head;                       /* heads whose full rows are wanted */
     int n_heads;
@@ -41,9 +43,11 @@ struct kvt_observer {
 /* needs: what all methods need. probe may be NULL. ENOMEM with the size that was asked for. */
 int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct kvt_dev *dev, const struct kvt_probe *probe,
                       int L, int H, int n, const struct kvt_needs *needs, struct kvt_err *err);
-/* After open: statistics of unrotated queries are gathered too, the first KVT_QUERY_SKIP rows left out (kvpress: outliers). */
+/* After open: queries, keys and values, for what the probe wants of them (runs of at most `rows`); with `stats`, statistics of
+ * unrotated queries are gathered too, the first KVT_QUERY_SKIP rows left out (kvpress: outliers). */
 enum { KVT_QUERY_SKIP = 4 };
-int kvt_observer_queries(struct kvt_observer *o, int D, struct kvt_err *err);
+int kvt_observer_vectors(struct kvt_observer *o, int G, int D, int rows, bool stats, struct kvt_err *err);
+size_t kvt_observer_vectors_bytes(const struct kvt_wants *w, int H, int G, int D, int rows);
 void kvt_observer_close(struct kvt_observer *o);
 
 /* observe_event.c: tells the probe of a layer, after its last row. */

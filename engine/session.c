@@ -407,8 +407,8 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
                               n_tok, repeated - n_tok > needs.ahead ? repeated - n_tok : needs.ahead, err);
     if (!rc)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
-    if (!rc && needs.ahead)
-        rc = kvt_observer_queries(&s->observer, shape->D, err);
+    if (!rc)
+        rc = kvt_observer_vectors(&s->observer, shape->G, shape->D, kvt_opts_run(&s->o), needs.ahead > 0, err);
     if (rc)
         return rc;
     s->observer.shape = shape;

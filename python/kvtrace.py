@@ -117,6 +117,12 @@ class Trace:
         at = list(self.h5["full_layer"][:]).index(layer)
         return d[at].astype("f4") * np.float32(d.attrs["scale_factor"])
 
+    def dump(self, what, layer, rotated=False):
+        """Queries, keys or values ("q", "k", "v") of the prefill in a layer that --dump recorded: float32 [head or kv_head, token, channel],
+        channels in Hugging Face's order; NaN behind what was prefilled."""
+        at = list(self.h5["vector_layer"][:]).index(layer)
+        return self.h5[f"dump/{what}{'_rotated' if rotated else ''}"][at]
+
     # ---- for other tools --------------------------------------------------------------------------------------------
 
     def kvpress_mask(self, branch, layer, step=0):
@@ -364,6 +370,8 @@ d	square	1	sum of squares, or of positions, that a method ranks by
 d	question	token	position of a token of the question, fed again over the uncompressed context
 d	full_layer	1	layer of which every attention row was recorded
 d	full_head	1	query head of which every attention row was recorded
+d	vector_layer	1	layer of which queries, keys or values were recorded
+d	channel	1	value of a query, key or value vector
 d	span	1	span of the prompt
 d	phase	1	phase, in order of its end
 d	row_distance	token	the same bins of the rows of generated tokens, which reach further
@@ -405,6 +413,11 @@ v	map/mean	f16	0	layer,head,query_bin,key_bin	1	NaN	whole	always	attention, mean
 v	map/max	f16	0	layer,head,query_bin,key_bin	1	NaN	whole	always	attention, largest of a bin; value = stored * scale_factor; NaN where it has no causal pair
 v	full/attention	f16	0	full_layer,full_head,query,key	1		tiles	always	attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5); a row sums to 1, one of zeros was not recorded
 v	full/rows	i32	0	full_layer,full_head	1		inplace	always	rows of the map that were recorded
+v	dump/q	f32	0	vector_layer,head,query,channel	1	NaN	whole	asked	queries of the prefill as projected, biased and normed, before rotation; channels in Hugging Face's order
+v	dump/q_rotated	f32	0	vector_layer,head,query,channel	1	NaN	whole	asked	queries as attention took them; equal to dump/q in layers without rotation
+v	dump/k	f32	0	vector_layer,kv_head,key,channel	1	NaN	whole	asked	keys of the prefill, before rotation; channels in Hugging Face's order
+v	dump/k_rotated	f32	0	vector_layer,kv_head,key,channel	1	NaN	whole	asked	keys as they went to the cache, which rounds them to kv_type
+v	dump/v	f32	0	vector_layer,kv_head,key,channel	1	NaN	whole	asked	values of the prefill, before the cache rounds them to kv_type
 v	steps/token	i32	0	step,branch	1	-1	inplace	always	token appended to the branch: the uncompressed branch's own, where teacher-forced
 v	steps/text	text	-2	step,branch			inplace	always	`token`, readable
 v	steps/argmax	i32	0	step,branch	1	-1	inplace	always	token that the branch itself would have said

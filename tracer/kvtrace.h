@@ -21,7 +21,7 @@ enum kvtrace_compute { KVTRACE_COMPUTE_AUTO, KVTRACE_COMPUTE_F32, KVTRACE_COMPUT
 struct kvtrace_options {
     const char *model, *out;
     struct kvt_prompt_opts prompt;
-    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *budget_file, *layers, *heads, *fidelity, *see;
+    const char *methods, *presets, *plugins, *keep, *remove, *tokens, *bytes, *match, *budget_file, *layers, *heads, *fidelity, *see, *dump;
     bool keep_given, remove_given, tokens_given, bytes_given;
     int replay_rows, n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
@@ -103,8 +103,9 @@ int kvtrace_count_budgets(const struct kvtrace_run *run, const char *method);
 int kvtrace_budget_branch(struct kvtrace_run *run, int spec, const char *method, int k, int b, struct kvt_err *err);
 int kvtrace_fill_budgets(struct kvtrace_run *run, struct kvt_err *err);
 
-/* kvtrace_see.c: --see, into run->wants. */
+/* kvtrace_see.c: --see and --dump, into run->wants. */
 int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err);
+int kvtrace_dump(struct kvtrace_run *run, struct kvt_err *err);
 
 /* kvtrace_fidelity.c: --fidelity; oracles behind all other methods; one for every branch, for its regret. */
 int kvtrace_fidelity(struct kvtrace_run *run, struct kvt_err *err);

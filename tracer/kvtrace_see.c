@@ -110,6 +110,21 @@ static int want_replay(struct kvtrace_run *run, struct kvt_err *err)
     return 0;
 }
 
+int kvtrace_dump(struct kvtrace_run *run, struct kvt_err *err)
+{
+    char **item = NULL;
+    int count = 0, rc = run->o.dump ? kvt_split(run->o.dump, &item, &count, "--dump", err) : 0;
+    for (int i = 0; i < count && !rc; i++) {
+        bool *flag = !strcmp(item[i], "q") ? &run->wants.q : !strcmp(item[i], "k") ? &run->wants.k : !strcmp(item[i], "v") ? &run->wants.v : NULL;
+        if (flag)
+            *flag = true;
+        else
+            rc = kvt_fail(err, KVT_EUSAGE, "--dump %.40s: there are q, k and v", item[i]);
+    }
+    free(item);
+    return rc;
+}
+
 int kvtrace_see(struct kvtrace_run *run, struct kvt_err *err)
 {
     char **item = NULL;

@@ -226,14 +226,17 @@ static int make_wants(struct kvtrace_run *run, const struct kvt_shape *s, struct
     run->wants = (struct kvt_wants){ .n_sink = 4, .n_local = 32, .decisions = true };
     if (!rc && !o->no_full) /* without the shared prefill there is nothing to see */
         rc = kvtrace_see(run, err);
+    if (!rc)
+        rc = kvtrace_dump(run, err);
     if (o->maps != KVTRACE_MAPS_NONE && !o->no_full) {
         int n = run->prompt.tokens.n; /* where the question is hidden, maps cover less: some bins may then be empty */
         run->wants.map_r = run->wants.map_c = o->map_size < n ? o->map_size : n;
     }
     if (o->maps == KVTRACE_MAPS_FULL) {
         run->wants.full = run->wants.half = true;
-        run->wants.layer = run->layer_mask, run->wants.head = run->head_mask;
+        run->wants.head = run->head_mask;
     }
+    run->wants.layer = run->layer_mask;
     return rc;
 }
 
@@ -328,6 +331,10 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "--for-replay records the uncompressed branch, and --no-full leaves it out; drop one of them");
     if (o->no_full && o->maps == KVTRACE_MAPS_FULL)
         return kvt_fail(err, KVT_EUSAGE, "--maps full are of the prefill that branches share, and --no-full leaves it out; drop one of them");
+    if (o->no_full && o->dump)
+        return kvt_fail(err, KVT_EUSAGE, "--dump is of the prefill that branches share, and --no-full leaves it out; drop one of them");
+    if (o->dump && !o->out)
+        return kvt_fail(err, KVT_EUSAGE, "--dump goes into a trace: name one with -o");
     int rc = kvtrace_fidelity(run, err);
     if (!rc)
         rc = make_branches(run, err);

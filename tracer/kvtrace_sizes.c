@@ -104,10 +104,10 @@ static void estimate_time(struct kvtrace_run *run, const struct kvt_session_size
     t->evict = 1e-9 * (traced[KVT_PHASE_EVICT] + traced[KVT_PHASE_REPEAT]) * grown;
     t->question = 1e-9 * traced[KVT_PHASE_QUESTION];
     t->decode = 1e-9 * step * run->o.n_new * (weights + (double)all) / (weights + (double)kv);
-    double rate = f->full && run->now->path ? disk_rate(run->now->path) : 0;
+    double streamed = (double)(f->full + f->vectors), rate = streamed > 0 && run->now->path ? disk_rate(run->now->path) : 0;
     if (run->o.compress && rate > 60e6)
         rate = 60e6; /* of one thread's deflate */
-    double wait = rate > 0 ? (double)f->full / rate - t->prefill - t->traced : 0;
+    double wait = rate > 0 ? streamed / rate - t->prefill - t->traced : 0;
     t->write = wait > 0 ? wait : 0;
     t->all = t->prefill + t->traced + t->evict + t->question + t->decode + t->write;
 }
@@ -135,7 +135,7 @@ static int reckon(struct kvtrace_run *run, struct kvt_session_sizes *m, struct k
     return rc;
 }
 
-static size_t file_bytes(const struct kvt_trace_sizes *f) { return f->scores + f->maps + f->full + f->decisions + f->other; }
+static size_t file_bytes(const struct kvt_trace_sizes *f) { return f->scores + f->maps + f->full + f->vectors + f->decisions + f->other; }
 static size_t memory_bytes(const struct kvt_session_sizes *m, const struct kvt_trace_sizes *f)
 {
     return m->kv_prefill_bytes + m->kv_decode_bytes + m->scores_bytes + m->maps_bytes + m->work_bytes + f->writer;
@@ -177,6 +177,7 @@ int kvtrace_print_sizes(struct kvtrace_run *run, struct kvt_err *err)
         { "program, tokenizer, prompt", "memory", held }, { "the trace's writer", "memory", f.writer },
         { "all of these, the run's peak", "memory", held + m.weights_bytes + memory_bytes(&m, &f) },
         { "scores", "trace", f.scores }, { "pooled maps", "trace", f.maps }, { "full maps", "trace", f.full },
+        { "queries, keys, values", "trace", f.vectors },
         { "decisions", "trace", f.decisions }, { "steps and the rest", "trace", f.other },
         { "all of these, uncompressed", "trace", file_bytes(&f) } };
     const struct { const char *what; double seconds; } time[] = {
@@ -228,7 +229,7 @@ int kvtrace_confirm(struct kvtrace_run *run, struct kvt_err *err)
         if (rc)
             return rc;
         bytes += file_bytes(&f);
-        full += f.full;
+        full += f.full + f.vectors;
         memory = memory > memory_bytes(&m, &f) ? memory : memory_bytes(&m, &f);
     }
     if (run->o.yes || (bytes <= LARGE_BYTES && memory <= LARGE_BYTES))
@@ -244,7 +245,7 @@ int kvtrace_confirm(struct kvtrace_run *run, struct kvt_err *err)
     uint64_t left = known ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
     kvt_bytes_text(left, left_text, sizeof left_text);
     if (known && full > left && !run->o.compress)
-        return kvt_fail(err, KVT_EIO, "the full maps alone are larger (the trace: %s) than what the disk has left (%s); --layers, --heads and --compress make them smaller, "
+        return kvt_fail(err, KVT_EIO, "the full maps and dumped vectors alone are larger (the trace: %s) than what the disk has left (%s); --layers, --heads and --compress make them smaller, "
                                       "--yes tries it", file_text, left_text);
     fprintf(stderr, "kvtrace: this run needs up to %s of memory beside the weights and %s of disk%s%s\n", memory_text, file_text, known ? ", which has left " : "", known ? left_text : "");
     return answered_yes() ? 0 : kvt_fail(err, KVT_EUSAGE, "that is more than 2 GB, so it needs --yes (--dry-run says what takes it)");

@@ -41,6 +41,8 @@
     X(question,     "token", "position of a token of the question, fed again over the uncompressed context")             \
     X(full_layer,   "1",     "layer of which every attention row was recorded")                                          \
     X(full_head,    "1",     "query head of which every attention row was recorded")                                     \
+    X(vector_layer, "1",     "layer of which queries, keys or values were recorded")                                   \
+    X(channel,      "1",     "value of a query, key or value vector")                                                    \
     X(span,         "1",     "span of the prompt")                                                                       \
     X(phase,        "1",     "phase, in order of its end")                                                               \
     X(row_distance, "token", "the same bins of the rows of generated tokens, which reach further")                       \
@@ -72,7 +74,7 @@ enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STO
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
-                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_WHEN_DECODE, KVT_WHEN_DECODE_KEYS, KVT_N_WHEN };
+                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_WHEN_DECODE, KVT_WHEN_DECODE_KEYS, KVT_WHEN_DUMP_Q, KVT_WHEN_DUMP_K, KVT_WHEN_DUMP_V, KVT_N_WHEN };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -137,6 +139,16 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(FULL, "full/attention", F16, 0, "full_layer,full_head,query,key", "1,1,128,128", TILES, ALWAYS, ZERO, "1",          \
       "attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5); a row sums to 1, one of zeros was not recorded") \
     X(FULL_ROWS, "full/rows", I32, 0, "full_layer,full_head", "", INPLACE, ALWAYS, ZERO, "1", "rows of the map that were recorded") \
+    X(DUMP_Q, "dump/q", F32, 0, "vector_layer,head,query,channel", "1,1,128,*", WHOLE, DUMP_Q, NAN, "1",                  \
+      "queries of the prefill as projected, biased and normed, before rotation; channels in Hugging Face's order")                                         \
+    X(DUMP_Q_ROTATED, "dump/q_rotated", F32, 0, "vector_layer,head,query,channel", "1,1,128,*", WHOLE, DUMP_Q, NAN, "1",  \
+      "queries as attention took them; equal to dump/q in layers without rotation")                                      \
+    X(DUMP_K, "dump/k", F32, 0, "vector_layer,kv_head,key,channel", "1,1,128,*", WHOLE, DUMP_K, NAN, "1",                 \
+      "keys of the prefill, before rotation; channels in Hugging Face's order")                                                                            \
+    X(DUMP_K_ROTATED, "dump/k_rotated", F32, 0, "vector_layer,kv_head,key,channel", "1,1,128,*", WHOLE, DUMP_K, NAN, "1", \
+      "keys as they went to the cache, which rounds them to kv_type")                                                    \
+    X(DUMP_V, "dump/v", F32, 0, "vector_layer,kv_head,key,channel", "1,1,128,*", WHOLE, DUMP_V, NAN, "1",                 \
+      "values of the prefill, before the cache rounds them to kv_type")                                                  \
     X(STEP_TOKEN, "steps/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "token appended to the branch: the uncompressed branch's own, where teacher-forced")                               \
     X(STEP_TEXT, "steps/text", STR, KVT_STR_TOKEN, "step,branch", "", INPLACE, ALWAYS, ZERO, "",                          \
@@ -297,7 +309,8 @@ enum kvt_dataset {
     X(SPANS, 0, 1) X(TOP, 0, 1) X(TOP_AT, 0, KVT_RANGE_ANY)          \
     X(ROW_ENTROPY, 0, KVT_RANGE_ANY) X(ROW_KEYS, 1, KVT_RANGE_ANY) X(ROW_FIRST, 0, 1) X(ROW_SINK, 0, 1) X(ROW_LOCAL, 0, 1) X(ROW_OWN, 0, 1)  \
     X(ROW_DISTANCE, 0, 1) X(ROW_OFFSET, 0, 1) X(ROW_SPANS, 0, 1) X(ROW_TOP, 0, 1) X(ROW_TOP_AT, 0, KVT_RANGE_ANY)         \
-    X(MAP_MEAN, 0, 32768) X(MAP_MAX, 0, 32768) X(FULL, 0, 32768) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
+    X(MAP_MEAN, 0, 32768) X(MAP_MAX, 0, 32768) X(FULL, 0, 32768) X(DUMP_Q, -KVT_RANGE_ANY, KVT_RANGE_ANY) X(DUMP_Q_ROTATED, -KVT_RANGE_ANY, KVT_RANGE_ANY)              \
+    X(DUMP_K, -KVT_RANGE_ANY, KVT_RANGE_ANY) X(DUMP_K_ROTATED, -KVT_RANGE_ANY, KVT_RANGE_ANY) X(DUMP_V, -KVT_RANGE_ANY, KVT_RANGE_ANY) X(STEP_TOKEN, 0, KVT_RANGE_ANY) X(STEP_ARGMAX, 0, KVT_RANGE_ANY) \
     X(STEP_LOGPROB, -KVT_RANGE_ANY, 0) X(STEP_KL, 0, KVT_RANGE_ANY) X(STEP_ENTROPY, 0, KVT_RANGE_ANY)                     \
     X(STEP_ALONE, 0, KVT_RANGE_ANY) X(STEP_OWN, 0, KVT_RANGE_ANY) X(STEP_HELD, 0, KVT_RANGE_ANY) X(STEP_NS, 0, KVT_RANGE_ANY) \
     X(DECODE_ROWS, 0, 1) X(QUESTION_ROWS, 0, 1) X(LATE_ROWS, 0, 1) X(LATE_LEVEL, 0, 2) X(LATER, 0, KVT_RANGE_ANY) X(SQMASS, 0, KVT_RANGE_ANY) \

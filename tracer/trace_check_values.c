@@ -40,10 +40,10 @@ static void check_scale(struct run *r, enum kvt_dim dim)
     const char *wrong;
     hid_t ds = v ? kvt_h5_open_own(r->c->t->prompt, kvt_dims[dim].name, &wrong) : -1;
     bool ok = ds >= 0 && kvt_h5_read(ds, H5T_NATIVE_INT32, NULL, NULL, 1, v);
-    bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance || dim == KVT_DIM_row_distance ||
+    bool free_values = dim == KVT_DIM_window || dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_full_layer || dim == KVT_DIM_vector_layer || dim == KVT_DIM_full_head || dim == KVT_DIM_distance || dim == KVT_DIM_row_distance ||
                        dim == KVT_DIM_offset || dim == KVT_DIM_late_row || dim == KVT_DIM_question || dim == KVT_DIM_query_span || dim == KVT_DIM_key_span;
     bool repeats = dim == KVT_DIM_query_bin || dim == KVT_DIM_key_bin || dim == KVT_DIM_window; /* more bins than tokens; as asked */
-    size_t below = dim == KVT_DIM_full_layer ? r->c->t->extent[KVT_DIM_layer] : dim == KVT_DIM_full_head ? r->c->t->extent[KVT_DIM_head] :
+    size_t below = dim == KVT_DIM_full_layer || dim == KVT_DIM_vector_layer ? r->c->t->extent[KVT_DIM_layer] : dim == KVT_DIM_full_head ? r->c->t->extent[KVT_DIM_head] :
                    dim == KVT_DIM_query_span || dim == KVT_DIM_key_span ? r->c->t->extent[KVT_DIM_span] : (size_t)INT32_MAX;
     for (size_t i = 0; ok && i < n; i++) {
         int64_t want = (int64_t)i + (dim == KVT_DIM_step);

@@ -82,6 +82,13 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
         e[KVT_DIM_row_distance] = w->decode && w->distance && !p->no_full ? (size_t)kvt_distance_bins(p->n_prompt + p->n_new) : 0;
         e[KVT_DIM_query_bin] = positive(w->map_r);
         e[KVT_DIM_key_bin] = positive(w->map_c);
+        s->made[KVT_WHEN_DUMP_Q] = w->q;
+        s->made[KVT_WHEN_DUMP_K] = w->k;
+        s->made[KVT_WHEN_DUMP_V] = w->v;
+        if (w->q || w->k || w->v) {
+            e[KVT_DIM_vector_layer] = count_wanted(w->layer, p->L);
+            e[KVT_DIM_channel] = positive(p->D);
+        }
         if (w->full) {
             e[KVT_DIM_full_layer] = count_wanted(w->layer, p->L);
             e[KVT_DIM_full_head] = count_wanted(w->head, p->H);
@@ -140,8 +147,9 @@ static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, siz
     case KVT_DIM_query_span:
     case KVT_DIM_key_span:  return p->wants->span_of ? p->wants->span_of[i] : (int32_t)i;
     case KVT_DIM_full_layer:
+    case KVT_DIM_vector_layer:
     case KVT_DIM_full_head: {
-        const uint8_t *mask = dim == KVT_DIM_full_layer ? p->wants->layer : p->wants->head;
+        const uint8_t *mask = dim == KVT_DIM_full_head ? p->wants->head : p->wants->layer;
         if (!mask)
             return (int32_t)i;
         int32_t at = 0;

@@ -106,6 +106,13 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
         add(p, &e->rows.head, (size_t)e->rows.n_heads * sizeof(int));
         add(p, &e->rows.rows, (size_t)e->rows.n_heads * (size_t)e->rows.n_rows * (size_t)e->rows.n * sizeof(float));
         break;
+    case KVT_EV_VECTORS: {
+        size_t row = (size_t)e->vectors.n_rows * (size_t)e->vectors.D * sizeof(float);
+        add(p, &e->vectors.q, H * row);
+        add(p, &e->vectors.k, G * row);
+        add(p, &e->vectors.v, G * row);
+        break;
+    }
     case KVT_EV_BUDGET:
         add(p, &e->budget.budget_tok, L * G * sizeof(int32_t));
         add(p, &e->budget.kept_tok, L * G * sizeof(int32_t));

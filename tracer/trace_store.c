@@ -34,6 +34,8 @@ struct kvt_trace_store {
     int chunk_tok, n_chunks;
     struct history *history; /* (B) */
     int *full_layer, *full_head; /* (L), (H): index on the recorded axis, -1: not recorded */
+    int *vector_layer;           /* the same of queries, keys and values; NULL: none are */
+    float *vectors;              /* (VECTOR_ROWS, D) of one head */
     struct kvt_tiles *tiles; /* full maps; NULL: none */
     struct kvt_timeline *timeline; /* NULL: none */
     int n_phases, steps_done;
@@ -183,6 +185,33 @@ static bool put_tiles(struct kvt_trace_store *st, const struct kvt_msg *m)
     assert(m->tiles.row0 >= 0 && m->tiles.row0 + m->tiles.n_rows <= m->tiles.n && m->tiles.n <= st->n_prompt);
     int l = st->full_layer[m->tiles.layer], h = st->full_head[m->tiles.head];
     return l < 0 || h < 0 || kvt_tiles_put(st->tiles, m, l, h);
+}
+
+enum { VECTOR_ROWS = 128 }; /* of a chunk: runs of rows begin where chunks do */
+
+/* (rows, heads, D) as a layer has them, into (layer, head, row, D). */
+static bool put_heads(struct kvt_trace_store *st, enum kvt_dataset id, const struct kvt_ev_vectors *e, int heads, const float *from)
+{
+    size_t D = (size_t)e->D, layer = (size_t)st->vector_layer[e->layer];
+    for (int h = 0; h < heads && from && ds_of(st, id, 0) >= 0; h++)
+        for (int r = 0; r < e->n_rows; r += VECTOR_ROWS) {
+            int rows = e->n_rows - r < VECTOR_ROWS ? e->n_rows - r : VECTOR_ROWS;
+            for (int i = 0; i < rows; i++)
+                memcpy(st->vectors + (size_t)i * D, from + ((size_t)(r + i) * (size_t)heads + (size_t)h) * D, D * sizeof *from);
+            size_t at[4] = {layer, (size_t)h, (size_t)(e->row0 + r), 0}, count[4] = {1, 1, (size_t)rows, D};
+            if (!put(st, id, 0, at, count, 4, st->vectors))
+                return false;
+        }
+    return true;
+}
+
+static bool put_vectors(struct kvt_trace_store *st, const struct kvt_ev_vectors *e)
+{
+    assert(e->layer >= 0 && e->layer < st->L && e->row0 >= 0 && e->row0 + e->n_rows <= st->n_prompt);
+    if (!st->vector_layer || st->vector_layer[e->layer] < 0)
+        return true;
+    return put_heads(st, e->rotated ? KVT_DS_DUMP_Q_ROTATED : KVT_DS_DUMP_Q, e, st->H, e->q) &&
+           put_heads(st, e->rotated ? KVT_DS_DUMP_K_ROTATED : KVT_DS_DUMP_K, e, st->G, e->k) && put_heads(st, KVT_DS_DUMP_V, e, st->G, e->v);
 }
 
 static bool put_budget(struct kvt_trace_store *st, const struct kvt_ev_budget *e)
@@ -338,6 +367,7 @@ static bool put_event(struct kvt_trace_store *st, const struct kvt_event *ev)
     switch (ev->kind) {
     case KVT_EV_PREFILL_LAYER: return put_prefill(st, &ev->prefill_layer);
     case KVT_EV_ROWS:          return true; /* KVT_MSG_TILES */
+    case KVT_EV_VECTORS:       return put_vectors(st, &ev->vectors);
     case KVT_EV_BUDGET:        return put_budget(st, &ev->budget);
     case KVT_EV_DECISION:      return put_decision(st, &ev->decision);
     case KVT_EV_EVICT:         note_evict(st, &ev->evict); return true;
@@ -475,6 +505,8 @@ static void store_free(struct kvt_trace_store *st)
     free(st->history);
     free(st->full_layer);
     free(st->full_head);
+    free(st->vector_layer);
+    free(st->vectors);
     kvt_tiles_close(&st->tiles);
     free(st->shared);
     free(st->shared_threshold);
@@ -508,8 +540,11 @@ int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const c
     bool full = plan->wants && plan->wants->full;
     st->full_layer = full ? recorded(plan->wants->layer, st->L) : NULL;
     st->full_head = full ? recorded(plan->wants->head, st->H) : NULL;
+    bool dump = plan->wants && (plan->wants->q || plan->wants->k || plan->wants->v);
+    st->vector_layer = dump ? recorded(plan->wants->layer, st->L) : NULL;
+    st->vectors = dump ? kvt_calloc(VECTOR_ROWS, (size_t)plan->D * sizeof *st->vectors) : NULL;
     int rc = KVT_OK;
-    if (!st->path || !st->shared || !st->shared_threshold || (full && (!st->full_layer || !st->full_head)) || !make_history(st, plan))
+    if ((dump && (!st->vector_layer || !st->vectors)) || !st->path || !st->shared || !st->shared_threshold || (full && (!st->full_layer || !st->full_head)) || !make_history(st, plan))
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for the trace of %d branches of %d tokens", st->B, st->n_tok);
     if (!rc)
         rc = kvt_trace_append(&st->f, path, plan->prompt_id, s, err);

@@ -49,6 +49,7 @@ static void begin_writeback(const struct kvt_trace_writer *w)
 #endif
 }
 
+enum { VECTOR_RUN = 512 }; /* rows of a message with queries, keys and values: whole chunks */
 #define WRITEBACK_BYTES ((size_t)32 << 20)
 
 static void *writer_thread(void *arg)
@@ -125,11 +126,28 @@ static int send_rows(struct kvt_trace_writer *w, const struct kvt_ev_rows *e)
     return KVT_OK;
 }
 
+/* Runs of rows can be of any length here too. */
+static int send_vectors(struct kvt_trace_writer *w, const struct kvt_ev_vectors *e)
+{
+    int rc = 0;
+    for (int r = 0; r < e->n_rows && !rc; r += VECTOR_RUN) {
+        struct kvt_msg m = {.kind = KVT_MSG_EVENT, .ev = {.kind = KVT_EV_VECTORS, .vectors = *e}};
+        struct kvt_ev_vectors *v = &m.ev.vectors;
+        size_t q = (size_t)r * (size_t)w->shape.H * (size_t)e->D, kv = (size_t)r * (size_t)w->shape.G * (size_t)e->D;
+        v->row0 = e->row0 + r, v->n_rows = e->n_rows - r < VECTOR_RUN ? e->n_rows - r : VECTOR_RUN;
+        v->q = e->q ? e->q + q : NULL, v->k = e->k ? e->k + kv : NULL, v->v = e->v ? e->v + kv : NULL;
+        rc = send(w, &m, true);
+    }
+    return rc;
+}
+
 static int see(void *self, const struct kvt_event *ev)
 {
     struct kvt_trace_writer *w = self;
     if (ev->kind == KVT_EV_ROWS)
         return send_rows(w, &ev->rows);
+    if (ev->kind == KVT_EV_VECTORS)
+        return send_vectors(w, &ev->vectors);
     struct kvt_msg m = {.kind = KVT_MSG_EVENT, .ev = *ev};
     if (ev->kind == KVT_EV_PREFILL_LAYER) { /* scores always, the maps on their own: they may be dropped */
         m.ev.prefill_layer.map_mean = m.ev.prefill_layer.map_max = NULL;
@@ -196,11 +214,14 @@ static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_t
     size_t scores = H * sizeof(float) * (n * (10 + (size_t)p->n_windows + (size_t)p->n_squares + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(uint16_t);
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     step += (size_t)p->L * H * sizeof(float) * (s->made[KVT_WHEN_DECODE] ? 6 + s->extent[KVT_DIM_row_distance] + s->extent[KVT_DIM_offset] + spans + 2 * s->extent[KVT_DIM_rank] : 0);
+    size_t heads = p->wants ? (p->wants->q ? H : 0) + ((p->wants->k ? 1 : 0) + (p->wants->v ? 1 : 0)) * (size_t)p->G : 0;
+    size_t vectors = heads * (size_t)p->D * (n < VECTOR_RUN ? n : VECTOR_RUN) * sizeof(float);
     size_t tiles = kvt_tiles_message(s), longest = scores > maps ? scores : maps;
     longest = longest > tiles ? longest : tiles;
     size_t rows = s->made[KVT_WHEN_ROWS] ? H * sizeof(float) * s->extent[KVT_DIM_token] : 0, late = (s->extent[KVT_DIM_late_row]) * (n * sizeof(float) + 1);
     rows = rows > late ? rows : late;
     longest = longest > rows ? longest : rows;
+    longest = longest > vectors ? longest : vectors;
     size_t other = decision + budget + step + s->output_len;
     return (longest > other ? longest : other) + 8192;
 }
@@ -383,7 +404,7 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
         size_t bytes = kvt_h5_type_bytes(d.type, len) * (d.per_branch ? (size_t)plan->n_branches : 1);
         for (int i = 0; i < d.rank; i++)
             bytes *= shape[i];
-        size_t *group = !strncmp(d.path, "score/", 6) || !strncmp(d.path, "decode/", 7) || !strncmp(d.path, "replay/", 7) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full
+        size_t *group = !strncmp(d.path, "score/", 6) || !strncmp(d.path, "decode/", 7) || !strncmp(d.path, "replay/", 7) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full : !strncmp(d.path, "dump/", 5) ? &out->vectors
                         : d.per_branch ? &out->decisions : &out->other;
         *group += id == KVT_DS_FULL ? kvt_tiles_file_bytes(&s) : bytes;
     }

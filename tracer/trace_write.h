@@ -84,7 +84,7 @@ int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
 int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);
 /* Bytes of the file before it is made, by kind of data, before compression: what lies in the file is smaller. */
 struct kvt_trace_sizes {
-    size_t scores, maps, full, decisions, other;
+    size_t scores, maps, full, vectors, decisions, other;
     size_t writer;             /* in memory, while it is written */
 };
 void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_sizes *out);

@@ -42,6 +42,7 @@ struct kvt_wants {
     int map_r, map_c;       /* pooled maps of every layer and head; 0 = none */
     bool full;              /* full rows of the layers and heads below */
     bool half;              /* as f16 of A times KVT_HALF_SCALE (kernels/ops.h) instead of f32 */
+    bool q, k, v;           /* queries, keys, values of the layers below; queries and keys before and after rotation */
     const uint8_t *layer;   /* (L) 1 = wanted; NULL = all */
     const uint8_t *head;    /* (H) 1 = wanted; NULL = all */
     bool decisions;         /* final scores, thresholds, reasons */
@@ -57,6 +58,7 @@ enum kvt_event_kind {
     KVT_EV_ROWS,            /* full attention rows, a run of them */
     KVT_EV_LATE_ROWS,       /* of a head's last rows of the prefill, a run of them */
     KVT_EV_NORMS,           /* what a layer's slots weigh: at prefill's end of the context, at the end of all positions */
+    KVT_EV_VECTORS,         /* queries, keys, values of a run of the prefill's rows */
     KVT_EV_BUDGET,          /* what a branch was asked to keep and what it got, after prefill-end eviction */
     KVT_EV_DECISION,        /* one branch and layer at prefill's end */
     KVT_EV_EVICT,           /* positions lost after a decode step */
@@ -106,6 +108,13 @@ struct kvt_ev_rows {
     const int *head;        /* (n_heads) */
     const float *rows;      /* (n_heads, n_rows, n), or NULL: */
     const uint16_t *half;   /* the same, where the probe wants halves */
+};
+
+struct kvt_ev_vectors {     /* twice for each run: as the layer projected (and normed) them, then rotated, which is without v */
+    int layer, row0, n_rows, D;
+    bool rotated;
+    const float *q;         /* (n_rows, H, D), or NULL where not asked; likewise below. Channels of q and k in Hugging Face's order */
+    const float *k, *v;     /* (n_rows, G, D) before they are rounded to the cache's type */
 };
 
 struct kvt_ev_budget {
@@ -227,6 +236,7 @@ struct kvt_event {
         struct kvt_ev_rows rows;
         struct kvt_ev_late_rows late_rows;
         struct kvt_ev_norms norms;
+        struct kvt_ev_vectors vectors;
         struct kvt_ev_budget budget;
         struct kvt_ev_decision decision;
         struct kvt_ev_evict evict;

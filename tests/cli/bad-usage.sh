@@ -19,6 +19,8 @@ run "a negative number of tokens" --method snapkv --keep 50% -n -3
 run "a number that isn't one" --method snapkv --keep 50% --threads 12x
 run "unknown kind of map" --method snapkv --keep 50% --maps pooled2
 run "layers outside the model" --method snapkv --keep 50% --maps full --layers 0-99
+run "vectors that there aren't" --dump q,w
+try "vectors without a trace" kvtrace -m "$model" -f prompt.txt --dump q
 try "no prompt" kvtrace -m "$model" --method snapkv --keep 50% -n 2 -o out.h5
 for tool in kvinfo kvoverlap kvcoherence kvbudget; do
     try "$tool without a trace" $tool

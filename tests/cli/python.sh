@@ -17,6 +17,18 @@ assert (numpy.load("mass.npy") == p["score/mass"][:]).all()
 f = p["full/attention"]
 assert numpy.array_equal(numpy.load("full.npy"), f[:].astype("f4") * numpy.float32(f.attrs["scale_factor"]), equal_nan=True)
 END
+# queries and keys of a file give the attention of the same file: heads, tokens and channels lie where they should. f16 keeps 11 bits
+kvtrace -q -m "$model" --shots "$here/shots.jsonl" --question Why? -n 1 --kv-type f32 --maps full --layers 1 --dump q,k,v -o vectors.h5 >/dev/null
+PYTHONPATH=$here/../../python PYTHONDONTWRITEBYTECODE=1 "$python" - <<'END' || echo "queries and keys don't give the attention"
+import kvtrace, numpy as np
+t = kvtrace.Trace("vectors.h5")
+q, k = t.dump("q", 1, rotated=True), np.repeat(t.dump("k", 1, rotated=True), t.H // t.G, 0)
+s = np.where(np.tri(t.n_prompt, dtype=bool), q @ k.swapaxes(1, 2) / np.sqrt(t.D), -np.inf)
+a = np.exp(s - s.max(-1, keepdims=True))
+assert np.abs(a / a.sum(-1, keepdims=True) - t.full(1)).max() < 2**-11 and t.dump("v", 1).shape == (t.G, t.n_prompt, t.D)
+assert np.allclose(np.linalg.norm(t.dump("q", 1), axis=-1), np.linalg.norm(q, axis=-1), rtol=1e-4)  # a rotation
+END
+kvinfo --check vectors.h5
 # python/kvtrace.py reads what kvtrace wrote, and what it writes is sound and opens in the tools
 PYTHONPATH=$here/../../python PYTHONDONTWRITEBYTECODE=1 "$python" - <<'END' || echo "kvtrace.py fails"
 import h5py, kvtrace, numpy as np

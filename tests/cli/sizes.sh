@@ -1,7 +1,7 @@
 # Sizes before a run: exactly what the trace then holds uncompressed; a large run needs somebody's yes.
 . "$here/try"
 words >prompt.txt
-run() { kvtrace -q -m "$model" -f prompt.txt --window 8 --method random,h2o --keep 50% -n 40 --ignore-end -o run.h5 "$@"; }
+run() { kvtrace -q -m "$model" -f prompt.txt --window 8 --method random,h2o --keep 50% -n 40 --ignore-end --dump q,v --layers 1 -o run.h5 "$@"; }
 run --dry-run --format tsv >says
 run >/dev/null
 # what a trace holds beside values: objects and attributes, 64 kB and 8 kB a branch

@@ -1,4 +1,5 @@
-/* The prefill's reductions against numpy's of transformers' attention maps (tests/vectors/make_sweep.py).
+/* The prefill's reductions against numpy's of transformers' attention maps, and its queries, keys and values against transformers'
+ * (tests/vectors/make_sweep.py).
  *
  * usage: sweep [-m MODEL] VECTOR.bin     exits 77 where the real model isn't there
  *
@@ -16,7 +17,7 @@
 
 #define ALLOWED 1e-4
 
-enum { TOP = 4, R = 11, C = 16, N_SPANS = 5 };
+enum { TOP = 4, R = 11, C = 16, N_SPANS = 5, EACH = 13 };
 static const int32_t offsets[] = { 0, 1, 12, 40 };
 static const int32_t span[2 * N_SPANS] = { 0, 7, 7, 40, 10, 25, 40, 90, 90, 1 << 20 };
 
@@ -24,7 +25,7 @@ struct array { char name[16]; int32_t layer, head, count; };
 
 struct look {
     const char *data, *end;      /* arrays of the vector */
-    int n, heads, seen, failed;
+    int n, heads, kv_heads, seen, failed;
     double worst;
     float map[2][16 * R * C];    /* the layer's maps as floats */
     const float *top;            /* the reference's values of the rows whose columns come next */
@@ -38,6 +39,7 @@ static void wants(void *self, struct kvt_wants *w)
     w->offset = offsets, w->n_offsets = 4;
     w->span = span, w->n_spans = N_SPANS;
     w->top_k = TOP;
+    w->q = w->k = w->v = true;
     w->map_r = R, w->map_c = C;
 }
 
@@ -84,9 +86,40 @@ static void compare_columns(struct look *k, const struct array *a, const float *
     }
 }
 
+/* Vectors of every 13th token; the prompt is one run. */
+static void vectors(struct look *k, const struct kvt_ev_vectors *e)
+{
+    const struct { const char *name; bool rotated; const float *all; int heads; } of[] = {
+        { "q", false, e->q, k->heads }, { "k", false, e->k, k->kv_heads }, { "v", false, e->v, k->kv_heads },
+        { "q rotated", true, e->q, k->heads }, { "k rotated", true, e->k, k->kv_heads } };
+    float ours[1 << 12];
+    for (const char *p = k->data; p + sizeof(struct array) <= k->end;) {
+        struct array a;
+        memcpy(&a, p, sizeof a);
+        const float *theirs = (const float *)(const void *)(p + sizeof a);
+        p += sizeof a + (size_t)a.count * sizeof *theirs;
+        for (size_t i = 0; a.layer == e->layer && i < sizeof of / sizeof *of; i++) {
+            int head = of[i].heads == k->heads ? a.head : a.head / (k->heads / k->kv_heads), rows = (k->n + EACH - 1) / EACH;
+            if (strcmp(a.name, of[i].name) || of[i].rotated != e->rotated)
+                continue;
+            if (e->n_rows != k->n || !of[i].all || a.count != rows * e->D || a.count > (int)(sizeof ours / sizeof *ours))
+                k->failed++;
+            for (int v = 0; !k->failed && v < a.count; v++)
+                ours[v] = of[i].all[(size_t)(v / e->D * EACH * of[i].heads + head) * (size_t)e->D + (size_t)(v % e->D)];
+            if (!k->failed)
+                compare(k, &a, theirs, ours);
+            k->seen++;
+        }
+    }
+}
+
+static bool is_vectors(const char *name) { return strchr("qkv", *name) && (!name[1] || name[1] == ' '); }
+
 static int see(void *self, const struct kvt_event *ev)
 {
     struct look *k = self;
+    if (ev->kind == KVT_EV_VECTORS)
+        vectors(k, &ev->vectors);
     if (ev->kind != KVT_EV_PREFILL_LAYER)
         return 0;
     for (int i = 0; i < 16 * R * C; i++) { /* heads there aren't are never looked at */
@@ -99,7 +132,7 @@ static int see(void *self, const struct kvt_event *ev)
         memcpy(&a, p, sizeof a);
         const float *theirs = (const float *)(const void *)(p + sizeof a);
         p += sizeof a + (size_t)a.count * sizeof *theirs;
-        if (a.layer != ev->prefill_layer.layer)
+        if (a.layer != ev->prefill_layer.layer || is_vectors(a.name))
             continue;
         k->seen++;
         if (!strcmp(a.name, "top"))
@@ -164,6 +197,8 @@ int main(int argc, char **argv)
     if (!rc && (k.heads = kvt_model_shape(m)->H) > 16)
         return fprintf(stderr, "sweep: more than 16 heads\n"), 2;
     if (!rc)
+        k.kv_heads = kvt_model_shape(m)->G;
+    if (!rc)
         rc = kvt_session_open(&s, m, &o, &err);
     if (!rc)
         rc = kvt_session_prefill(s, &err);
@@ -173,5 +208,5 @@ int main(int argc, char **argv)
     kvt_model_close(&m);
     printf("%d arrays of %d heads, %d tokens: largest difference %.1e of an array's largest value, %d wrong\n", k.seen, head[1], k.n, k.worst, k.failed);
     free(file);
-    return rc || k.failed || k.seen != 15 * head[1];
+    return rc || k.failed || k.seen != 20 * head[1];
 }

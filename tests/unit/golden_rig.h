@@ -202,7 +202,7 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
     if (needs.ahead) { /* rope of base 10000, halves, as the script's */
         int n_pos = c->n + needs.ahead;
         float *table = calloc((size_t)n_pos * D, sizeof *table);
-        cr_assert_eq(kvt_observer_queries(&r->seen, c->D, &err), 0, "%s", err.text);
+        cr_assert_eq(kvt_observer_vectors(&r->seen, c->G, c->D, 1, true, &err), 0, "%s", err.text);
         for (int p = 0; p < n_pos; p++)
             for (int i = 0; i < c->D / 2; i++) {
                 double angle = p * pow(10000, -2.0 * i / c->D);
@@ -218,9 +218,10 @@ static inline void golden_open(struct golden_rig *r, const struct golden *c, con
     }
     for (int l = 0; l < c->L; l++) {
         golden_rows(r, 0, l, 0, c->n, r->seen.look.before(r->seen.look.self, l, 0, c->n));
-        if (r->seen.look.queries) /* in two runs */
-            cr_assert_eq(r->seen.look.queries(r->seen.look.self, l, 0, c->n / 3, r->q) ||
-                         r->seen.look.queries(r->seen.look.self, l, c->n / 3, c->n - c->n / 3, r->q + (size_t)(c->n / 3) * H * D), 0);
+        const float *const first[3] = {r->q}, *const rest[3] = {r->q + (size_t)(c->n / 3) * H * D};
+        if (r->seen.look.vectors) /* in two runs */
+            cr_assert_eq(r->seen.look.vectors(r->seen.look.self, l, 0, c->n / 3, false, first, &err) ||
+                         r->seen.look.vectors(r->seen.look.self, l, c->n / 3, c->n - c->n / 3, false, rest, &err), 0);
     }
     r->norms = ops->alloc(r->dev, (size_t)(c->L * c->G) * (size_t)c->n * sizeof *r->norms);
     for (int l = 0; needs.out_norms && l < c->L; l++)
