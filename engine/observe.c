@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/plugin.h"
 
 #define ROWS_BYTES ((size_t)16 << 20) /* full rows are streamed in pieces of about this size */
 
@@ -124,22 +125,24 @@ static int late_rows(const struct kvt_wants *w, int run, int n, int attn_rows)
     return !w->replay ? 0 : most < n ? most : n;
 }
 
-/* Floats that an event of a layer is made in. */
-static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struct kvt_needs *needs)
+/* Floats that an event of a layer is made in, or full rows are read into. */
+static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struct kvt_needs *needs, bool in_host, size_t rows, size_t late)
 {
     size_t hn = (size_t)H * (size_t)n, bins = (size_t)w->map_r * (size_t)w->map_c, S = (size_t)w->n_spans;
-    return layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows + (w->replay ? 2 + (size_t)needs->n_squares : 0)) + (size_t)H * bins + (size_t)H * S * S;
+    size_t made = (w->visible ? hn : 0) + (size_t)H * ((size_t)kvt_distance_bins(n) + (size_t)w->n_offsets + S * S), weight = bins;
+    size_t all = layer_floats(w, H, n, needs) + hn * (4 + (size_t)needs->n_windows + (w->replay ? 2 + (size_t)needs->n_squares : 0)) + (size_t)H * bins + (size_t)H * S * S;
+    size_t most = in_host ? made > weight ? made : weight : all > rows ? all : rows;
+    return most > late ? most : late;
 }
 
-void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps)
+void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, bool in_host, size_t *scores, size_t *maps)
 {
     size_t hn = (size_t)H * (size_t)n * sizeof(float), bins = (size_t)w->map_r * (size_t)w->map_c * sizeof(float);
     size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? rows_floats(w, (int)heads, attn_rows(w, n, (int)heads), n) * sizeof(float) : 0;
-    size_t staged = staged_floats(w, H, n, needs) * sizeof(float);
-    size_t late = (size_t)late_rows(w, run, n, heads ? attn_rows(w, n, (int)heads) : 0) * (size_t)n * sizeof(float);
-    staged = staged > late ? staged : late;
+    size_t late = (size_t)late_rows(w, run, n, heads ? attn_rows(w, n, (int)heads) : 0) * (size_t)n;
+    size_t staged = staged_floats(w, H, n, needs, in_host, rows / sizeof(float), late) * sizeof(float);
     *scores = hn * (size_t)L * (size_t)n_scores(w, needs);
-    *maps = 3 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (size_t)H * late + (staged > rows ? staged : rows);
+    *maps = 3 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (size_t)H * late * sizeof(float) + staged;
 }
 
 static int ascending(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }
@@ -226,6 +229,7 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     memset(o, 0, sizeof *o);
     o->ops = ops, o->dev = dev, o->probe = probe, o->L = L, o->H = H, o->n = n;
     o->wants.n_sink = 4;
+    o->in_host = kvt_ops_in_host(ops);
     if (probe)
         probe->wants(probe->self, &o->wants);
     struct kvt_wants *w = &o->wants;
@@ -285,14 +289,12 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         kvt_observer_close(o);
         return rc;
     }
-    size_t staged = staged_floats(w, H, n, needs), late = (size_t)o->late_rows * (size_t)n;
-    staged = staged > late ? staged : late;
     if (probe)
-        ok = (o->host = kvt_calloc(staged > rows ? staged : rows, sizeof *o->host)) != NULL && ok;
+        ok = (o->host = kvt_calloc(staged_floats(w, H, n, needs, o->in_host, rows, (size_t)o->late_rows * (size_t)n) + 1, sizeof *o->host)) != NULL && ok;
 #undef GET
     if (!ok) {
         size_t scores, maps;
-        kvt_observer_bytes(w, ops->run, L, H, n, needs, &scores, &maps);
+        kvt_observer_bytes(w, ops->run, L, H, n, needs, o->in_host, &scores, &maps);
         kvt_observer_close(o);
         return kvt_fail(err, KVT_ENOMEM, "no memory for scores (%zu MB) and maps (%zu MB) of a %d-token prompt; ask for fewer maps",
                         scores >> 20, maps >> 20, n);

@@ -38,6 +38,7 @@ struct kvt_observer {
     int late_rows;
     uint8_t *level;                  /* (late_rows) of a call's rows: row_sums; NULL where the backend doesn't tell */
     float *host;                     /* staging for events */
+    bool in_host;                    /* the backend's memory is the host's too: only what events change is copied */
 };
 
 /* needs: what all methods need. probe may be NULL. ENOMEM with the size that was asked for. */
@@ -54,13 +55,14 @@ void kvt_observer_close(struct kvt_observer *o);
 int kvt_observer_layer(struct kvt_observer *o, int layer);
 /* The last rows of a call, head by head. */
 int kvt_observer_late(struct kvt_observer *o, int layer, int row0, int n);
-float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc);
+/* count floats for an event, where the host can read them; NULL stays NULL. */
+const float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc);
 /* weight (R, C), host: 1 / causal pairs (i, j <= i) of each bin of a map of n rows; NaN where there are none. */
 void kvt_observer_weight(float *weight, int n, int R, int C);
 /* Something of a layer is wanted beside raw scores and maps. */
 bool kvt_observer_more(const struct kvt_wants *w);
 
 /* Bytes that open would take: reductions (all layers) and maps with staging (one layer). */
-void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, size_t *scores, size_t *maps);
+void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, bool in_host, size_t *scores, size_t *maps);
 
 #endif

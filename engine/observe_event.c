@@ -5,7 +5,7 @@
 #include "engine/observe.h"
 
 /* Reads count floats into the staging area at *at and moves on; NULL stays NULL. */
-float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc)
+static float *copy_of(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc)
 {
     if (!src || *rc)
         return NULL;
@@ -13,6 +13,11 @@ float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count
     *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
     *at += count;
     return dst;
+}
+
+const float *kvt_observer_stage(struct kvt_observer *o, const float *src, size_t count, size_t *at, int *rc)
+{
+    return o->in_host ? src : copy_of(o, src, count, at, rc);
 }
 
 void kvt_observer_weight(float *weight, int n, int R, int C)
@@ -37,8 +42,8 @@ void kvt_observer_weight(float *weight, int n, int R, int C)
 
 static const uint16_t *stage_half(struct kvt_observer *o, const uint16_t *src, size_t count, size_t *at, int *rc)
 {
-    if (*rc)
-        return NULL;
+    if (*rc || o->in_host)
+        return *rc ? NULL : src;
     uint16_t *dst = (uint16_t *)(void *)(o->host + *at);
     *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
     *at += (count + 1) / 2;
@@ -56,7 +61,7 @@ static const float *visible_of(struct kvt_observer *o, int layer, size_t *at, in
 {
     size_t hn = (size_t)o->H * (size_t)o->n;
     int window = o->shape ? kvt_layer_window(o->shape, layer) : 0;
-    float *v = kvt_observer_stage(o, o->see.mass, hn, at, rc);
+    float *v = copy_of(o, o->see.mass, hn, at, rc);
     for (size_t i = 0; v && !*rc && i < hn; i++)
         v[i] /= (float)rows_of(o, (int)(i % (size_t)o->n), window);
     return v;
@@ -67,8 +72,8 @@ static void far_of(struct kvt_observer *o, struct kvt_ev_prefill_layer *p, size_
 {
     const struct kvt_see *s = &o->see;
     int bins = o->distance ? kvt_distance_bins(o->n) : 0;
-    float *distance = kvt_observer_stage(o, o->distance, (size_t)(o->H * bins), at, rc);
-    float *offset = kvt_observer_stage(o, o->offset, (size_t)(o->H * s->n_offsets), at, rc);
+    float *distance = copy_of(o, o->distance, (size_t)(o->H * bins), at, rc);
+    float *offset = copy_of(o, o->offset, (size_t)(o->H * s->n_offsets), at, rc);
     for (int i = 0; distance && i < o->H * bins; i++)
         distance[i] = o->n > s->far_from ? distance[i] / (float)(o->n - s->far_from) : NAN;
     for (int i = 0; offset && i < o->H * s->n_offsets; i++) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "engine/run.h"
+#include "kernels/plugin.h"
 
 static size_t page_bytes(const struct kvt_shape *s, enum kvt_dtype type, int64_t slots)
 {
@@ -100,7 +101,7 @@ int kvt_session_sizes(const struct kvt_model *m, const struct kvt_session_opts *
     if (rc)
         return rc;
     out->kv_decode_bytes = repeating > out->kv_decode_bytes ? repeating : out->kv_decode_bytes;
-    kvt_observer_bytes(wants, o->ops->run, s->L, s->H, kvt_opts_prefill(o), &needs, &out->scores_bytes, &out->maps_bytes);
+    kvt_observer_bytes(wants, o->ops->run, s->L, s->H, kvt_opts_prefill(o), &needs, kvt_ops_in_host(o->ops), &out->scores_bytes, &out->maps_bytes);
     out->maps_bytes += kvt_observer_vectors_bytes(wants, s->H, s->G, s->D, kvt_opts_run(o));
     out->work_bytes = kvt_forward_work_bytes(s, kvt_opts_run(o), o->n_prompt + o->n_new)
         + own + ((size_t)(o->no_full ? 1 : kvt_opts_prefill(o)) * s->E + (size_t)kvt_opts_rows(o) * s->E + (size_t)copies * s->V

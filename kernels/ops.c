@@ -42,6 +42,8 @@ int kvt_ops_load(const struct kvt_ops **out, const char *name, struct kvt_err *e
     return kvt_plugin_ops(out, name, err);
 }
 
+bool kvt_ops_in_host(const struct kvt_ops *ops) { return ops == &kvt_ops_ref || ops == &kvt_ops_cpu; }
+
 const struct kvt_ops *kvt_ops_find(const char *name)
 {
     const struct kvt_ops *ops;

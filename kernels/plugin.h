@@ -8,6 +8,9 @@
  * KVT_EDEVICE: there is none, or it can't be loaded, and err says why. */
 int kvt_plugin_ops(const struct kvt_ops **out, const char *name, struct kvt_err *err);
 
+/* Whether the host reads its memory where it lies: backends in this program do so, those in libraries of their own may not. */
+bool kvt_ops_in_host(const struct kvt_ops *ops);
+
 /* Whether this machine has NVIDIA's driver. */
 bool kvt_plugin_driver(void);
 

@@ -267,7 +267,9 @@ hid_t kvt_h5_make(hid_t at, const char *path, const struct kvt_dataset_info *d, 
             c[i] = chunk[i];
         if (H5Pset_chunk(dcpl, d->rank, c) < 0)
             goto end;
-        if (d->store != KVT_STORE_TILES && d->store != KVT_STORE_WHOLE && (H5Pset_shuffle(dcpl) < 0 || H5Pset_deflate(dcpl, 1) < 0 || H5Pset_fletcher32(dcpl) < 0))
+        bool packed = d->store == KVT_STORE_PACKED || d->store == KVT_STORE_HISTORY || d->deflate;
+        if ((packed && (H5Pset_shuffle(dcpl) < 0 || H5Pset_deflate(dcpl, 1) < 0)) ||
+            ((packed || d->store == KVT_STORE_SUMMED) && H5Pset_fletcher32(dcpl) < 0))
             goto end;
     }
     ds = H5Dcreate2(at, path, type, space, lcpl, dcpl, H5P_DEFAULT);

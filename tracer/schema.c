@@ -82,6 +82,10 @@ void kvt_schema_chunk(const struct kvt_dataset_info *d, const size_t *shape, siz
 {
     for (int i = 0; i < d->rank; i++) {
         size_t want = d->chunk_of[i] ? (size_t)d->chunk_of[i] : shape[i];
+        if (d->store == KVT_STORE_BLOCKS) { /* few bins beyond the edge */
+            size_t blocks = (shape[i] + want - 1) / want;
+            want = (shape[i] + blocks - 1) / blocks;
+        }
         chunk[i] = want < shape[i] ? want : shape[i];
         bytes *= chunk[i];
     }

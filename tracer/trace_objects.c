@@ -19,8 +19,7 @@ static size_t count_wanted(const uint8_t *mask, int n)
     return k;
 }
 
-/* Tokens of the shared prefill, which is what maps cover. */
-static size_t map_tok(const struct kvt_trace_plan *p)
+size_t kvt_trace_map_tok(const struct kvt_trace_plan *p)
 {
     return positive(p->protocol && !strcmp(p->protocol, "hidden") ? p->n_context : p->n_prompt);
 }
@@ -69,11 +68,11 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
         s->made[KVT_WHEN_REPLAY] = w->replay > 0 && !p->no_full;
         s->made[KVT_WHEN_LATER] = s->made[KVT_WHEN_REPLAY] && p->later;
         if (s->made[KVT_WHEN_REPLAY]) {
-            e[KVT_DIM_late_row] = positive(w->replay) < map_tok(p) ? positive(w->replay) : map_tok(p);
+            e[KVT_DIM_late_row] = positive(w->replay) < kvt_trace_map_tok(p) ? positive(w->replay) : kvt_trace_map_tok(p);
             e[KVT_DIM_square] = positive(p->n_squares);
             e[KVT_DIM_question] = positive(p->n_prompt - p->n_context);
         }
-        e[KVT_DIM_distance] = w->distance ? (size_t)kvt_distance_bins((int)map_tok(p)) : 0;
+        e[KVT_DIM_distance] = w->distance ? (size_t)kvt_distance_bins((int)kvt_trace_map_tok(p)) : 0;
         e[KVT_DIM_offset] = positive(w->n_offsets);
         e[KVT_DIM_query_span] = e[KVT_DIM_key_span] = positive(w->n_spans);
         e[KVT_DIM_rank] = positive(w->top_k);
@@ -138,11 +137,11 @@ static int32_t scale_value(const struct kvt_trace_plan *p, enum kvt_dim dim, siz
     case KVT_DIM_step:      return (int32_t)i + 1;
     case KVT_DIM_window:    return p->window[i];
     case KVT_DIM_query_bin:
-    case KVT_DIM_key_bin:   return bin_start(i, extent, map_tok(p));
+    case KVT_DIM_key_bin:   return bin_start(i, extent, kvt_trace_map_tok(p));
     case KVT_DIM_row_distance:
     case KVT_DIM_distance:  return kvt_distance_start((int)i);
     case KVT_DIM_offset:    return p->wants->offset[i];
-    case KVT_DIM_late_row:  return (int32_t)(map_tok(p) - extent + i);
+    case KVT_DIM_late_row:  return (int32_t)(kvt_trace_map_tok(p) - extent + i);
     case KVT_DIM_question:  return p->n_context + (int32_t)i;
     case KVT_DIM_query_span:
     case KVT_DIM_key_span:  return p->wants->span_of ? p->wants->span_of[i] : (int32_t)i;
@@ -289,8 +288,7 @@ static bool make_one(hid_t prompt, enum kvt_dataset id, int branch, const struct
     kvt_schema_get(id, &d);
     if (!kvt_trace_has(s, &d, shape, &len))
         return true;
-    if ((d.store == KVT_STORE_TILES || d.store == KVT_STORE_WHOLE) && p->compress)
-        d.store = KVT_STORE_PACKED;
+    d.deflate = p->compress && d.store >= KVT_STORE_TILES;
     hid_t ds = kvt_h5_make(prompt, kvt_schema_path(&d, branch, path, sizeof path), &d, shape, len);
     if (ds < 0)
         return false;

@@ -14,6 +14,8 @@ struct kvt_trace_shape {
     bool made[KVT_N_WHEN]; /* by enum kvt_when */
 };
 void kvt_trace_shape_of(const struct kvt_trace_plan *plan, struct kvt_trace_shape *out);
+/* Tokens of the shared prefill, which is what maps cover. */
+size_t kvt_trace_map_tok(const struct kvt_trace_plan *plan);
 /* Whether the trace has the dataset; shape (rank) and the length of its strings. */
 bool kvt_trace_has(const struct kvt_trace_shape *s, const struct kvt_dataset_info *d, size_t *shape, size_t *str_len);
 

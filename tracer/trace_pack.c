@@ -25,7 +25,7 @@ static void add_text(struct parts *p, void *pointer)
 
 static void list_prefill(struct kvt_ev_prefill_layer *e, size_t H, struct parts *p)
 {
-    size_t row = H * (size_t)e->n * sizeof(float), map = H * (size_t)e->R * (size_t)e->C * sizeof(uint16_t);
+    size_t row = H * (size_t)e->n * sizeof(float);
     add(p, &e->mass, row);
     for (int i = 0; i < e->n_windows; i++)
         add(p, &e->wmass[i], row);
@@ -45,8 +45,6 @@ static void list_prefill(struct kvt_ev_prefill_layer *e, size_t H, struct parts 
     add(p, &e->later, row);
     for (int i = 0; i < e->n_squares; i++)
         add(p, &e->sqmass[i], row);
-    add(p, &e->map_mean, map);
-    add(p, &e->map_max, map);
 }
 
 static void list_step(struct kvt_ev_step *e, struct parts *p)
@@ -97,6 +95,8 @@ static void list(struct kvt_msg *m, const struct kvt_pack_shape *s, struct parts
         add(p, &m->tiles.used, (size_t)m->tiles.n_tiles);
         add(p, &m->tiles.value, (size_t)m->tiles.n_tiles * rows * (size_t)m->tiles.edge * sizeof(uint16_t));
     }
+    else if (m->kind == KVT_MSG_MAPS)
+        add(p, &m->maps.value, 0); /* the last: nobody asks where it ends */
     if (m->kind != KVT_MSG_EVENT)
         return;
     struct kvt_event *e = &m->ev;

@@ -14,8 +14,9 @@
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "kvt/trace.h"
-#include "tracer/trace_times.h"
+#include "tracer/trace_maps.h"
 #include "tracer/trace_tiles.h"
+#include "tracer/trace_times.h"
 
 struct history {
     int32_t *at;      /* (chunks, L, G, chunk_tok) */
@@ -37,6 +38,7 @@ struct kvt_trace_store {
     int *vector_layer;           /* the same of queries, keys and values; NULL: none are */
     float *vectors;              /* (VECTOR_ROWS, D) of one head */
     struct kvt_tiles *tiles; /* full maps; NULL: none */
+    struct kvt_map_blocks blocks; /* of pooled maps */
     struct kvt_timeline *timeline; /* NULL: none */
     int n_phases, steps_done;
     float *shared, *shared_threshold; /* (G, n_context), (G): a score that all heads share, repeated */
@@ -171,12 +173,13 @@ static bool put_prefill(struct kvt_trace_store *st, const struct kvt_ev_prefill_
     ok = ok && put(st, KVT_DS_LATER, 0, at, count, 3, e->later);
     for (int i = 0; ok && i < e->n_squares; i++)
         ok = put(st, KVT_DS_SQMASS, 0, (size_t[]){(size_t)i, l, 0, 0}, (size_t[]){1, 1, H, n}, 4, e->sqmass[i]);
-    size_t R = st->s.extent[KVT_DIM_query_bin], C = st->s.extent[KVT_DIM_key_bin];
-    if (!ok || !R || !C || !e->map_mean)
-        return ok;
-    assert((size_t)e->R == R && (size_t)e->C == C);
-    size_t map_at[4] = {l, 0, 0, 0}, map_n[4] = {1, H, R, C};
-    return put(st, KVT_DS_MAP_MEAN, 0, map_at, map_n, 4, e->map_mean) && put(st, KVT_DS_MAP_MAX, 0, map_at, map_n, 4, e->map_max);
+    return ok;
+}
+
+static bool put_maps(struct kvt_trace_store *st, const struct kvt_msg *m)
+{
+    assert(m->maps.layer >= 0 && m->maps.layer < st->L && m->maps.n <= st->n_prompt);
+    return kvt_maps_put(&st->blocks, m, ds_of(st, KVT_DS_MAP_MEAN, 0), ds_of(st, KVT_DS_MAP_MAX, 0), st->f.type[KVT_DS_MAP_MEAN]);
 }
 
 static bool put_tiles(struct kvt_trace_store *st, const struct kvt_msg *m)
@@ -428,6 +431,7 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, siz
     switch (m->kind) {
     case KVT_MSG_EVENT: ok = put_event(st, &m->ev); break;
     case KVT_MSG_TILES: ok = put_tiles(st, m); break;
+    case KVT_MSG_MAPS: ok = put_maps(st, m); break;
     case KVT_MSG_TOKEN:
         if (m->token.step >= 1 && m->token.step <= st->n_new)
             ok = put_text(st, m->token.free ? KVT_DS_FREE_TEXT : KVT_DS_STEP_TEXT,
@@ -524,6 +528,7 @@ int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const c
         return kvt_fail(err, KVT_ENOMEM, "no memory for the trace writer");
     st->f.file = -1;
     st->s = *s;
+    st->blocks = kvt_map_blocks_of(s, plan->compress);
     st->L = plan->L;
     st->H = plan->H;
     st->G = plan->G;

@@ -15,6 +15,7 @@
 
 #include "base/mem.h"
 #include "tracer/ring.h"
+#include "tracer/trace_maps.h"
 #include "tracer/trace_name.h"
 #include "tracer/trace_store.h"
 #include "tracer/trace_tiles.h"
@@ -26,6 +27,7 @@ struct kvt_trace_writer {
     int32_t *offset, *span, *span_of;
     struct kvt_pack_shape shape;
     size_t edge;                   /* of full maps' tiles; 0: none are recorded */
+    struct kvt_map_blocks blocks;  /* of pooled maps */
     struct kvt_ring *ring;
     struct kvt_trace_store *store; /* the thread's own until it is joined */
     pthread_t thread;
@@ -152,13 +154,15 @@ static int see(void *self, const struct kvt_event *ev)
     if (ev->kind == KVT_EV_PREFILL_LAYER) { /* scores always, the maps on their own: they may be dropped */
         m.ev.prefill_layer.map_mean = m.ev.prefill_layer.map_max = NULL;
         m.ev.prefill_layer.R = m.ev.prefill_layer.C = 0;
-        if (ev->prefill_layer.map_mean) {
-            struct kvt_msg maps = {.kind = KVT_MSG_EVENT, .ev = *ev};
-            struct kvt_ev_prefill_layer *p = &maps.ev.prefill_layer;
-            *p = (struct kvt_ev_prefill_layer){.layer = p->layer, .n = p->n, .R = p->R, .C = p->C, .map_mean = p->map_mean, .map_max = p->map_max};
-            int rc = send(w, &maps, !w->drop);
+        if (ev->prefill_layer.map_mean && w->blocks.H) {
+            void *to;
+            int rc = room(w, kvt_maps_bytes(&w->blocks, ev->prefill_layer.n), !w->drop, &to);
             if (rc)
                 return rc;
+            if (to) {
+                kvt_maps_pack(&w->blocks, &ev->prefill_layer, to);
+                kvt_ring_commit(w->ring);
+            }
         }
     }
     return send(w, &m, true);
@@ -209,9 +213,11 @@ int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex)
 /* The longest message of the run, rows excepted. */
 static size_t longest_message(const struct kvt_trace_plan *p, const struct kvt_trace_shape *s)
 {
-    size_t H = (size_t)p->H, n = (size_t)p->n_prompt, map = s->extent[KVT_DIM_query_bin] * s->extent[KVT_DIM_key_bin];
+    size_t H = (size_t)p->H, n = (size_t)p->n_prompt;
     size_t spans = s->extent[KVT_DIM_query_span];
-    size_t scores = H * sizeof(float) * (n * (10 + (size_t)p->n_windows + (size_t)p->n_squares + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans), maps = 2 * H * map * sizeof(uint16_t);
+    size_t scores = H * sizeof(float) * (n * (10 + (size_t)p->n_windows + (size_t)p->n_squares + 2 * s->extent[KVT_DIM_rank]) + s->extent[KVT_DIM_distance] + s->extent[KVT_DIM_offset] + spans * spans);
+    struct kvt_map_blocks blocks = kvt_map_blocks_of(s, p->compress);
+    size_t maps = blocks.H ? kvt_maps_bytes(&blocks, (int)kvt_trace_map_tok(p)) : 0;
     size_t decision = (size_t)p->G * n * 5, budget = (size_t)p->L * (size_t)p->G * 8, step = (size_t)p->n_branches * (40 + 8 * (size_t)p->L * ((size_t)p->G + 1));
     step += (size_t)p->L * H * sizeof(float) * (s->made[KVT_WHEN_DECODE] ? 6 + s->extent[KVT_DIM_row_distance] + s->extent[KVT_DIM_offset] + spans + 2 * s->extent[KVT_DIM_rank] : 0);
     size_t heads = p->wants ? (p->wants->q ? H : 0) + ((p->wants->k ? 1 : 0) + (p->wants->v ? 1 : 0)) * (size_t)p->G : 0;
@@ -330,6 +336,7 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     w->shape = (struct kvt_pack_shape){plan->L, plan->H, plan->G};
     w->drop = plan->drop_when_full;
     w->edge = kvt_tiles_edge(&s);
+    w->blocks = kvt_map_blocks_of(&s, plan->compress);
     int rc = w->path && w->part && copy_wants(w, plan) ? check_plan(plan, w->part, err) : kvt_fail(err, KVT_ENOMEM, "no memory for the trace writer");
     if (!rc)
         rc = kvt_ring_open(&w->ring, ring_bytes(plan, &s), err);
@@ -395,6 +402,8 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
     struct kvt_trace_shape s;
     kvt_trace_shape_of(plan, &s);
     *out = (struct kvt_trace_sizes){0};
+    struct kvt_map_blocks blocks = kvt_map_blocks_of(&s, plan->compress);
+    size_t blocks_bytes = (size_t)plan->L * kvt_maps_layer_bytes(&blocks, (int)kvt_trace_map_tok(plan));
     for (int id = 0; id < KVT_N_DATASET; id++) {
         struct kvt_dataset_info d;
         size_t shape[KVT_TRACE_MAX_RANK], len;
@@ -406,7 +415,7 @@ void kvt_trace_estimate(const struct kvt_trace_plan *plan, struct kvt_trace_size
             bytes *= shape[i];
         size_t *group = !strncmp(d.path, "score/", 6) || !strncmp(d.path, "decode/", 7) || !strncmp(d.path, "replay/", 7) ? &out->scores : !strncmp(d.path, "map/", 4) ? &out->maps : !strncmp(d.path, "full/", 5) ? &out->full : !strncmp(d.path, "dump/", 5) ? &out->vectors
                         : d.per_branch ? &out->decisions : &out->other;
-        *group += id == KVT_DS_FULL ? kvt_tiles_file_bytes(&s) : bytes;
+        *group += id == KVT_DS_FULL ? kvt_tiles_file_bytes(&s) : d.store == KVT_STORE_BLOCKS ? blocks_bytes : bytes;
     }
     /* the ring, what is held until a chunk is whole, and HDF5 itself: 6 MB measured, with its chunks in work */
     out->writer = ring_bytes(plan, &s) + 2 * sizeof(int32_t) * (size_t)plan->n_branches * (size_t)plan->L * (size_t)plan->G * s.extent[KVT_DIM_token] + kvt_tiles_memory(&s) + (6 << 20);

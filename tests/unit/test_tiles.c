@@ -1,4 +1,4 @@
-/* Full maps come back bit by bit, however the rows were cut, and what is all zero takes no room. */
+/* Full and pooled maps come back bit by bit, however the rows were cut, and what is all zero, or above the diagonal, takes no room. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -101,6 +101,73 @@ static uint64_t check(int n_rows)
     kvt_trace_close(&t);
     return bytes;
 }
+
+/* ---- pooled maps ---- */
+
+static uint16_t bin_of(int what, int l, int h, int r, int c, int R, int C)
+{
+    int first_key = (c * N + C - 1) / C, behind = ((r + 1) * N + R - 1) / R; /* the row's queries */
+    return first_key >= behind ? 0x7e00 : (uint16_t)(0x3000 + (((what * L + l) * H + h) * R + r) * C % 0x1000 + c % 64);
+}
+
+static void find_map(void *arg, const char *path, uint64_t bytes, uint64_t logical, const char *unit, const char *meaning)
+{
+    (void)logical, (void)unit, (void)meaning;
+    if (!strcmp(path, "map/max"))
+        *(uint64_t *)arg = bytes;
+}
+
+static uint64_t pooled(int R, int C, bool compress)
+{
+    struct kvt_err err = {0};
+    struct kvt_wants wants = {.map_r = R, .map_c = C};
+    int32_t ids[N] = {0};
+    const char *text[N];
+    for (int i = 0; i < N; i++)
+        text[i] = "";
+    struct kvt_plan_branch full = {.name = "full", .method = "full", .canonical = "full", .asked_keep = 1, .asked_tok = N, .schedule = "prefill", .asked = "100%"};
+    struct kvt_trace_plan plan = {.path = file, .force = true, .prompt_id = "0", .L = L, .H = H, .G = 1, .D = 8, .V = 5, .text = "", .n_prompt = N, .n_context = N,
+                                  .token_id = ids, .token_start = ids, .token_end = ids, .token_text = text, .longest_token = 4, .branch = &full, .n_branches = 1,
+                                  .wants = &wants, .protocol = "visible", .compress = compress};
+    size_t each = (size_t)R * (size_t)C, all = H * each;
+    uint16_t *map = malloc(2 * all * sizeof *map);
+    float *v = malloc(each * sizeof *v);
+    struct kvt_trace_writer *w;
+    struct kvt_trace *t;
+    uint64_t bytes = 0;
+    cr_assert_eq(kvt_trace_create(&w, &plan, &err), 0, "%s", err.text);
+    for (int l = 0; l < L; l++) {
+        for (size_t i = 0; i < 2 * all; i++)
+            map[i] = bin_of(i >= all, l, (int)(i % all / each), (int)(i % each) / C, (int)(i % each) % C, R, C);
+        struct kvt_event ev = {.kind = KVT_EV_PREFILL_LAYER, .prefill_layer = {.layer = l, .n = N, .R = R, .C = C, .map_mean = map, .map_max = map + all}};
+        cr_assert_eq(kvt_trace_probe(w)->see(kvt_trace_probe(w)->self, &ev), 0);
+    }
+    cr_assert_eq(kvt_trace_finish(&w, KVT_OK, 1, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_trace_open(&t, file, NULL, &err), 0, "%s", err.text);
+    for (int i = 0; i < 2 * L * H; i++) {
+        cr_assert_eq(kvt_trace_map(t, i % 2 ? "max" : "mean", i / 2 / H, i / 2 % H, v, &err), 0, "%s", err.text);
+        for (size_t j = 0; j < each; j++) {
+            float want = kvt_f32_from_f16(bin_of(i % 2, i / 2 / H, i / 2 % H, (int)j / C, (int)j % C, R, C)) / SCALE;
+            cr_assert(isnan(want) ? isnan(v[j]) : v[j] == want, "map %d, bin %zu: %g", i, j, (double)v[j]);
+        }
+    }
+    cr_assert_eq(kvt_trace_walk(t, find_map, &bytes, &err), 0);
+    kvt_trace_close(&t);
+    free(map);
+    free(v);
+    return bytes;
+}
+
+/* Catches a block in another's place or left out, an edge that isn't cut. 128 bins are 2 x 2 blocks, of which three are there. */
+Test(tiles, pooled)
+{
+    cr_expect_eq(pooled(128, 128, false), 3 * 64 * 64 * sizeof(uint16_t) * L * H);
+    pooled(100, 130, false);
+    pooled(130, 65, true);
+    pooled(7, 301, false);
+}
+
+/* ---- full maps ---- */
 
 /* Catches a row in another's place, a tile of the wrong strip, an edge that isn't cut, a rounding other than to nearest even. */
 Test(tiles, whatever_the_cuts)
