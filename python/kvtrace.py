@@ -432,9 +432,9 @@ v	fidelity/lost_mass	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	share o
 v	fidelity/lost_rest	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	the same of rows without the first n_sink tokens, renormalised
 v	fidelity/output_local	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the layer's attention when the uncompressed branch's own q, K and V are restricted to the slots the branch holds
 v	fidelity/output_propagated	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the attention that the branch really computed, against the uncompressed branch's
-v	decode/attention	f32	0	step,layer,head,token	1		whole	asked	attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before it (in a window layer the newest); 0 elsewhere, and in steps that didn't come
-v	replay/question	f32	0	question,layer,head,token	1		whole	asked	the same of the question's rows, where it is fed again over the uncompressed context
-v	replay/rows	f32	0	layer,head,late_row,key	1		whole	asked	attention of the prefill's last rows
+v	decode/attention	f32	0	step,layer,head,token	1		(null)	asked	attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before it (in a window layer the newest); 0 elsewhere, and in steps that didn't come
+v	replay/question	f32	0	question,layer,head,token	1		(null)	asked	the same of the question's rows, where it is fed again over the uncompressed context
+v	replay/rows	f32	0	layer,head,late_row,key	1		(null)	asked	attention of the prefill's last rows
 v	replay/row_sums	u8	0	late_row	1	255	inplace	asked	in what order the backend adds rows up into score/mass and score/wmass: 0 to the partial sum of the row before, 1 it begins one, 2 it begins a strip of them; partial sums are added up to their strip's from 0, strips one by one; 255: not told
 v	replay/later	f32	0	layer,head,key	1	NaN	packed	asked	attention received from the rows after the end of the key's shot; 0 outside shots
 v	replay/squares	f32	0	square,layer,head,key	1	NaN	packed	asked	squares of attention received, or attention times the row's position, summed over some rows

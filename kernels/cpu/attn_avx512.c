@@ -88,6 +88,60 @@ VEC void v_pairs(const float *const *row, int i, int pairs, vf *cos, vf *sin)
     }
 }
 
+#define V_BINS
+/* The bins that the 64 columns from `at` on fall into: their first, and for 16 of them at a time the first column in here and how
+ * many there are. False where bins are so wide or so many that one by one they cost as little. */
+struct bins { int first, n, used, widest; __m512i from[4], count[4]; };
+VEC bool v_bins(const struct kvt_attn_pool *p, int at, struct bins *b)
+{
+    b->first = p->first[at / KVT_LANES];
+    b->n = b->used = b->widest = 0;
+    for (int g = 0; g < 4; g++) {
+        int c = b->first + 16 * g, left = p->C - c;
+        if (left <= 0 || p->edge[c] >= at + 64)
+            return b->widest && b->widest <= 12;
+        __mmask16 there = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
+        __m512i begin = _mm512_set1_epi32(at), end = _mm512_set1_epi32(at + 64);
+        __m512i from = _mm512_max_epi32(_mm512_maskz_loadu_epi32(there, p->edge + c), begin);
+        __m512i to = _mm512_min_epi32(_mm512_maskz_loadu_epi32(there, p->edge + c + 1), end);
+        b->from[g] = _mm512_sub_epi32(from, begin);
+        b->count[g] = _mm512_max_epi32(_mm512_sub_epi32(to, from), _mm512_setzero_si512());
+        int widest = _mm512_reduce_max_epi32(b->count[g]);
+        b->widest = widest > b->widest ? widest : b->widest;
+        b->n = left < 16 ? 16 * g + left : 16 * g + 16;
+        b->used += __builtin_popcount(_mm512_test_epi32_mask(b->count[g], b->count[g]));
+    }
+    return b->widest <= 12 && (b->first + 64 >= p->C || p->edge[b->first + 64] >= at + 64);
+}
+/* Entry i of 64 floats. */
+VEC vf v_pick(const vf x[4], __m512i i)
+{
+    __mmask16 high = _mm512_test_epi32_mask(i, _mm512_set1_epi32(32));
+    return _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(x[0], i, x[1]), _mm512_permutex2var_ps(x[2], i, x[3]));
+}
+VEC void v_pool(const struct bins *b, const vf sum[4], const vf max[4], float *mean, float *most)
+{
+    for (int g = 0; 16 * g < b->n; g++) {
+        int c = b->first + 16 * g, left = b->n - 16 * g;
+        __mmask16 there = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
+        __m512i at = b->from[g];
+        vf a = v_set1(0), m = v_set1(0);
+        for (int k = 0; k < b->widest; k++, at = _mm512_add_epi32(at, _mm512_set1_epi32(1))) { /* in order of columns */
+            __mmask16 in = _mm512_cmpgt_epi32_mask(b->count[g], _mm512_set1_epi32(k));
+            a = _mm512_mask_add_ps(a, in, a, v_pick(sum, at));
+            m = _mm512_mask_max_ps(m, in, v_pick(max, at), m);
+        }
+        if (mean)
+            _mm512_mask_storeu_ps(mean + c, there, v_add(_mm512_maskz_loadu_ps(there, mean + c), a));
+        if (most)
+            _mm512_mask_storeu_ps(most + c, there, v_max(_mm512_maskz_loadu_ps(there, most + c), m));
+    }
+    for (int c = b->first + b->used, end = c + b->used; c < end; c += 16) { /* those of the next block: maps lie far from here */
+        v_prefetch((const char *)(mean + c));
+        v_prefetch((const char *)(most + c));
+    }
+}
+
 #include "kernels/cpu/attn_body.h"
 #include "kernels/cpu/attn_say.h"
 #include "kernels/cpu/evict_one_body.h"

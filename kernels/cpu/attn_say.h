@@ -161,6 +161,10 @@ INLINE void column_block(const struct kvt_attn_tile *t, int vecs, bool squares, 
 {
     vf s[COLUMN_VECS], m[COLUMN_VECS], q[COLUMN_VECS], bin[COLUMN_VECS], top[COLUMN_VECS];
     float bin_of[COLUMN_VECS * NL], top_of[COLUMN_VECS * NL];
+#if defined(V_BINS)
+    struct bins bins;
+    bool together = pool && vecs == COLUMN_VECS && v_bins(pool, j, &bins);
+#endif
     UNROLL
     for (int v = 0; v < vecs; v++)
         s[v] = m[v] = q[v] = v_set1(0);
@@ -190,6 +194,12 @@ INLINE void column_block(const struct kvt_attn_tile *t, int vecs, bool squares, 
             for (int v = 0; v < vecs; v++)
                 m[v] = v_max(m[v], top[v]);
         }
+#if defined(V_BINS)
+        if (pool && together) {
+            v_pool(&bins, bin, top, pool->mean ? pool->mean[first] : NULL, pool->max ? pool->max[first] : NULL);
+            continue;
+        }
+#endif
         if (pool) {
             UNROLL
             for (int v = 0; v < vecs; v++) {
