@@ -73,7 +73,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "map-size", .type = KVT_OPT_INT, .to = &o->map_size, .value = "N", .def = "64", .min = 1, .max = 1024, .help = "pooled maps are N x N bins" },
         { .name = "layers", .type = KVT_OPT_STRING, .to = &o->layers, .value = "LIST", .def = "all", .help = "layers of full maps and of --dump, as 0-3,31" },
         { .name = "heads", .type = KVT_OPT_STRING, .to = &o->heads, .value = "LIST", .def = "all", .help = "query heads of full maps" },
-        { .name = "compress", .type = KVT_OPT_FLAG, .to = &o->compress, .help = "compress full maps as well: a smaller file, much slower; all else is compressed in any case" },
+        { .name = "compress", .type = KVT_OPT_FLAG, .to = &o->compress, .help = "compress maps, scores and vectors as well, as all else is in any case: a smaller file, much slower" },
         { .name = "see", .type = KVT_OPT_STRING, .to = &o->see, .value = "LIST", .def = "scores,local,distance,spans",
           .help = "what is recorded of the prompt's attention: scores (mass, wmass, last, entropy, sink), visible, square, max, keys, local, distance[OFFSETS], spans, top[K]; decode: the same of each generated token's row in the uncompressed branch, rows: that row itself; all (but rows), none" },
         { .name = "for-replay", .type = KVT_OPT_FLAG, .to = &o->for_replay,

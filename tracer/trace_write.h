@@ -61,7 +61,7 @@ struct kvt_trace_plan {
     int threads;
     uint64_t seed;
     bool drop_when_full;       /* ring policy for maps and rows; decisions and scores always block */
-    bool compress;             /* full maps too; all else is in any case */
+    bool compress;             /* maps, scores and vectors too; all else is in any case */
 };
 
 int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan *plan, struct kvt_err *err);
