@@ -116,7 +116,7 @@ static void put_series(struct kvt_chart *c, int i, bool first_panel)
         break;
     case KVT_SERIES_ERRORS:
         if (c->series[i].ranged)
-            fprintf(gp, "'chart.tsv' index %d using 1:3:(0):($4-$3) with vectors nohead linetype %d linewidth 1 notitle, \\\n     ", i, type);
+            fprintf(gp, "'chart.tsv' index %d using 1:3:(0):($4-$3) with vectors nohead linetype %d dashtype 1 linewidth 1 notitle, \\\n     ", i, type);
         line(gp, i, type, c->series[i].points, c->nested ? fmax(2.4 - 0.3 * c->series[i].look, 0.5) : 0);
         break;
     case KVT_SERIES_BARS:
@@ -230,6 +230,8 @@ int kvt_chart_end(struct kvt_chart *c, int rc, struct kvt_err *err)
         fprintf(c->s.f.gp, "%s\n", c->extra);
     if (!rc && c->kind == KVT_SERIES_SPANS)
         fprintf(c->s.f.gp, "set yrange [%g:-0.5]\n", c->most_row + 0.5);
+    if (!rc && c->labels)
+        fputs("set offsets graph 0, graph 0.06, 0, 0\n", c->s.f.gp);
     if (!rc)
         put_labels(c);
     for (int panel = 0; !rc && panel < plan.panels; panel++)

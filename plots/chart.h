@@ -23,7 +23,7 @@ struct kvt_chart {
     FILE *data;
     const struct kvt_trace_info *info;
     enum kvt_series_kind kind;
-    char title[256], note[512], x[96], y[96], extra[1024], more[512];
+    char title[256], note[512], x[96], y[96], extra[1024], more[2400];
     const int *branch;              /* (n_branches) stated in the small print; the caller's, until the end */
     int n_branches;
     int n, names, panels;           /* series begun, looks given, panels begun */

@@ -33,7 +33,7 @@ static const struct { const char *name, *help; int (*draw)(const struct kvt_plot
     {"kl", "KL by generated token; of several prompts the median and its band", kvt_plot_kl, 0, false},
     {"derive", "ShotKV's two shares along a budget (--keep): what each pair loses, what a step buys", kvt_plot_derive, 0, false},
     {"lost", "lost mass by layer and budget, a panel for each method", kvt_plot_lost, 1, false},
-    {"accuracy", "accuracy against mean bytes with intervals, from a table", kvt_plot_accuracy, -1, false},
+    {"accuracy", "accuracy against mean bytes with intervals, from kvbench's table and its pairs", kvt_plot_accuracy, -1, false},
     {"timeline", "where the time of the run went", kvt_plot_timeline, 1, false},
 };
 enum { FIGURES = sizeof figures / sizeof *figures };
@@ -114,10 +114,10 @@ static void close_all(struct kvt_plot *p)
 
 static int check_operands(int which, int n, struct kvt_err *err)
 {
-    int most = figures[which].operands < 0 ? 1 : figures[which].operands;
+    int most = figures[which].operands < 0 ? 2 : figures[which].operands;
     if (!most || n <= most)
         return 0;
-    return kvt_fail(err, KVT_EUSAGE, "%s takes %s", figures[which].name, most == 2 ? "one trace, or two" : "one trace");
+    return kvt_fail(err, KVT_EUSAGE, "%s takes %s", figures[which].name, figures[which].operands < 0 ? "a table, or two" : most == 2 ? "one trace, or two" : "one trace");
 }
 
 int main(int argc, char **argv)

@@ -16,6 +16,7 @@ draw() {
     kvplot "$@" -o picture.svg --data data || echo "no $name"
     sed "s/ style='image-rendering[^']*'//" picture.svg >first.svg
     (cd data && gnuplot -d plot.gp 2>/dev/null) && cmp -s first.svg data/figure.svg || echo "$name: not the same again"
+    [ "$name" != pairs ] || grep -c "^3	50	35	60" data/chart.tsv # 80 - 45, 80 - 20
     says=$(tr '\n' ' ' <data/plot.gp)
     case $says in *'protocol visible'*) model_said=model ;; *) model_said='no model' ;; esac
     case $says in *'snapkv@1['*'w=8'*) methods_said=methods ;; *) methods_said='no methods' ;; esac
@@ -32,6 +33,9 @@ done
 draw steps kept "$trace" --by methods --steps 3
 draw column budget "$trace" --measure overlap --paper column
 draw accuracy accuracy table.tsv
+printf '# branch\tkv_bytes_mean (bytes)\tright\tlow\thigh\tmethod\tasked\nfull\t9e6\t.8\t.7\t.9\tfull\t100%%\ns\t3e6\t.5\t.4\t.6\tsnapkv@1[w=8]\t25%%\n' >rows.tsv
+printf '# branch\tagainst\tdifference\tlow\thigh\ns\tfull\t-.3\t-.45\t-.2\n' >pairs.tsv
+draw pairs accuracy rows.tsv pairs.tsv
 
 # kinds: a .tex includes its own graphic, its texts are LaTeX's; a .gif has frames; paper has its width in inches
 kvplot kl "$trace" --keep 25% -o kl.tex --paper page
