@@ -137,8 +137,10 @@ VEC void v_pool(const struct bins *b, const vf sum[4], const vf max[4], float *m
             _mm512_mask_storeu_ps(most + c, there, v_max(_mm512_maskz_loadu_ps(there, most + c), m));
     }
     for (int c = b->first + b->used, end = c + b->used; c < end; c += 16) { /* those of the next block: maps lie far from here */
-        v_prefetch((const char *)(mean + c));
-        v_prefetch((const char *)(most + c));
+        if (mean)
+            v_prefetch((const char *)(mean + c));
+        if (most)
+            v_prefetch((const char *)(most + c));
     }
 }
 
