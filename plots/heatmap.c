@@ -120,13 +120,11 @@ static int panels_named(const struct kvt_plot *p, struct panels *ps, struct kvt_
     size_t size = (size_t)ps->R * (size_t)ps->C;
     uint8_t *layer = kvt_calloc((size_t)info->L, 1), *head = kvt_calloc((size_t)info->H, 1);
     float *one = kvt_calloc(size, sizeof *one);
-    int rc = layer && head && one ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for the panels"), layers = 0;
+    int rc = layer && head && one ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for the panels");
     if (!rc)
         rc = kvt_parse_mask(p->layer ? p->layer : "all", info->L, layer, "--layer", err);
     if (!rc)
         rc = kvt_parse_mask(p->head ? p->head : "all", info->H, head, "--head", err);
-    for (int l = 0; !rc && l < info->L; l++)
-        layers += layer[l];
     for (int l = 0; !rc && l < info->L; l++)
         for (int h = 0; !rc && layer[l] && h < info->H; h++) {
             if (!head[h])
