@@ -109,7 +109,9 @@ int kvt_plot_survival(const struct kvt_plot *p, struct kvt_err *err)
             rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", p->info->n_context);
     if (!rc) {
         snprintf(title, sizeof title, "Prompt tokens still held, at %s", kvt_chart_budget(p, branch, budget, sizeof budget));
-        snprintf(more, sizeof more, every > 1 ? "Every %dth step is drawn." : "", every);
+        *more = 0;
+        if (every > 1)
+            snprintf(more, sizeof more, "Every %dth step is drawn.", every);
         rc = kvt_chart_begin(&c, p, KVT_SERIES_LINE, &(struct kvt_chart_text){title, "by kind of span, means over layers and kv heads; 0 is the prefill's end", "generated tokens", "held, %", NULL, more}, err);
     }
     kvt_chart_branches(&c, branch, n);
