@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/needles.h"
+#include "analyzers/probe_file.h"
 #include "base/args.h"
 #include "base/mem.h"
 #include "base/progress.h"
+#include "tracer/spin.h"
 
 static const char *const shows[KVATTN_N_SHOW + 1] = {
 #define X(id, name, prefill, decode) name,
@@ -72,6 +75,8 @@ static int open_run(struct kvattn *r, const char *path, struct kvt_err *err)
     rc = kvt_parse_mask(r->o.layers ? r->o.layers : "all", r->info->L, r->layer, "--layers", err);
     if (!rc && needs[r->o.show].prefill)
         rc = load_heads(r, err);
+    if (!rc && needs[r->o.show].prefill && r->o.probes)
+        rc = kvt_probe_file_read(r->o.probes, r->o.force ? "" : r->info->model_sha256, r->info->L, r->info->H, r->head, err);
     if (!rc && (needs[r->o.show].decode || ((r->o.compare || r->o.show == KVATTN_LABELS) && r->info->has_decode)))
         rc = load_decoded(r, err);
     return rc;
@@ -144,19 +149,40 @@ int main(int argc, char **argv)
         {.name = "previous", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_PREVIOUS], .value = "X", .def = "0.4", .max = 1, .help = "... looks back by one, from this mass on the token before"},
         {.name = "local", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_LOCAL], .value = "X", .def = "0.6", .max = 1, .help = "... is local, from this mass on the newest tokens"},
         {.name = "uniform", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_UNIFORM], .value = "X", .def = "0.9", .max = 1, .help = "... is uniform, from this evenness on"},
+        {.name = "induction", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_INDUCTION], .value = "X", .def = "0.4", .max = 1, .help = "... finds what came after the same token before (with --probes)"},
+        {.name = "duplicate", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_DUPLICATE], .value = "X", .def = "0.4", .max = 1, .help = "... finds the same token before"},
+        {.name = "retrieval", .type = KVT_OPT_DOUBLE, .to = &o->label[KVT_LABEL_RETRIEVAL], .value = "X", .def = "0.1", .max = 1, .help = "... copies from a needle in a long text"},
         {.name = "token-sink", .type = KVT_OPT_DOUBLE, .to = &o->sink, .value = "X", .def = "0.3", .max = 1, .help = "--show sinks: a token whose mean weight in some head is above this"},
         {.name = "prompt", .type = KVT_OPT_STRING, .to = &o->prompt, .value = "ID", .help = "of a trace with several (default: the first)"},
         {.name = "force", .type = KVT_OPT_FLAG, .to = &o->force, .help = "compare traces of different models all the same; without equal numbers of heads as two groups"},
+        {.name = "probes", .type = KVT_OPT_STRING, .to = &o->probes, .value = "FILE", .help = "what --probe -o wrote of this model: its labels stand beside the others"},
+        {.help = "probes: a run of their own"},
+        {.name = "probe", .type = KVT_OPT_FLAG, .to = &o->probe, .help = "run the model on repeated random tokens and on needles in a text, and say which heads copy"},
+        {.name = "model", .letter = 'm', .type = KVT_OPT_STRING, .to = &o->model, .value = "FILE", .def = "embedded", .help = "a GGUF file or a Hugging Face folder; embedded: the one that comes with kvtrace"},
+        {.name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE", .help = "keep the scores of all heads, for --probes"},
+        {.name = "needles", .type = KVT_OPT_INT, .to = &o->needles, .value = "N", .def = "15", .max = KVT_N_NEEDLES * KVT_N_DEPTHS, .help = "needle prompts of some 600 tokens; 0: none, and no retrieval"},
+        {.name = "compute", .type = KVT_OPT_CHOICE, .to = &o->compute, .value = "TYPE", .choices = kvattn_computes, .def = "auto", .help = "arithmetic of matrix products; f32 keeps keys and values in f32 too"},
+        {.name = "backend", .type = KVT_OPT_CHOICE, .to = &o->backend, .value = "NAME", .choices = kvattn_backends, .def = "auto", .help = "as of kvtrace"},
+        {.name = "threads", .letter = 't', .type = KVT_OPT_INT, .to = &o->threads, .value = "N", .def = "0", .max = 1024, .help = "0 = one for each core"},
+        {.help = "output"},
         {.name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .value = "F", .def = "table", .choices = kvt_format_names, .help = "for people, or for programs"},
     };
     const struct kvt_cli cli = {
-        .tool = "kvattn", .operands = "run.h5 [other.h5]", .min_operands = 1, .max_operands = 2,
+        .tool = "kvattn", .operands = "run.h5 [other.h5]", .min_operands = 0, .max_operands = 2,
         .about = "Where attention goes: entropy, sinks, locality, sparsity, distance, spans; by layer and by head, in prefill and decode.",
         .example = "kvattn run.h5 --show heads --layers 12-14", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt),
     };
     struct kvt_err err = {0};
     struct kvt_args args;
     int rc = kvt_args_parse(&cli, argc, argv, &args, &err);
+    if (!rc && o->probe)
+        kvt_spin_briefly(argv);
+    if (!rc && o->probe)
+        rc = args.n || o->compare || o->show != KVATTN_LAYERS || o->probes ? kvt_fail(&err, KVT_EUSAGE, "--probe makes its own runs: give it a model (-m), no trace and no other question") : kvattn_probe(&r, &err);
+    else if (!rc && (o->out || !args.n))
+        rc = kvt_fail(&err, KVT_EUSAGE, o->out ? "-o goes with --probe; tables go to standard output" : "run.h5 is missing (or --probe with a model)");
+    if (rc || o->probe)
+        return kvt_args_end(&cli, rc, &err);
     if (!rc && (args.n == 2) != o->compare)
         rc = kvt_fail(&err, KVT_EUSAGE, o->compare ? "--compare takes two traces" : "two traces go with --compare");
     if (!rc && o->compare && o->show != KVATTN_LAYERS)

@@ -19,9 +19,10 @@ enum kvattn_show {
 
 struct kvattn_options {
     const char *layers, *prompt, *probes;
-    int show, format;
+    const char *model, *out;     /* --probe */
+    int show, format, backend, compute, threads, needles;
     double label[KVT_N_LABELS], sink;
-    bool compare, force;
+    bool compare, force, probe;
 };
 
 struct kvattn {
@@ -66,5 +67,8 @@ int kvattn_shot_table(struct kvattn *r, struct kvt_err *err);
 int kvattn_decode_table(struct kvattn *r, struct kvt_err *err);
 int kvattn_change_table(struct kvattn *r, struct kvt_err *err);
 int kvattn_compare_table(struct kvattn *a, struct kvattn *b, struct kvt_err *err);
+/* kvattn_probe.c */
+extern const char *const kvattn_backends[], *const kvattn_computes[];
+int kvattn_probe(struct kvattn *r, struct kvt_err *err);
 
 #endif

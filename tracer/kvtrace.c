@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tracer/spin.h"
+
 static volatile int interrupted; /* the one place where a signal can leave its word */
 static volatile time_t interrupted_at;
 
@@ -111,19 +113,9 @@ static int run_prompts(struct kvtrace_run *run, struct kvt_err *err)
     return rc || !alone ? rc : kvtrace_print_end(run, err);
 }
 
-/* OpenMP's threads spin for milliseconds at the end of each parallel loop before they sleep, which is fine on an idle
- * machine and ruinous where anything else runs: with both cores taken a decode step was measured at 60 times its
- * time. gcc's runtime reads its settings when it is loaded, so the tool starts itself once more with a short spin. */
-static void spin_briefly(char **argv)
-{
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1))
-        return;
-    execv("/proc/self/exe", argv); /* where that fails, the run is only slower under load */
-}
-
 int main(int argc, char **argv)
 {
-    spin_briefly(argv);
+    kvt_spin_briefly(argv);
     static const struct kvt_cli cli = { .tool = "kvtrace" };
     struct kvtrace_run run = { 0 };
     struct kvt_err err = { 0 };
