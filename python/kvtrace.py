@@ -450,11 +450,11 @@ v	decode/first	f32	0	step,layer,head	1	NaN	inplace	asked	the row's attention to 
 v	decode/sink	f32	0	step,layer,head	1	NaN	inplace	asked	share of the row that lies on the first n_sink tokens
 v	decode/local	f32	0	step,layer,head	1	NaN	inplace	asked	share of the row that lies on its n_local newest keys, its own included
 v	decode/own	f32	0	step,layer,head	1	NaN	inplace	asked	share of the row that lies on generated tokens, its own included
-v	decode/distance	f32	0	step,layer,head,row_distance	1	NaN	packed	asked	share of the row on keys at each distance; sums to 1
-v	decode/offset	f32	0	step,layer,head,offset	1	NaN	packed	asked	the row's attention at one distance; NaN where it doesn't reach so far
-v	decode/spans	f32	0	step,layer,head,key_span	1	NaN	packed	asked	share of the row on the keys of a span
-v	decode/top	f32	0	step,layer,head,rank	1	NaN	packed	asked	largest attention of the row, descending; 0 where it sees fewer keys
-v	decode/top_at	i32	0	step,layer,head,rank	token	-1	packed	asked	their keys; of equal ones the earlier first; -1 where the row sees fewer
+v	decode/distance	f32	0	step,layer,head,row_distance	1	NaN	inplace	asked	share of the row on keys at each distance; sums to 1
+v	decode/offset	f32	0	step,layer,head,offset	1	NaN	inplace	asked	the row's attention at one distance; NaN where it doesn't reach so far
+v	decode/spans	f32	0	step,layer,head,key_span	1	NaN	inplace	asked	share of the row on the keys of a span
+v	decode/top	f32	0	step,layer,head,rank	1	NaN	inplace	asked	largest attention of the row, descending; 0 where it sees fewer keys
+v	decode/top_at	i32	0	step,layer,head,rank	token	-1	inplace	asked	their keys; of equal ones the earlier first; -1 where the row sees fewer
 v	free/token	i32	0	step,branch	1	-1	inplace	always	free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made
 v	free/text	text	-2	step,branch			inplace	always	the free-running token, readable
 v	free/logprob	f32	0	step,branch	nat	NaN	inplace	always	its ln p

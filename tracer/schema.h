@@ -212,15 +212,15 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "share of the row that lies on its n_local newest keys, its own included")                                         \
     X(ROW_OWN, "decode/own", F32, 0, "step,layer,head", "", INPLACE, DECODE, NAN, "1",                                    \
       "share of the row that lies on generated tokens, its own included")                                                \
-    X(ROW_DISTANCE, "decode/distance", F32, 0, "step,layer,head,row_distance", "1,*,*,*", PACKED, DECODE, NAN, "1",        \
+    X(ROW_DISTANCE, "decode/distance", F32, 0, "step,layer,head,row_distance", "", INPLACE, DECODE, NAN, "1",        \
       "share of the row on keys at each distance; sums to 1")                                                            \
-    X(ROW_OFFSET, "decode/offset", F32, 0, "step,layer,head,offset", "1,*,*,*", PACKED, DECODE, NAN, "1",                  \
+    X(ROW_OFFSET, "decode/offset", F32, 0, "step,layer,head,offset", "", INPLACE, DECODE, NAN, "1",                  \
       "the row's attention at one distance; NaN where it doesn't reach so far")                                          \
-    X(ROW_SPANS, "decode/spans", F32, 0, "step,layer,head,key_span", "1,*,*,*", PACKED, DECODE, NAN, "1",                  \
+    X(ROW_SPANS, "decode/spans", F32, 0, "step,layer,head,key_span", "", INPLACE, DECODE, NAN, "1",                  \
       "share of the row on the keys of a span")                                                                          \
-    X(ROW_TOP, "decode/top", F32, 0, "step,layer,head,rank", "1,*,*,*", PACKED, DECODE, NAN, "1",                          \
+    X(ROW_TOP, "decode/top", F32, 0, "step,layer,head,rank", "", INPLACE, DECODE, NAN, "1",                          \
       "largest attention of the row, descending; 0 where it sees fewer keys")                                            \
-    X(ROW_TOP_AT, "decode/top_at", I32, 0, "step,layer,head,rank", "1,*,*,*", PACKED, DECODE, MINUS1, "token",             \
+    X(ROW_TOP_AT, "decode/top_at", I32, 0, "step,layer,head,rank", "", INPLACE, DECODE, MINUS1, "token",             \
       "their keys; of equal ones the earlier first; -1 where the row sees fewer")                                        \
     X(FREE_TOKEN, "free/token", I32, 0, "step,branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
       "free-running token; -1 up to the first step that differs from the uncompressed branch, and where none was made")  \

@@ -88,4 +88,4 @@ else:
     prompts = [drawn(seed, len(types), {i for i, k in enumerate(types) if k == 3}) for seed in range(1, 11)]  # a model without BOS
     want = np.mean([scores(model, ids) for ids in prompts], 0).reshape(2, -1).T
     print(f"{len(prompts)} prompts, {len(want)} heads, largest difference {np.abs(want - got).max():.2g}")
-    sys.exit(np.abs(want - got).max() > 1e-4)
+    sys.exit(int(np.abs(want - got).max() > 1e-4))
