@@ -46,7 +46,7 @@ if ! $quick; then
         -DCMAKE_C_FLAGS=-fno-sanitize-recover=all "${warnings[@]}"
     unset KVT_MODEL
     export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
-    run build-sanitize
+    run build-sanitize -E sabotage # whether wrong numbers are noticed was seen above, and has nothing to do with memory
 fi
 
 # sum NAME: adds up one count of the <testsuite> lines
