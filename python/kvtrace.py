@@ -394,30 +394,30 @@ v	spans/start	i32	0	span	token	-1	packed	always	first token
 v	spans/end	i32	0	span	token	-1	packed	always	first token after the span
 v	spans/byte_start	i32	0	span	byte	-1	packed	always	first byte in `text`
 v	spans/byte_end	i32	0	span	byte	-1	packed	always	first byte after the span
-v	score/mass	f32	0	layer,head,key	1	NaN	(null)	asked	attention received, summed over all rows of the prefill
-v	score/wmass	f32	0	window,layer,head,key	1	NaN	(null)	asked	attention received, summed over the last `window` rows
-v	score/last	f32	0	layer,head,key	1	NaN	(null)	asked	attention in the last row
-v	score/entropy	f32	0	layer,head,query	nat	NaN	(null)	asked	entropy of each row
-v	score/sink	f32	0	layer,head,query	1	NaN	(null)	asked	share of each row that lies on the first n_sink tokens
-v	score/visible	f32	0	layer,head,key	1	NaN	(null)	asked	attention received, mean over the rows of the prefill that could see the key
-v	score/square	f32	0	layer,head,key	1	NaN	(null)	asked	squares of attention received, summed over all rows of the prefill
-v	score/max	f32	0	layer,head,key	1	NaN	(null)	asked	largest attention received in any row
-v	score/keys	f32	0	layer,head,query	1	NaN	(null)	asked	effective number of keys of each row: e to its entropy
-v	score/local	f32	0	layer,head,query	1	NaN	(null)	asked	share of each row that lies on its n_local newest keys, its own included
+v	score/mass	f32	0	layer,head,key	1	NaN	summed	asked	attention received, summed over all rows of the prefill
+v	score/wmass	f32	0	window,layer,head,key	1	NaN	summed	asked	attention received, summed over the last `window` rows
+v	score/last	f32	0	layer,head,key	1	NaN	summed	asked	attention in the last row
+v	score/entropy	f32	0	layer,head,query	nat	NaN	summed	asked	entropy of each row
+v	score/sink	f32	0	layer,head,query	1	NaN	summed	asked	share of each row that lies on the first n_sink tokens
+v	score/visible	f32	0	layer,head,key	1	NaN	summed	asked	attention received, mean over the rows of the prefill that could see the key
+v	score/square	f32	0	layer,head,key	1	NaN	summed	asked	squares of attention received, summed over all rows of the prefill
+v	score/max	f32	0	layer,head,key	1	NaN	summed	asked	largest attention received in any row
+v	score/keys	f32	0	layer,head,query	1	NaN	summed	asked	effective number of keys of each row: e to its entropy
+v	score/local	f32	0	layer,head,query	1	NaN	summed	asked	share of each row that lies on its n_local newest keys, its own included
 v	score/distance	f32	0	layer,head,distance	1	NaN	inplace	always	share of a row on keys at each distance, mean over the rows that see at least 32 keys; sums to 1
 v	score/offset	f32	0	layer,head,offset	1	NaN	inplace	always	attention at one distance, mean over the rows that see at least 32 keys and reach so far
 v	score/spans	f32	0	layer,head,query_span,key_span	1	NaN	inplace	always	share of a row on the keys of a span, mean over the rows of another; NaN: none of them was prefilled
-v	score/top	f32	0	layer,head,query,rank	1	NaN	(null)	always	largest attention of each row, descending; 0 where the row sees fewer keys
-v	score/top_at	i32	0	layer,head,query,rank	token	-1	(null)	always	their keys; of equal ones the earlier first; -1 where the row sees fewer
-v	map/mean	f16	0	layer,head,query_bin,key_bin	1	NaN	whole	always	attention, mean over the causal pairs of a bin; value = stored * scale_factor; NaN where it has none
-v	map/max	f16	0	layer,head,query_bin,key_bin	1	NaN	whole	always	attention, largest of a bin; value = stored * scale_factor; NaN where it has no causal pair
+v	score/top	f32	0	layer,head,query,rank	1	NaN	summed	always	largest attention of each row, descending; 0 where the row sees fewer keys
+v	score/top_at	i32	0	layer,head,query,rank	token	-1	summed	always	their keys; of equal ones the earlier first; -1 where the row sees fewer
+v	map/mean	f16	0	layer,head,query_bin,key_bin	1	NaN	blocks	always	attention, mean over the causal pairs of a bin; value = stored * scale_factor; NaN where it has none
+v	map/max	f16	0	layer,head,query_bin,key_bin	1	NaN	blocks	always	attention, largest of a bin; value = stored * scale_factor; NaN where it has no causal pair
 v	full/attention	f16	0	full_layer,full_head,query,key	1		tiles	always	attention of every pair; value = stored * scale_factor (f16 alone is too coarse below 6e-5); a row sums to 1, one of zeros was not recorded
 v	full/rows	i32	0	full_layer,full_head	1		inplace	always	rows of the map that were recorded
-v	dump/q	f32	0	vector_layer,head,query,channel	1	NaN	(null)	asked	queries of the prefill as projected, biased and normed, before rotation; channels in Hugging Face's order
-v	dump/q_rotated	f32	0	vector_layer,head,query,channel	1	NaN	(null)	asked	queries as attention took them; equal to dump/q in layers without rotation
-v	dump/k	f32	0	vector_layer,kv_head,key,channel	1	NaN	(null)	asked	keys of the prefill, before rotation; channels in Hugging Face's order
-v	dump/k_rotated	f32	0	vector_layer,kv_head,key,channel	1	NaN	(null)	asked	keys as they went to the cache, which rounds them to kv_type
-v	dump/v	f32	0	vector_layer,kv_head,key,channel	1	NaN	(null)	asked	values of the prefill, before the cache rounds them to kv_type
+v	dump/q	f32	0	vector_layer,head,query,channel	1	NaN	whole	asked	queries of the prefill as projected, biased and normed, before rotation; channels in Hugging Face's order
+v	dump/q_rotated	f32	0	vector_layer,head,query,channel	1	NaN	whole	asked	queries as attention took them; equal to dump/q in layers without rotation
+v	dump/k	f32	0	vector_layer,kv_head,key,channel	1	NaN	whole	asked	keys of the prefill, before rotation; channels in Hugging Face's order
+v	dump/k_rotated	f32	0	vector_layer,kv_head,key,channel	1	NaN	whole	asked	keys as they went to the cache, which rounds them to kv_type
+v	dump/v	f32	0	vector_layer,kv_head,key,channel	1	NaN	whole	asked	values of the prefill, before the cache rounds them to kv_type
 v	steps/token	i32	0	step,branch	1	-1	inplace	always	token appended to the branch: the uncompressed branch's own, where teacher-forced
 v	steps/text	text	-2	step,branch			inplace	always	`token`, readable
 v	steps/argmax	i32	0	step,branch	1	-1	inplace	always	token that the branch itself would have said
@@ -432,9 +432,9 @@ v	fidelity/lost_mass	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	share o
 v	fidelity/lost_rest	f32	0	step,branch,layer,kv_head	1	NaN	inplace	asked	the same of rows without the first n_sink tokens, renormalised
 v	fidelity/output_local	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the layer's attention when the uncompressed branch's own q, K and V are restricted to the slots the branch holds
 v	fidelity/output_propagated	f32	0	step,branch,layer	1	NaN	inplace	asked	relative L2 error of the attention that the branch really computed, against the uncompressed branch's
-v	decode/attention	f32	0	step,layer,head,token	1		(null)	asked	attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before it (in a window layer the newest); 0 elsewhere, and in steps that didn't come
-v	replay/question	f32	0	question,layer,head,token	1		(null)	asked	the same of the question's rows, where it is fed again over the uncompressed context
-v	replay/rows	f32	0	layer,head,late_row,key	1		(null)	asked	attention of the prefill's last rows
+v	decode/attention	f32	0	step,layer,head,token	1		whole	asked	attention of the uncompressed branch, row of the step's token, by position; it sees itself and all tokens before it (in a window layer the newest); 0 elsewhere, and in steps that didn't come
+v	replay/question	f32	0	question,layer,head,token	1		whole	asked	the same of the question's rows, where it is fed again over the uncompressed context
+v	replay/rows	f32	0	layer,head,late_row,key	1		whole	asked	attention of the prefill's last rows
 v	replay/row_sums	u8	0	late_row	1	255	inplace	asked	in what order the backend adds rows up into score/mass and score/wmass: 0 to the partial sum of the row before, 1 it begins one, 2 it begins a strip of them; partial sums are added up to their strip's from 0, strips one by one; 255: not told
 v	replay/later	f32	0	layer,head,key	1	NaN	packed	asked	attention received from the rows after the end of the key's shot; 0 outside shots
 v	replay/squares	f32	0	square,layer,head,key	1	NaN	packed	asked	squares of attention received, or attention times the row's position, summed over some rows

@@ -149,7 +149,7 @@ void kvt_schema_print(FILE *out)
 
 void kvt_schema_table(FILE *out)
 {
-    static const char *const store[] = {"inplace", "packed", "history", "tiles", "whole"};
+    static const char *const store[] = {"inplace", "packed", "history", "tiles", "blocks", "whole", "summed"};
     fprintf(out, "version\t%d\t%d\n", KVT_SCHEMA_VERSION, KVT_SCHEMA_MINOR);
     for (int i = 0; i < KVT_N_DIM; i++)
         fprintf(out, "d\t%s\t%s\t%s\n", kvt_dims[i].name, kvt_dims[i].unit, kvt_dims[i].meaning);

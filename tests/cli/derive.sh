@@ -1,10 +1,10 @@
 # kvbudget derives ShotKV's shares from traces with rows; live runs hold what it says and are compared.
 . "$here/try"
-run() { kvtrace -q -m "$model" --shots "$here/shots.jsonl" --question "Five and five, how many?" --ignore-end --maps none "$@" >/dev/null; }
+run() { kvtrace -q -m "$model" --compute f32 --shots "$here/shots.jsonl" --question "Five and five, how many?" --ignore-end --maps none "$@" >/dev/null; }
 for i in 1 2 3; do run --shot-order seed:$i -n 40 --see scores,rows -o $i.h5; done
 kvbudget --show derive 1.h5 2.h5 3.h5 --horizon 40 --keep 40% --per-layer -o layers.tsv
 grep -v '^#' layers.tsv
-kvbudget --show derive 1.h5 --horizon 40 --keep 40% --held --format tsv
+kvbudget --show derive 1.h5 --horizon 40 --keep 40% --held --format tsv | awk -F'\t' -v OFS='\t' 'NR > 1 { for (i = 10; i <= 12; i++) $i = sprintf("%.4f", $i) } { print }'
 kvbudget --show curve 1.h5 2.h5 --check 3.h5 --horizon 40 --keep 40% --peak
 kvbudget --show layers 1.h5 --horizon 40 --keep 40% >layers.txt && cat layers.txt
 # live: each layer keeps the tokens that were foretold, and as many generated ones
@@ -45,5 +45,5 @@ try "many traces for the audit" kvbudget 1.h5 2.h5
 try "confirm of one branch" kvbudget --show confirm live.h5 -b 1
 try "other branches" kvbudget --show confirm live.h5 plainer.h5 -b 1,2
 printf 'One and one is' >plain.txt
-kvtrace -q -m "$model" -f plain.txt --window 1 -n 4 --see scores,rows --maps none --ignore-end -o plain.h5 >/dev/null
+kvtrace -q -m "$model" --compute f32 -f plain.txt --window 1 -n 4 --see scores,rows --maps none --ignore-end -o plain.h5 >/dev/null
 try "no shots" kvbudget --show derive plain.h5 --horizon 4
