@@ -11,7 +11,7 @@
 #include "base/args.h"
 #include "base/mem.h"
 
-static const char *const shows[KVOVERLAP_N_SHOW + 1] = {"methods", "layers", "heads", "budgets", "prompts", "traces", "scores", "sets", "clusters", "future", NULL};
+static const char *const shows[KVOVERLAP_N_SHOW + 1] = {"methods", "layers", "heads", "budgets", "prompts", "traces", "scores", "sets", "clusters", "future", "query-heads", NULL};
 
 /* ---- what the parts share ---- */
 
@@ -227,6 +227,7 @@ static int within_methods(struct kvoverlap *r, struct kvt_held *held, struct kvt
     switch (r->o.show) {
     case KVOVERLAP_LAYERS: return kvoverlap_layers(r, held, err);
     case KVOVERLAP_HEADS: return kvoverlap_heads(r, held, err);
+    case KVOVERLAP_QUERY: return kvoverlap_query_heads(r, held, err);
     case KVOVERLAP_BUDGETS: return kvoverlap_budgets(r, held, err);
     default: return kvoverlap_sets(r, held, err);
     }

@@ -11,7 +11,7 @@ enum { KVOVERLAP_FEWEST_PROMPTS = 10 };
 /* --show */
 enum kvoverlap_show {
     KVOVERLAP_METHODS, KVOVERLAP_LAYERS, KVOVERLAP_HEADS, KVOVERLAP_BUDGETS, KVOVERLAP_PROMPTS, KVOVERLAP_TRACES, KVOVERLAP_SCORES,
-    KVOVERLAP_SETS, KVOVERLAP_CLUSTERS, KVOVERLAP_FUTURE, KVOVERLAP_N_SHOW
+    KVOVERLAP_SETS, KVOVERLAP_CLUSTERS, KVOVERLAP_FUTURE, KVOVERLAP_QUERY, KVOVERLAP_N_SHOW
 };
 
 struct kvoverlap_options {
@@ -81,6 +81,10 @@ int kvoverlap_prompts(struct kvoverlap *r, struct kvt_err *err);
 /* Each branch in two traces of one prompt. */
 int kvoverlap_traces(struct kvoverlap *r, struct kvt_err *err);
 int kvoverlap_future(struct kvoverlap *r, struct kvt_err *err);
+
+/* ---- kvoverlap_query.c: each query head's own set against its kv head's ---- */
+
+int kvoverlap_query_heads(struct kvoverlap *r, const struct kvt_held *held, struct kvt_err *err);
 
 /* ---- kvoverlap_prompt.c: the prompt, token by token ---- */
 

@@ -19,3 +19,13 @@ try "one trace" kvoverlap "$trace" --show prompts
 try "two traces" kvoverlap "$trace" "$trace" --show heads
 try "one budget" kvoverlap lost.h5 --show budgets
 try "what doesn't go together" kvoverlap "$trace" --show heads --letters
+# each query head's own set: with one query head for each kv head it is the branch's own, slot for slot; with several it lies beside it
+mkmodel --seed 3 --heads 4 --kv-heads 4 own.gguf
+for pool in max7 avg5 none; do
+    kvtrace -q -m own.gguf --shots "$here/shots.jsonl" --question Why? -n 2 --ignore-end --method "snapkv[w=8,pool=$pool]" --keep 25% --force -o own.h5 >/dev/null
+    kvoverlap own.h5 --show query-heads --format tsv | awk -F'\t' 'NR > 1 { print "of single heads: J " $3 ", union / kept " $7 }'
+done
+kvtrace -q -m own.gguf --shots "$here/shots.jsonl" --question Why? -n 2 --ignore-end --method 'snapkv[w=8]' --keep 25% --protocol literature --force -o own.h5 >/dev/null
+kvoverlap own.h5 --show query-heads --format tsv | awk -F'\t' 'NR > 1 { print "with the window in the context: J " $3 }'
+kvoverlap "$trace" --show query-heads --keep 25% --format tsv | awk -F'\t' 'NR > 1 { print ($3 > $4 && $3 < 1 && $7 > 1 && $7 <= 3 ? "beside it" : "J " $3 ", union / kept " $7) }'
+try "no snapkv" kvoverlap "$trace" --show query-heads --branches 'h2o 25%'
