@@ -2,6 +2,7 @@
 #include "analyzers/analyzer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,6 +157,25 @@ int kvt_shots(const struct kvt_trace_info *info, struct kvt_shot **out, int *cou
     }
     *out = shot;
     *count = n;
+    return 0;
+}
+
+int kvt_window_of(const struct kvt_trace_info *info, int layer)
+{
+    int tok = 0, at = 0;
+    if (sscanf(info->windows, "%d tokens in layers%n", &tok, &at) != 1 || !at || tok < 1)
+        return 0;
+    for (const char *p = info->windows + at; *p && *p != ';';) {
+        char *end;
+        long from = strtol(p + 1, &end, 10), to = from;
+        if (end == p + 1)
+            return 0;
+        if (*end == '-')
+            to = strtol(end + 1, &end, 10);
+        if (from <= layer && layer <= to)
+            return tok;
+        p = end;
+    }
     return 0;
 }
 

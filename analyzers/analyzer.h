@@ -42,6 +42,9 @@ struct kvt_shot { int span, start, end, question, answer; };
 /* *out is malloc'ed (NULL where there are none). */
 int kvt_shots(const struct kvt_trace_info *info, struct kvt_shot **out, int *count, struct kvt_err *err);
 
+/* Keys that a layer's sliding window sees, the row's own included; 0: all. From info->windows, "17 tokens in layers 0-4,6; left alone". */
+int kvt_window_of(const struct kvt_trace_info *info, int layer);
+
 /* Is it one of the prompt's large parts (system text, shot, the question asked), as people would head or border them? */
 bool kvt_is_section(const struct kvt_trace_span *s);
 

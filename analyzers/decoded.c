@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "analyzers/analyzer.h"
 #include "analyzers/patterns.h"
 #include "base/mem.h"
 #include "base/stats.h"
@@ -30,7 +31,8 @@ int kvt_heads_decoded(struct kvt_trace *t, struct kvt_head *out, struct kvt_err 
         for (size_t w = 0; !rc && w < sizeof what / sizeof *what; w++) {
             rc = kvt_trace_decode(t, what[w], k, v, err);
             for (size_t i = 0; !rc && i < heads; i++) {
-                kvt_running_add(&m[i * N + (w ? w + 1 : EVEN)], w ? (double)v[i] : (double)v[i] / log(seen));
+                int window = w ? 0 : kvt_window_of(info, (int)(i / (size_t)info->H));
+                kvt_running_add(&m[i * N + (w ? w + 1 : EVEN)], w ? (double)v[i] : (double)v[i] / log(window && window < seen ? window : seen));
                 if (!w)
                     kvt_running_add(&m[i * N + KEYS], exp((double)v[i]));
             }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/analyzer.h"
 #include "base/mem.h"
 #include "base/sort.h"
 #include "base/stats.h"
@@ -156,8 +157,9 @@ static int layer_read(struct kvt_trace *t, int layer, struct layer *a, struct kv
     *a = (struct layer){.visible_nats = kvt_calloc(n, sizeof *a->visible_nats), .work = kvt_calloc(H * 2 * n, sizeof *a->work)};
     if (!a->visible_nats || !a->work)
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for %zu rows of %zu heads", n, H);
+    size_t window = (size_t)kvt_window_of(info, layer);
     for (size_t i = 0; !rc && i < n; i++)
-        a->visible_nats[i] = log((double)i + 1);
+        a->visible_nats[i] = log((double)(window && i + 1 > window ? window : i + 1));
     for (size_t i = 0; !rc && i < sizeof part / sizeof *part; i++) {
         if (!part[i].has)
             continue;

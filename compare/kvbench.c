@@ -14,7 +14,7 @@ static volatile int interrupted; /* the one place where a signal can leave its w
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    interrupted = 1;
+    __atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED);
 }
 
 static int of_files(struct kvt_bench *b, const struct kvt_args *args, struct kvt_err *err)

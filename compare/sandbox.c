@@ -98,7 +98,7 @@ int kvt_sandbox_run(const struct kvt_sandbox *s, const char *program, volatile c
     bool stopped = false;
     while (!(done = waitpid(child, &status, WNOHANG))) {
         feed(&pipes[1], program, n, &at);
-        stopped = interrupted && *interrupted;
+        stopped = interrupted && __atomic_load_n(interrupted, __ATOMIC_RELAXED);
         if (stopped || now() > end)
             break;
         nanosleep(&(struct timespec){ 0, 2000000 }, NULL);

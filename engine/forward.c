@@ -131,7 +131,7 @@ int kvt_forward_layer(struct kvt_forward *f, int layer, const struct kvt_rows *r
                       const struct kvt_look *look, struct kvt_err *err)
 {
     for (int r = 0; r < rows->T; r += f->run) {
-        if (f->interrupted && *f->interrupted)
+        if (f->interrupted && __atomic_load_n(f->interrupted, __ATOMIC_RELAXED))
             return kvt_fail(err, KVT_EINTR, "interrupted");
         int n = rows->T - r < f->run ? rows->T - r : f->run;
         int rc = layer_run(f, layer, rows, r, n, x + (size_t)r * f->shape->E, look, err);

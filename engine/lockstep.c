@@ -341,7 +341,7 @@ static int decode_pass(struct kvt_session *s, enum kvt_phase phase, struct kvt_e
     int rc = 0;
     for (int k = 1; k <= s->o.n_new && !rc && !finished(s); k++) {
         int64_t step0 = kvt_now_ns();
-        if (s->o.interrupted && *s->o.interrupted) {
+        if (kvt_interrupted(s->o.interrupted)) {
             rc = kvt_fail(err, KVT_EINTR, "interrupted");
             break;
         }

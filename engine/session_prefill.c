@@ -104,7 +104,7 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     const struct kvt_budget *asked = &s->o.branch[b - 1].budget;
     struct kvt_prefill_scores raw;
     size_t cells = (size_t)s->env.L * (size_t)s->env.G;
-    bool stop = s->o.interrupted && *s->o.interrupted;
+    bool stop = kvt_interrupted(s->o.interrupted);
     bool alone = kvt_branch_chunked(s, b);
     int rc = stop ? KVT_EINTR : alone ? 0 : s->ops->cache_fork(s->dev, s->cache, cell, b);
     if (rc)

@@ -10,18 +10,16 @@
 
 #include "tracer/spin.h"
 
-static volatile int interrupted; /* the one place where a signal can leave its word */
+static volatile int interrupted; /* the one place where a signal can leave its word; atomically, because two may come in two threads */
 static volatile time_t interrupted_at;
 
 /* The first one ends the run in order; one more, seconds later, ends it at once (timeout(1) sends two together). */
 static void on_interrupt(int signal_number)
 {
-    time_t now = time(NULL);
-    if (interrupted && now - interrupted_at >= 2)
-        _exit(128 + signal_number);
-    if (!interrupted)
-        interrupted_at = now;
-    interrupted = 1;
+    time_t now = time(NULL), none = 0;
+    if (!__atomic_compare_exchange_n(&interrupted_at, &none, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) && now - none >= 2)
+        _exit(128 + signal_number); /* none: when the first one came */
+    __atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED);
 }
 
 static char *join(int argc, char **argv)

@@ -29,6 +29,12 @@ struct kvt_branch_opts {
                                 * of its regret; 0: none */
 };
 
+/* A signal may come in any thread: its word is written and read atomically. interrupted may be NULL. */
+static inline int kvt_interrupted(volatile const int *interrupted)
+{
+    return interrupted ? __atomic_load_n(interrupted, __ATOMIC_RELAXED) : 0;
+}
+
 struct kvt_session_opts {
     const struct kvt_ops *ops;
     int threads;
@@ -59,7 +65,7 @@ struct kvt_session_opts {
     const struct kvt_branch_opts *branch; /* without the full branch */
     int n_branches;
     const struct kvt_probe *probe; /* or NULL */
-    volatile const int *interrupted; /* nonzero: stop as soon as possible with KVT_EINTR; or NULL */
+    volatile const int *interrupted; /* nonzero (set atomically): stop as soon as possible with KVT_EINTR; or NULL */
     void (*progress)(void *arg, enum kvt_phase phase, int done, int of); /* or NULL */
     void *progress_arg;
 };

@@ -222,3 +222,17 @@ Test(analyzer, odd_spans_and_token_texts_do_no_harm)
     free(start);
     free(end);
 }
+
+/* Would catch: a layer outside of the list that gets its window, an end of a range that doesn't. */
+Test(analyzer, windows_of_layers)
+{
+    static const struct { const char *text; int layer, tok; } c[] = {
+        {"none", 0, 0}, {"17 tokens in layers 0-4,6; left alone", 0, 17}, {"17 tokens in layers 0-4,6; left alone", 4, 17}, {"17 tokens in layers 0-4,6; left alone", 5, 0},
+        {"17 tokens in layers 0-4,6; left alone", 6, 17}, {"4096 tokens in layers 1; longer than the run", 1, 4096}, {"4096 tokens in layers 1; longer than the run", 0, 0},
+        {"5 tokens in layers", 0, 0}, {"x", 0, 0}, {"5 tokens in layers -", 0, 0}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct kvt_trace_info with = *info;
+        with.windows = c[i].text;
+        cr_expect_eq(kvt_window_of(&with, c[i].layer), c[i].tok, "'%s', layer %d: %d", c[i].text, c[i].layer, kvt_window_of(&with, c[i].layer));
+    }
+}
