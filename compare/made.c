@@ -34,6 +34,14 @@ static int count(const struct kvt_tokenizer *tok, const char *text, int *n, stru
     return rc;
 }
 
+/* The i-th word of a deal without repeats; order (N_WORDS) begins as 0, 1, 2 ... */
+static int deal(struct kvt_rng *r, int *order, int i)
+{
+    int swap = i + (int)kvt_rng_below(r, (uint32_t)(N_WORDS - i)), w = order[swap];
+    order[swap] = order[i], order[i] = w;
+    return w;
+}
+
 /* A paragraph of three sentences. */
 static void paragraph(struct kvt_rng *r, char *out, size_t cap)
 {
@@ -161,8 +169,7 @@ static int needle(struct kvt_item *item, const struct kvt_task *t, struct kvt_rn
     for (int i = 0; i < N_WORDS; i++)
         order[i] = i;
     for (int i = 0; i < k && !rc; i++) {
-        int swap = i + (int)kvt_rng_below(r, (uint32_t)(N_WORDS - i)), w = order[swap];
-        order[swap] = order[i], order[i] = w;
+        int w = deal(r, order, i);
         snprintf(digits, sizeof digits, "%d", seven_digits(r));
         snprintf(text, sizeof text, "The special magic number for %s is %s.", words[w], digits);
         int at = i ? (int)kvt_rng_below(r, (uint32_t)p.n + 1) : place_of(&p, depth), e = i;
@@ -264,11 +271,8 @@ static int common_words(struct kvt_item *item, const struct kvt_task *t, struct 
     struct pile p = { 0 };
     for (int i = 0; i < N_WORDS; i++)
         order[i] = i;
-    for (int i = 0; i < k && !rc; i++) {
-        int swap = i + (int)kvt_rng_below(r, (uint32_t)(N_WORDS - i)), w = order[swap];
-        order[swap] = order[i], order[i] = w;
-        rc = add_gold(item, words[w], err);
-    }
+    for (int i = 0; i < k && !rc; i++)
+        rc = add_gold(item, words[deal(r, order, i)], err);
     while (!rc && p.total < length - 40) {
         if (!left) { /* a bag: the common ones three times, the others once */
             for (int i = 0; i < N_WORDS; i++)
