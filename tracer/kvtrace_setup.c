@@ -344,9 +344,9 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     }
     if (!rc)
         rc = kvt_model_open(&run->model, o->model, err);
-    if (!rc && !run->fed)
-        rc = kvtrace_fill_budgets(run, err);
     if (!rc)
+        rc = kvtrace_fill_budgets(run, err);
+    if (!rc && !run->fed)
         rc = kvtrace_open_prompts(run, err);
     if (rc)
         return rc;
