@@ -10,11 +10,13 @@ import sys
 
 import torch
 from make_parity import load, tokenizer
+from tokenizers import decoders
 
 
 def main():
     path, result = sys.argv[1:3]
     tok, model = tokenizer(path), load(path, "sdpa")[0]
+    tok.decoder = decoders.ByteLevel()
     lines = [json.loads(line) for line in open(result, encoding="utf-8")]
     run, items = lines[0], [x for x in lines if "item" in x and "failed" not in x]
     same = 0
