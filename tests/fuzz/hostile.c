@@ -24,19 +24,6 @@
 
 enum { SECONDS = 20, MEMORY_MB = 1500 };
 
-static int copy(const char *from, const char *to)
-{
-    char buf[1 << 14];
-    size_t n;
-    FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
-    while (in && out && (n = fread(buf, 1, sizeof buf, in)) > 0)
-        fwrite(buf, 1, n, out);
-    int rc = !in || !out;
-    if (in)
-        fclose(in);
-    return (out && fclose(out)) || rc;
-}
-
 /* Runs one of the two in a child; what wait() says of it. */
 static int child(const char *path, const char *other, const char *scratch, uint64_t seed, int flips, int reads)
 {
@@ -62,7 +49,7 @@ int main(int argc, char **argv)
 {
     char folder[] = "/tmp/hostile-XXXXXX", path[64], other[64], scratch[64], *base = argc > 3 ? argv[1] : NULL;
     if (argc >= 5 && !strcmp(argv[1], "--make"))
-        return copy(argv[2], argv[3]) || hostile_break(argv[3], argv[2], strtoull(argv[4], NULL, 10), argc > 5 ? atoi(argv[5]) : 0);
+        return hostile_copy(argv[2], argv[3]) || hostile_break(argv[3], argv[2], strtoull(argv[4], NULL, 10), argc > 5 ? atoi(argv[5]) : 0);
     if (!base || !mkdtemp(folder)) {
         fprintf(stderr, "use: hostile BASE.h5 FIRST COUNT [flips]\n");
         return 2;
@@ -72,9 +59,9 @@ int main(int argc, char **argv)
     snprintf(path, sizeof path, "%s/broken.h5", folder);
     snprintf(other, sizeof other, "%s/other.h5", folder);
     snprintf(scratch, sizeof scratch, "%s/scratch.h5", folder);
-    int rc = copy(base, other);
+    int rc = hostile_copy(base, other);
     for (uint64_t seed = first; !rc && seed < first + count; seed++) {
-        rc = copy(base, path);
+        rc = hostile_copy(base, path);
         printf("%llu: ", (unsigned long long)seed);
         int status = child(path, other, scratch, seed, flips, 0);
         if (status) {
