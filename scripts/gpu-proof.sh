@@ -65,8 +65,10 @@ part 'kept slots, tiny model' 100 "$bin/kept" -b cuda -m "$work/tiny.gguf" $vect
 part 'families' 100 "$bin/families" -b cuda tests/models $vectors
 part 'invariants' 100 "$bin/invariants" "$work/tiny.gguf" cuda
 part 'invariants, Q4_1' 100 "$bin/invariants" "$work/tiny-q4.gguf" cuda
+part 'every method live, beside the cpu backend, tiny model' 100 "$bin/backends" -b cuda -r cpu -m "$work/tiny.gguf" $vectors/parity-tiny-203.bin
 part 'parity, real model' 100 "$bin/parity" -b cuda $vectors/parity-smollm2-*.bin
 part 'kept slots, real model' 100 "$bin/kept" -b cuda $vectors/parity-kept-smollm2-*.bin
+part 'every method live, beside the cpu backend, real model' 100 "$bin/backends" -b cuda -r cpu $vectors/parity-smollm2-p08.bin
 if $bench; then
     say '## Speed' ''
     for subject in attn linear; do
