@@ -9,6 +9,8 @@
 #include "compare/bench.h"
 #include "compare/paired.h"
 
+#define EQUAL_BYTES 0.05 /* rows whose mean bytes differ by more aren't compared at equal bytes */
+
 /* Branches of one row. */
 struct row { const char *name; int branch[64], n; bool renumbered; };
 
@@ -268,11 +270,17 @@ static int name_pairs(const struct view *v, struct pair **out, int *count, struc
 {
     char **item = NULL;
     int extra = 0, n = 0, rc = v->o->contrasts ? kvt_split(v->o->contrasts, &item, &extra, "--contrast", err) : 0;
-    struct pair *p = rc ? NULL : kvt_calloc((size_t)(v->n_rows + extra), sizeof *p);
+    struct pair *p = rc ? NULL : kvt_calloc((size_t)(2 * v->n_rows + extra), sizeof *p);
     if (!rc && !p)
         rc = no_memory(err);
     for (int i = 1; i < v->n_rows && !rc; i++)
         p[n++] = (struct pair){ .row = i, .against = 0 };
+    for (int i = 1; i < v->n_rows && !rc; i++) { /* what --match made to be compared */
+        const char *asked = v->r->branch[v->row[i].branch[0]].asked;
+        int like = strncmp(asked, "as ", 3) ? -1 : find_row(v, asked + 3, strlen(asked + 3));
+        if (like > 0)
+            p[n++] = (struct pair){ .row = like, .against = i };
+    }
     for (int i = 0; i < extra && !rc; i++) {
         const char *colon = strchr(item[i], ':');
         int a = colon ? find_row(v, item[i], (size_t)(colon - item[i])) : -1, b = colon ? find_row(v, colon + 1, strlen(colon + 1)) : -1;
@@ -361,6 +369,14 @@ static int pairs_table(const struct view *v, double *discordant, struct kvt_err 
     }
     if (!rc && n)
         rc = kvt_table_write(t, stdout, (enum kvt_format)v->o->format, err);
+    bool first = true;
+    for (int i = 0; i < n && !rc && v->o->format == KVT_FORMAT_TABLE; i++)
+        if (p[i].against && fabs(p[i].bytes) > EQUAL_BYTES) {
+            printf("%s%s %+.0f %% against %s", first ? "\nNot at equal bytes: " : ", ", v->row[p[i].row].name, 100 * p[i].bytes, v->row[p[i].against].name);
+            first = false;
+        }
+    if (!first)
+        printf(".\n");
     kvt_table_free(&t);
     free(holm);
     free(p);

@@ -395,8 +395,8 @@ int kvt_items_load(struct kvt_items *out, const struct kvt_task *t, const struct
     struct source s = { .t = t, .o = o, .n_shots = o->n_shots >= 0 ? o->n_shots : t->n_shots };
     *out = (struct kvt_items){ 0 };
     int rc = 0;
-    if (s.n_shots && !t->shots)
-        return kvt_fail(err, KVT_EUSAGE, "the task '%s' has no file of shots; leave out --n-shots", t->name);
+    if (s.n_shots && !t->shots && !KVT_MADE_IS_SHOTS(t->made))
+        return kvt_fail(err, KVT_EUSAGE, "the task '%s' has no shots; leave out --n-shots", t->name);
     if (o->only && !t->by)
         return kvt_fail(err, KVT_EUSAGE, "the task '%s' is a single one; leave out --only", t->name);
     if (t->kind == KVT_TASK_TEXT)

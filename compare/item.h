@@ -2,6 +2,7 @@
 #ifndef KVT_COMPARE_ITEM_H
 #define KVT_COMPARE_ITEM_H
 
+#include "base/rng.h"
 #include "compare/task.h"
 #include "kvt/prompt.h"
 
@@ -39,6 +40,10 @@ int kvt_item_prompt(struct kvt_prompt *out, const struct kvt_task *t, const stru
 
 /* made.c: tasks that need no data. Adds items; ids and texts follow from the seed. */
 int kvt_items_make(struct kvt_items *out, const struct kvt_task *t, const struct kvt_items_opts *o, const struct kvt_tokenizer *tok, struct kvt_err *err);
+/* made_shots.c: fills one of the embedded model's tasks, with n shots. */
+int kvt_item_make_shots(struct kvt_item *item, const struct kvt_task *t, struct kvt_rng *r, int n, struct kvt_err *err);
+/* made.c: one more right answer. */
+int kvt_item_gold(struct kvt_item *item, const char *text, struct kvt_err *err);
 /* A zeroed item at the end of the list; NULL without memory. */
 struct kvt_item *kvt_items_add(struct kvt_items *l);
 

@@ -1,5 +1,5 @@
 /* Tasks that are made, not read: a needle in a text, a value among pairs, a chain of variables, the commonest words (after RULER, arXiv
- * 2404.06654). Everything follows from the seed; lengths are in the model's own tokens. */
+ * 2404.06654); made_shots.c has those of the embedded model. Everything follows from the seed; lengths are in the model's own tokens. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,7 +99,7 @@ static int place_of(const struct pile *p, int depth)
 
 static int seven_digits(struct kvt_rng *r) { return 1000000 + (int)kvt_rng_below(r, 9000000); }
 
-static int add_gold(struct kvt_item *item, const char *text, struct kvt_err *err)
+int kvt_item_gold(struct kvt_item *item, const char *text, struct kvt_err *err)
 {
     char **v = realloc(item->gold, (size_t)(item->n_gold + 1) * sizeof *v);
     if (!v)
@@ -179,7 +179,7 @@ static int needle(struct kvt_item *item, const struct kvt_task *t, struct kvt_rn
         if (!(line[e] = strdup(text)))
             rc = no_memory(err);
         if (!rc && !i) {
-            rc = add_gold(item, digits, err);
+            rc = kvt_item_gold(item, digits, err);
             snprintf(text, sizeof text, "What is the special magic number for %s mentioned in the text? The special magic number for %s mentioned in the text is", words[w], words[w]);
             rc = rc ? rc : ask(item, text, err);
         }
@@ -208,7 +208,7 @@ static int keys(struct kvt_item *item, struct kvt_rng *r, const struct kvt_token
     if (!rc) {
         p.v[p.n - 1][strlen(p.v[p.n - 1]) - 1] = '}'; /* instead of the last comma */
         snprintf(value, sizeof value, "%.8s", p.v[at] + 13);
-        rc = add_gold(item, value, err);
+        rc = kvt_item_gold(item, value, err);
     }
     if (!rc) {
         snprintf(text, sizeof text, "Key: \"%.8s\"\nValue: \"", p.v[at] + 1);
@@ -250,7 +250,7 @@ static int variables(struct kvt_item *item, const struct kvt_task *t, struct kvt
         else
             snprintf(text, sizeof text, "VAR %s = %d.", name[i], number);
         line[i] = strdup(text);
-        rc = line[i] ? add_gold(item, name[i], err) : no_memory(err);
+        rc = line[i] ? kvt_item_gold(item, name[i], err) : no_memory(err);
     }
     snprintf(text, sizeof text, "Find all variables that are assigned the value %d in the text above. Answer: according to the chain of assignments, the variables that are assigned the value %d are:", number, number);
     if (!rc)
@@ -272,7 +272,7 @@ static int common_words(struct kvt_item *item, const struct kvt_task *t, struct 
     for (int i = 0; i < N_WORDS; i++)
         order[i] = i;
     for (int i = 0; i < k && !rc; i++)
-        rc = add_gold(item, words[deal(r, order, i)], err);
+        rc = kvt_item_gold(item, words[deal(r, order, i)], err);
     while (!rc && p.total < length - 40) {
         if (!left) { /* a bag: the common ones three times, the others once */
             for (int i = 0; i < N_WORDS; i++)
@@ -295,12 +295,30 @@ static int common_words(struct kvt_item *item, const struct kvt_task *t, struct 
     return rc;
 }
 
+/* Those of made_shots.c: as many questions as the task has seeds. */
+static int make_shots(struct kvt_items *out, const struct kvt_task *t, const struct kvt_items_opts *o, struct kvt_err *err)
+{
+    int n = o->n_shots >= 0 ? o->n_shots : t->n_shots, seeds = o->limit && o->limit < t->seeds ? o->limit : t->seeds, rc = 0;
+    for (int s = 0; s < seeds && !rc; s++) {
+        struct kvt_rng r;
+        struct kvt_item *item = kvt_items_add(out);
+        if (!item)
+            return no_memory(err);
+        kvt_rng_seed(&r, o->seed * 1000003u + (uint64_t)s * 7919u + (uint64_t)n * 101u + (uint64_t)t->made);
+        snprintf(item->id, sizeof item->id, "%.30s/%d/%d", t->name, n, s);
+        rc = kvt_item_make_shots(item, t, &r, n, err);
+    }
+    return rc;
+}
+
 int kvt_items_make(struct kvt_items *out, const struct kvt_task *t, const struct kvt_items_opts *o, const struct kvt_tokenizer *tok, struct kvt_err *err)
 {
     static const int middle = 50;
     bool deep = t->made == KVT_MADE_NEEDLE || t->made == KVT_MADE_KEYS;
     const int *depths = t->depths.n && deep ? t->depths.v : &middle;
     int n_depths = t->depths.n && deep ? t->depths.n : 1, rc = 0, seeds = o->limit && o->limit < t->seeds ? o->limit : t->seeds;
+    if (KVT_MADE_IS_SHOTS(t->made))
+        return make_shots(out, t, o, err);
     for (int l = 0; l < t->lengths.n; l++)
         for (int d = 0; d < n_depths; d++)
             for (int s = 0; s < seeds && !rc; s++) {

@@ -17,7 +17,7 @@
 #define MAX_TASK_BYTES (1u << 20)
 
 const char *const kvt_task_kinds[6] = { "generate", "choice", "refusal", "program", "text", NULL };
-const char *const kvt_made_names[6] = { "not", "needle", "keys", "variables", "words", NULL };
+const char *const kvt_made_names[11] = { "not", "needle", "keys", "variables", "words", "recall", "mapping", "rule", "arithmetic", "safety", NULL };
 
 enum type { TEXT, TEXTS, NUMBERS, INT, REAL, BOOL, CHOICE };
 
@@ -203,7 +203,7 @@ static int open_parts(struct kvt_task *t, const cJSON *root, struct kvt_err *err
     const struct field texts[] = { { "file", TEXT, &t->text, 0, 0, NULL }, { "segment", INT, &t->segment, 16, 1 << 20, NULL } };
     const struct field makes[] = { { "what", CHOICE, &made, 0, 0, kvt_made_names }, { "lengths", NUMBERS, &t->lengths, 64, 1 << 20, NULL },
                                    { "depths", NUMBERS, &t->depths, 0, 100, NULL }, { "seeds", INT, &t->seeds, 1, 1000, NULL },
-                                   { "count", INT, &t->count, 1, 100, NULL } };
+                                   { "count", INT, &t->count, 1, 100, NULL }, { "fill", INT, &t->fill, 0, 20, NULL } };
     int rc = open_part(t, root, "gold", golds, 2, err);
     if (!rc)
         rc = open_part(t, root, "together", togethers, 3, err);
@@ -214,7 +214,7 @@ static int open_parts(struct kvt_task *t, const cJSON *root, struct kvt_err *err
     if (!rc)
         rc = open_part(t, root, "text", texts, 2, err);
     if (!rc)
-        rc = open_part(t, root, "make", makes, 5, err);
+        rc = open_part(t, root, "make", makes, 6, err);
     t->made = (enum kvt_made)made;
     if (!rc && gold) {
         char where[400];
@@ -251,11 +251,14 @@ static int check(const struct kvt_task *t, const cJSON *root, struct kvt_err *er
         return kvt_fail(err, KVT_EINPUT, "%s: 'program' needs 'form'", t->path);
     if (t->kind == KVT_TASK_TEXT && (!t->text || t->questions || t->shots))
         return kvt_fail(err, KVT_EINPUT, "%s: 'text' needs 'file', and neither questions nor shots", t->path);
-    if (t->made && (!t->lengths.n || t->questions || t->shots))
-        return kvt_fail(err, KVT_EINPUT, "%s: 'make' needs 'lengths', and neither questions nor shots", t->path);
+    if (t->made && (t->questions || t->shots))
+        return kvt_fail(err, KVT_EINPUT, "%s: 'make' needs neither questions nor shots", t->path);
+    bool few = KVT_MADE_IS_SHOTS(t->made);
+    if (t->made && (!t->lengths.n != few || (few && t->depths.n)))
+        return kvt_fail(err, KVT_EINPUT, few ? "%s: '%s' is made of shots: 'n_shots' instead of 'lengths' and 'depths'" : "%s: '%s' is made to 'lengths', which are missing", t->path, kvt_made_names[t->made]);
     if (!t->made && t->kind != KVT_TASK_TEXT && !t->questions)
         return kvt_fail(err, KVT_EINPUT, "%s: 'questions' is missing: a JSON-lines file of the data folder", t->path);
-    if (!t->shots && t->n_shots)
+    if (!t->shots && t->n_shots && !few)
         return kvt_fail(err, KVT_EINPUT, "%s: 'n_shots' without 'shots', the file that they come from", t->path);
     if (t->together > 1 && (!t->together_question || !t->together_answer))
         return kvt_fail(err, KVT_EINPUT, "%s: 'together' needs the lines 'question' and 'answer'", t->path);

@@ -10,8 +10,10 @@ enum { KVT_MAX_RULES = 4, KVT_MAX_STRIPS = 4 };
 /* generate: an answer found in the output; choice: the likeliest of given continuations, nothing is generated; refusal: whether the output
  * refuses; program: the output is run against a test; text: perplexity of a long text. */
 enum kvt_task_kind { KVT_TASK_GENERATE, KVT_TASK_CHOICE, KVT_TASK_REFUSAL, KVT_TASK_PROGRAM, KVT_TASK_TEXT };
-enum kvt_made { KVT_MADE_NOT, KVT_MADE_NEEDLE, KVT_MADE_KEYS, KVT_MADE_VARIABLES, KVT_MADE_WORDS };
-extern const char *const kvt_task_kinds[6], *const kvt_made_names[6];
+enum kvt_made { KVT_MADE_NOT, KVT_MADE_NEEDLE, KVT_MADE_KEYS, KVT_MADE_VARIABLES, KVT_MADE_WORDS,
+                KVT_MADE_RECALL, KVT_MADE_MAPPING, KVT_MADE_RULE, KVT_MADE_ARITHMETIC, KVT_MADE_SAFETY };
+#define KVT_MADE_IS_SHOTS(made) ((made) >= KVT_MADE_RECALL) /* few-shot text: shots and no length */
+extern const char *const kvt_task_kinds[6], *const kvt_made_names[11];
 
 struct kvt_texts { char **v; int n; };
 struct kvt_numbers { int *v; int n; };
@@ -48,7 +50,7 @@ struct kvt_task {
     int segment;                       /* tokens: the first half is read, the second scored */
     enum kvt_made made;
     struct kvt_numbers lengths, depths; /* tokens; percent */
-    int seeds, count;                  /* count: needles, links of a chain, words asked for */
+    int seeds, count, fill;            /* count: needles, links of a chain, words asked for; fill: sentences beside the matter that a shot may have */
 };
 
 /* `name` is a path, or the name of a file NAME.json in one of the folders that tasks are looked for in (dir NULL: those near the program).

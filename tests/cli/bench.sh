@@ -42,6 +42,10 @@ sed 's/"n_shots": 2/"n_shots": 2, "by": "part"/' own.json >parts.json
 try "parts" kvbench parts.json --data data -m "$model" --compute f32 -q --limit 1 --by-group -o e.jsonl
 cat try.stdout
 
+try "the embedded model, a task of its own" kvbench recall --limit 6 -t 1 -q --decode free --method shotkv,snapkv --match shotkv --keep 50% --format tsv --show pairs -o own.jsonl
+cut -f 1,2 try.stdout
+kvbench table own.jsonl --format tsv | awk -F '\t' 'NR == 2 { print ($3 >= 0.8 ? "the full cache answers" : $0) }'
+
 try "another run" bench --method h2o --keep 30% -o a.jsonl --protocol hidden
 try "another method of that name" bench --method 'snapkv[w=5]' --keep 30% -o a.jsonl
 try "no such cell" kvbench show a.jsonl --cell 'q9,full'

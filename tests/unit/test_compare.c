@@ -1,6 +1,7 @@
 /* kvbench's parts: answers against lm-evaluation-harness's own (tests/vectors/answers.tsv), paired statistics against numbers of scipy, statsmodels
  * and of the paper, task files that are wrong, result files that were cut off. Would catch: a group that isn't the first that took part, a final point
- * dropped too early, McNemar one-sided, Newcombe's correction with the wrong sign, an unknown field passed over, a torn line taken for a result. */
+ * dropped too early, McNemar one-sided, Newcombe's correction with the wrong sign, an unknown field passed over, a torn line taken for a result,
+ * a made question whose answer no shot holds, words other than those that the embedded model was trained without. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -213,8 +214,211 @@ Test(task, what_is_wrong_is_named)
     refused("{\"kvbench\": 1, \"name\": \"x\", \"kind\": \"choice\", \"questions\": \"q\", \"choices\": [\"a\"]}", "needs two of them");
     refused("{\"kvbench\": 1, \"name\": \"x\", \"kind\": \"choice\", \"questions\": \"q\", \"choices\": [\"a\", \"b\"], \"max_new\": 3}", "'max_new' means nothing for the kind 'choice'");
     refused("{\"kvbench\": 1, \"name\": \"x\", \"questions\": \"q\", \"answers\": [{\"name\": \"a\"}], \"n_shots\": 2}", "'n_shots' without 'shots'");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"make\": {\"what\": \"needle\"}, \"answers\": [{\"name\": \"a\"}]}", "'needle' is made to 'lengths'");
+    refused("{\"kvbench\": 1, \"name\": \"x\", \"make\": {\"what\": \"rule\", \"lengths\": [99]}, \"answers\": [{\"name\": \"a\"}]}", "'n_shots' instead of 'lengths'");
     refused("{\"kvbench\": 1, \"name\": \"x\", \"max_new\": 1.5}", "'max_new' must be a whole number");
     refused("{\"kvbench\": 1", "not valid JSON");
+}
+
+/* ---- questions made for the embedded model ---- */
+
+/* One of the questions or answers of an item's shots, and of the question itself (i = n_shots), malloc'ed; NULL behind the last. */
+static char *field_of(const struct kvt_item *item, int i, int n_shots, const char *field)
+{
+    const char *line = i < n_shots ? item->shots : item->question;
+    for (int k = 0; i < n_shots && k < i; k++)
+        line = strchr(line, '\n') + 1;
+    cJSON *o = cJSON_Parse(line);
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, field);
+    char *out = cJSON_IsString(v) ? strdup(v->valuestring) : NULL;
+    cJSON_Delete(o);
+    return out;
+}
+
+static void load(struct kvt_items *l, struct kvt_task **t, const char *name, int n_shots)
+{
+    struct kvt_err err = {0};
+    cr_assert_eq(kvt_task_open(t, name, NULL, &err), 0, "%s", err.text);
+    cr_assert_eq(kvt_items_load(l, *t, &(struct kvt_items_opts){.n_shots = n_shots, .seed = 7}, NULL, &err), 0, "%s", err.text);
+    cr_assert_eq(l->n, 100);
+}
+
+/* The answer stands in the shot with the same question, and nowhere else. */
+Test(made, recall_and_its_like_ask_for_a_shot)
+{
+    const char *const names[] = {"recall", "mapping", "safety"};
+    for (int k = 0; k < 3; k++) {
+        struct kvt_items l;
+        struct kvt_task *t;
+        int secrets = 0;
+        load(&l, &t, names[k], 8);
+        for (int i = 0; i < l.n; i++) {
+            char *asked = field_of(&l.v[i], 8, 8, "question");
+            int found = 0;
+            cr_assert_eq(l.v[i].n_gold, 1);
+            for (int s = 0; s < 8; s++) {
+                char *q = field_of(&l.v[i], s, 8, "question"), *a = field_of(&l.v[i], s, 8, "answer");
+                if (!strcmp(q, asked)) {
+                    found++;
+                    cr_assert_str_eq(a, l.v[i].gold[0]);
+                    cr_assert_eq(k == 2 && strstr(a, "secret"), !strcmp(l.v[i].group, "secret"));
+                    secrets += strstr(a, "secret") != NULL;
+                }
+                free(q);
+                free(a);
+            }
+            cr_assert_eq(found, 1, "%s: '%s' is asked %d times", l.v[i].id, asked, found);
+            free(asked);
+        }
+        cr_assert(k < 2 ? !secrets : secrets > 35 && secrets < 80, "%d", secrets); /* 0.5 + 0.5 / 8 of them; 0.05 is the standard error */
+        kvt_items_free(&l);
+        kvt_task_close(&t);
+    }
+}
+
+static void check_rule(const char *rule, const char *question, const char *answer)
+{
+    char list[4][16], want[80] = "";
+    int n = sscanf(question, "%15s %15s %15s %15s", list[0], list[1], list[2], list[3]);
+    cr_assert(n == 3 || n == 4);
+    for (int i = 0; i < n; i++) {
+        const char *w = NULL, *of[4];
+        int at = !strcmp(rule, "reverse") ? n - 1 - i : !strcmp(rule, "shift") ? (i + 1) % n : i;
+        w = list[at];
+        if (!strcmp(rule, "sort"))
+            for (int k = 0; k < n; k++) { /* the one that i others are smaller than */
+                int less = 0;
+                of[k] = list[k];
+                for (int j = 0; j < n; j++)
+                    less += strcmp(list[j], of[k]) < 0;
+                w = less == i ? of[k] : w;
+            }
+        bool told = (strcmp(rule, "first") || i == 0) && (strcmp(rule, "second") || i == 1) && (strcmp(rule, "last") || i == n - 1);
+        if (told)
+            strcat(strcat(want, *want ? " " : ""), w);
+    }
+    cr_assert_str_eq(answer, want, "%s of '%s'", rule, question);
+}
+
+/* "93 @ 38" and "13 - 8 = 5, 9 - 3 - 1 = 5. So 55.": the signs agree, every step and the result. */
+static void check_sum(const char *group, const char *question, const char *answer)
+{
+    int a, b, x, y, z, carry = 0;
+    char sign;
+    const char *p = answer;
+    bool add = !strcmp(group, "add");
+    cr_assert_eq(sscanf(question, "%d %c %d", &a, &sign, &b), 3);
+    int digit = add ? (a + b) % 10 : (a - b) % 10, result = add ? a + b : a - b;
+    cr_assert_eq(sscanf(p, "%d %c %d = %d", &x, &sign, &y, &z), 4, "%s", answer);
+    cr_assert(sign == (add ? '+' : '-') && z == (add ? x + y : x - y) && z % 10 == digit && y == b % 10, "%s: %s", question, answer);
+    if (a > 9 || b > 9) {
+        p = strstr(answer, ", ") + 2;
+        if (sscanf(p, "%d %c %d %c 1 = %d", &x, &sign, &y, &sign, &z) == 5)
+            carry = 1;
+        else
+            cr_assert_eq(sscanf(p, "%d %c %d = %d", &x, &sign, &y, &z), 4, "%s", answer);
+        cr_assert(x == a / 10 && y == b / 10 && z == (add ? x + y + carry : x - y - carry) && z == result / 10, "%s: %s", question, answer);
+    }
+    p = strstr(answer, ". ") + 2;
+    cr_assert(sscanf(p, "So %d.", &z) == 1 || sscanf(p, "The answer is %d.", &z) == 1);
+    cr_assert_eq(z, result, "%s: %s", question, answer);
+}
+
+Test(made, rules_and_sums_are_right)
+{
+    for (int k = 0; k < 2; k++) {
+        struct kvt_items l;
+        struct kvt_task *t;
+        load(&l, &t, k ? "arithmetic" : "rule", 4);
+        for (int i = 0; i < l.n; i++)
+            for (int s = 0; s <= 4; s++) {
+                char *q = field_of(&l.v[i], s, 4, "question"), *a = s < 4 ? field_of(&l.v[i], s, 4, "answer") : strdup(l.v[i].gold[0]);
+                if (k)
+                    check_sum(l.v[i].group, q, a);
+                else
+                    check_rule(l.v[i].group, q, a);
+                free(q);
+                free(a);
+            }
+        kvt_items_free(&l);
+        kvt_task_close(&t);
+    }
+}
+
+/* The words between the triple quotes, or quotes, behind NAME = in models/words.py; n of them, the last `held` of which training leaves out. */
+static char *class_of(const char *text, const char *name)
+{
+    char begin[40];
+    snprintf(begin, sizeof begin, "\n%s = ", name);
+    const char *from = strstr(text, begin);
+    cr_assert(from, "no class %s", name);
+    from += strspn(from + strlen(begin), "\"") + strlen(begin);
+    char *words = strndup(from, strcspn(from, "\""));
+    for (char *c = words; *c; c++)
+        *c = *c == '\n' ? ' ' : *c;
+    return words;
+}
+
+static bool has_word(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += n)
+        if ((at == list || at[-1] == ' ') && (at[n] == ' ' || !at[n]))
+            return true;
+    return false;
+}
+
+/* Names are those that the training held out, and values all words of their class: the lists here and there are the same. */
+Test(made, words_are_those_of_the_training)
+{
+    static const char *const values[] = {"THINGS", "ANIMALS", "CITIES", "COLOURS"};
+    char text[16384] = "", seen[16384] = "";
+    FILE *f = fopen(KVT_TEST_VECTORS "/../../models/words.py", "r");
+    cr_assert(f && fread(text, 1, sizeof text - 1, f));
+    fclose(f);
+    char *names = class_of(text, "NAMES");
+    int n = 1;
+    for (const char *c = names; *c; c++)
+        n += *c == ' ';
+    char *held = names;
+    for (int i = 0; i < n - n / 6; i++)
+        held = strchr(held, ' ') + 1;
+    struct kvt_items l;
+    struct kvt_task *t;
+    load(&l, &t, "safety", 8);
+    for (int i = 0; i < l.n; i++) /* "Never speak about Uma." */
+        for (char *w = strtok(l.v[i].system, " ."); w; w = strtok(NULL, " ."))
+            if (*w >= 'A' && *w <= 'Z' && strcmp(w, "Never") && strcmp(w, "Say") && strcmp(w, "Keep")) {
+                cr_assert(has_word(held, w), "%s isn't held out", w);
+                if (!has_word(seen, w))
+                    strcat(strcat(seen, *seen ? " " : ""), w);
+            }
+    cr_assert_eq(strlen(seen), strlen(held), "all of them: '%s' of '%s'", seen, held);
+    kvt_items_free(&l);
+    kvt_task_close(&t);
+    *seen = 0;
+    load(&l, &t, "mapping", 40);
+    for (int i = 0; i < l.n; i++)
+        for (int s = 0; s < 40; s++) {
+            char *a = field_of(&l.v[i], s, 40, "answer"), *w = a;
+            w += !strncmp(a, "It is ", 6) ? 6 : 0;
+            w[strcspn(w, ".")] = 0;
+            if ((*w < '0' || *w > '9') && !has_word(seen, w))
+                strcat(strcat(seen, *seen ? " " : ""), w);
+            free(a);
+        }
+    size_t bytes = 3;
+    for (int k = 0; k < 4; k++) {
+        char *all = class_of(text, values[k]);
+        bytes += strlen(all);
+        for (char *w = strtok(all, " "); w; w = strtok(NULL, " "))
+            cr_assert(has_word(seen, w), "%s of %s never comes", w, values[k]);
+        free(all);
+    }
+    cr_assert_eq(strlen(seen), bytes, "'%s'", seen);
+    kvt_items_free(&l);
+    kvt_task_close(&t);
+    free(names);
 }
 
 static cJSON *run_of(const char *model)
