@@ -230,9 +230,9 @@ static int record_branch(struct kvt_trace_writer *w, const struct kvtrace_run *r
     if (!rc)
         rc = text ? kvt_trace_result(w, b, text, run->session.no_full ? -1 : r.diverged, r.mean_kl, r.top1_agree) : KVT_ENOMEM;
     free(text);
-    if (!rc) /* an oracle's is known only now */
+    if (!rc && r.bytes_after) /* an oracle's is known only now, and nobody's where the run ended while others still evicted */
         rc = kvt_trace_bytes_after(w, b, r.bytes_after);
-    if (!rc)
+    if (!rc && r.bytes_after)
         rc = kvt_trace_bytes_peak(w, b, r.bytes_peak);
     if (!rc)
         rc = kvt_trace_fidelity(w, b, (double[]){ r.lost_mass, r.lost_rest, r.output_local, r.output_propagated, r.regret });

@@ -57,26 +57,17 @@ BODY void centre_body(const float *in, const float *weight, const float *bias, f
 
 BODY void rotate_body(float *x, const float *table, int half, bool halves, float by)
 {
-    if (by != 1) {
-        int next = halves ? 1 : 2, apart = halves ? half : 1;
-        for (int i = 0; i < half; i++) {
-            float c = table[2 * i] * by, s = table[2 * i + 1] * by, u = x[i * next], v = x[i * next + apart];
-            x[i * next] = u * c - v * s;
-            x[i * next + apart] = v * c + u * s;
-        }
-        return;
-    }
     if (halves) {
         float *y = x + half;
         for (int i = 0; i < half; i++) {
-            float c = table[2 * i], s = table[2 * i + 1], u = x[i], v = y[i];
+            float c = table[2 * i] * by, s = table[2 * i + 1] * by, u = x[i], v = y[i];
             x[i] = u * c - v * s;
             y[i] = v * c + u * s;
         }
         return;
     }
     for (int i = 0; i < half; i++) {
-        float c = table[2 * i], s = table[2 * i + 1], u = x[2 * i], v = x[2 * i + 1];
+        float c = table[2 * i] * by, s = table[2 * i + 1] * by, u = x[2 * i], v = x[2 * i + 1];
         x[2 * i] = u * c - v * s;
         x[2 * i + 1] = v * c + u * s;
     }

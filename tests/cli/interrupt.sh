@@ -12,3 +12,7 @@ run() {
 run INT
 run TERM
 ls ./*.h5*
+plugins=$(dirname "$(command -v kvtrace)")/../plugins
+try "between two branches' evictions" kvtrace -m "$model" -f prompt.txt --method-plugin "$plugins/interrupt.so" --method 'random,interrupt,knorm' --keep 50% -n 4 -o between.h5
+kvinfo --check between.h5
+rm -f between.h5

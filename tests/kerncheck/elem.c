@@ -477,10 +477,12 @@ static void bench(struct kc *k)
         int32_t *pos = kc_host(k, T * sizeof *pos), base[ROWS] = {0}, argmax[ROWS];
         float kl[ROWS], entropy[ROWS];
         float *x = kc_put(k, c, host, (size_t)V * ROWS * sizeof(float)), *y = kc_put(k, c, host, (size_t)T * F * sizeof(float));
-        float *z = kc_put(k, c, NULL, (size_t)T * F * sizeof(float));
+        float *z = kc_put(k, c, NULL, (size_t)T * F * sizeof(float)), table[64];
+        for (int j = 0; j < 64; j++) /* real rotations: anything else shrinks x to denormals, turn after turn, and times those */
+            table[j] = j % 2 ? sinf((float)(j / 2)) : cosf((float)(j / 2));
         struct timed t = {.c = c,
             .norm = {.in = x, .weight = y, .out = z, .eps = 1e-5f, .T = T, .E = E},
-            .rotate = {.x = z, .pos = kc_put(k, c, pos, T * sizeof *pos), .rope = {y, 1, 64, false}, .T = T, .heads = 9, .D = 64},
+            .rotate = {.x = z, .pos = kc_put(k, c, pos, T * sizeof *pos), .rope = {kc_put(k, c, table, sizeof table), 1, 64, false}, .T = T, .heads = 9, .D = 64},
             .glu = {.gate = x, .up = y, .out = z, .T = T, .F = F},
             .add = {.x = z, .y = y, .count = (size_t)T * E, .scale = 1},
             .scale = {.x = z, .count = (size_t)T * E, .scale = 1, .cap = 30},
@@ -489,6 +491,8 @@ static void bench(struct kc *k)
         kc_line(k, c, "rotate", "T=512 heads=9 D=64 adjacent", kc_time(c, run_rotate, &t), 0, 2.0 * T * E * 4);
         t.rotate.rope.halves = true;
         kc_line(k, c, "rotate", "T=512 heads=9 D=64 halves", kc_time(c, run_rotate, &t), 0, 2.0 * T * E * 4);
+        t.rotate.scale = 1.0000001f;
+        kc_line(k, c, "rotate", "T=512 heads=9 D=64 halves, scaled", kc_time(c, run_rotate, &t), 0, 2.0 * T * E * 4);
         kc_line(k, c, "glu", "T=512 F=1536", kc_time(c, run_glu, &t), 0, 3.0 * T * F * 4);
         t.glu.act = KVT_ACT_GELU_TANH;
         kc_line(k, c, "glu", "T=512 F=1536 gelu-tanh", kc_time(c, run_glu, &t), 0, 3.0 * T * F * 4);
