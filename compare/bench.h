@@ -11,7 +11,7 @@
 struct kvt_bench_options {
     const char *data, *task_dir, *out, *traces, *only, *contrasts, *cell;
     int n_shots, limit, max_new, seeds, format, show;
-    bool list_tasks, quiet, by_group, no_sandbox;
+    bool list_tasks, quiet, by_group, no_sandbox, no_prefix;
 };
 
 /* ---- result.c: the file. One JSON object a line: the run, its branches, then items as they are done, each with its cells. ---- */
@@ -37,6 +37,7 @@ struct kvt_result_branch {
 struct kvt_result_item {
     char *id, *group, *prompt, *prompt_hash, *failed; /* prompt: its text, with what the chat form adds; failed: why nothing counts, or NULL */
     int n_prompt, n_context, n_gold;
+    int n_shared;                  /* first tokens of the prompt that are prefilled once for it and its neighbours; 0: none */
     struct kvt_cell *cell;         /* (n_branches) */
 };
 
@@ -80,6 +81,7 @@ struct kvt_bench {
     const char **name;             /* (run.n_branches + 1) names of the run's branches, and */
     int *at;                       /* on rank 0 their numbers in the result */
     struct kvt_deal *deal;
+    struct kvt_prefix *prefix;     /* what the last prompts share, or NULL */
     bool tried;                    /* this rank has asked something before */
     volatile const int *interrupted;
 };

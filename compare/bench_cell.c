@@ -290,6 +290,24 @@ static int trace_path(struct kvt_bench *b, const struct kvt_item *item, struct k
     return 0;
 }
 
+/* Tokens at the beginning of the running prompt that the next question's has too (of the last one: that before it). Whoever is asked first, they are the same. */
+static int shared_with(const struct kvt_bench *b, const struct kvt_item *item, struct kvt_err *err)
+{
+    const struct kvt_tokens *own = &b->run.item[0].prompt.tokens;
+    const struct kvt_item *next = item + 1 < b->items.v + b->items.n ? item + 1 : item - 1;
+    struct kvt_prompt p;
+    int n = 0;
+    if (!b->prefix || own->n <= b->run.session.ops->run)
+        return 0;
+    int rc = kvt_item_prompt(&p, b->task, next, kvt_model_tokenizer(b->run.model), err);
+    if (rc)
+        return rc;
+    while (n < own->n && n < p.tokens.n && own->id[n] == p.tokens.id[n])
+        n++;
+    kvt_prompt_free(&p);
+    return n;
+}
+
 int kvt_bench_item(struct kvt_bench *b, const struct kvt_item *item, struct kvt_cell *cell, struct kvt_result_item *about, struct kvt_err *err)
 {
     struct kvtrace_run *run = &b->run;
@@ -315,6 +333,10 @@ int kvt_bench_item(struct kvt_bench *b, const struct kvt_item *item, struct kvt_
         run->session.force = item->token + item->n_token / 2;
         run->session.n_new = run->o.n_new = item->n_token - item->n_token / 2;
     }
+    int shared = rc ? 0 : shared_with(b, item, err);
+    rc = shared < 0 ? shared : rc;
+    run->session.prefix = b->prefix;
+    run->session.shared_tok = shared;
     if (!rc && (!(about->prompt_hash = hash_of(&now->prompt, item)) || !(about->prompt = strdup(now->prompt.text))))
         rc = no_memory(err);
     if (!rc)
@@ -323,6 +345,7 @@ int kvt_bench_item(struct kvt_bench *b, const struct kvt_item *item, struct kvt_
         rc = score(b, item, &cell[i], err);
     about->n_prompt = now->prompt.tokens.n;
     about->n_context = a.n_context;
+    about->n_shared = b->prefix ? kvt_prefix_shared(b->prefix) : 0;
     about->n_gold = item->n_gold;
     for (int i = 0; a.written && i <= run->n_branches; i++)
         kvt_textbuf_free(&a.written[i].text);

@@ -38,6 +38,7 @@ int kvt_bench_parse(int argc, char **argv, struct kvt_bench *b, struct kvt_args 
         { .name = "kv-type", .type = KVT_OPT_CHOICE, .to = &r->kv_type, .choices = kvtrace_kv_types, .def = "f16", .help = "how keys and values are kept" },
         { .name = "backend", .type = KVT_OPT_CHOICE, .to = &r->backend, .choices = kvtrace_backends, .def = "auto", .help = "where the model runs" },
         { .name = "threads", .letter = 't', .type = KVT_OPT_INT, .to = &r->threads, .value = "N", .def = "0", .min = 0, .max = 1024, .help = "0 = one for each core" },
+        { .name = "no-prefix", .type = KVT_OPT_FLAG, .to = &o->no_prefix, .help = "prefill every prompt from its first token: what neighbours share (their shots) is else prefilled once, with the same results" },
         { .name = "seed", .type = KVT_OPT_U64, .to = &r->seed, .value = "N", .def = "0", .help = "of random choices and made questions" },
         { .help = "results" },
         { .name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE", .help = "results, a line for each question; the same command goes on with what is missing, more methods are added to it" },

@@ -145,6 +145,8 @@ static int prepare(struct kvt_bench *b, struct kvt_err *err)
         rc = kvt_sandbox_check(&(struct kvt_sandbox){ b->o.no_sandbox, t->seconds }, err);
     if (!rc)
         rc = kvt_items_load(&b->items, t, &(struct kvt_items_opts){ b->o.data, b->o.n_shots, b->o.limit, b->o.only, run->o.seed }, kvt_model_tokenizer(run->model), err);
+    if (!rc && !b->o.no_prefix && !b->o.traces && b->items.n > 1 && !(b->prefix = kvt_prefix_open()))
+        rc = no_memory(err);
     if (!rc && b->o.traces && mkdir(b->o.traces, 0777) && errno != EEXIST)
         rc = kvt_fail(err, KVT_EIO, "%s: %s", b->o.traces, strerror(errno));
     return rc;

@@ -163,6 +163,15 @@ static void put_bytes(struct kvt_table *t, double v)
         kvt_put_int(t, (int64_t)v);
 }
 
+/* Tokens at the beginning of a prompt that were prefilled once for neighbours, mean over questions. */
+static double shared_tokens(const struct view *v)
+{
+    double sum = 0;
+    for (int i = 0; i < v->n_items; i++)
+        sum += v->r->item[v->item[i]].n_shared;
+    return v->n_items ? sum / v->n_items : 0;
+}
+
 /* ---- the rows ---- */
 
 static int rows_table(const struct view *v, struct kvt_err *err)
@@ -198,6 +207,7 @@ static int rows_table(const struct view *v, struct kvt_err *err)
     col[n++] = (struct kvt_col){ .name = "kv_bytes_peak", .kind = KVT_COL_BYTES, .programs_only = true };
     col[n++] = (struct kvt_col){ .name = "renumbered", .kind = KVT_COL_BOOL, .programs_only = true };
     col[n++] = (struct kvt_col){ .name = "questions", .kind = KVT_COL_INT, .programs_only = true };
+    col[n++] = (struct kvt_col){ .name = "shared_tok", .unit = "tokens", .kind = KVT_COL_REAL, .programs_only = true };
     col[n++] = (struct kvt_col){ .name = "method", .kind = KVT_COL_TEXT, .programs_only = true };
     col[n++] = (struct kvt_col){ .name = "asked", .kind = KVT_COL_TEXT, .programs_only = true };
     col[n++] = (struct kvt_col){ .name = "task", .kind = KVT_COL_TEXT, .programs_only = true };
@@ -241,6 +251,7 @@ static int rows_table(const struct view *v, struct kvt_err *err)
         put_bytes(t, mean(v, i, PEAK));
         kvt_put_bool(t, row->renumbered);
         kvt_put_int(t, v->n_items);
+        kvt_put_real(t, shared_tokens(v));
         kvt_put_text(t, r->branch[row->branch[0]].canonical);
         kvt_put_text(t, r->branch[row->branch[0]].asked);
         kvt_put_text(t, run_text(r, "task"));
@@ -398,6 +409,8 @@ static int tables(struct view *v, struct kvt_err *err)
                v->n_items, run_number(r, "n_shots"), run_text(r, "protocol"), run_text(r, "compute"), run_text(r, "kv_type"));
         if (v->failed || v->lacking)
             printf("left out: %d questions that failed, %d that not every branch has answered\n", v->failed, v->lacking);
+        if (shared_tokens(v) > 0)
+            printf("the first %.0f tokens of a prompt (mean) were prefilled once for all neighbours that share them\n", shared_tokens(v));
         putchar('\n');
     }
     if (people || !v->o->show)

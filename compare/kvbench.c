@@ -88,6 +88,7 @@ int main(int argc, char **argv)
            : args.n && (!strcmp(args.operand[0], "table") || !strcmp(args.operand[0], "show")) ? of_files(b, &args, &err) : of_task(b, &args, &err);
     int code = rc > 0 ? 0 : rc ? kvt_args_end(&cli, rc, &err) : 0;
     kvt_result_close(&b->result);
+    kvt_prefix_close(&b->prefix);
     kvt_items_free(&b->items);
     kvtrace_teardown(&b->run);
     kvt_task_close(&b->task);

@@ -205,6 +205,7 @@ static int read_item(struct kvt_result *r, const cJSON *o, int line, struct kvt_
         rc = replace(&i->failed, text_of(o, "failed"), err);
     if (rc)
         return rc;
+    i->n_shared = count_of(o, "shared_tokens");
     i->n_prompt = count_of(o, "prompt_tokens"), i->n_context = count_of(o, "context_tokens"), i->n_gold = count_of(o, "golds");
     for (const cJSON *c = cells ? cells->child : NULL; c && !rc; c = c->next) {
         int b = text_of(c, "branch") ? find_branch(r, text_of(c, "branch")) : -1;
@@ -426,6 +427,8 @@ char *kvt_result_line(const struct kvt_result_item *item, const struct kvt_cell 
     cJSON_AddStringToObject(o, "prompt_hash", item->prompt_hash ? item->prompt_hash : "");
     cJSON_AddNumberToObject(o, "prompt_tokens", item->n_prompt);
     cJSON_AddNumberToObject(o, "context_tokens", item->n_context);
+    if (item->n_shared)
+        cJSON_AddNumberToObject(o, "shared_tokens", item->n_shared);
     cJSON_AddNumberToObject(o, "golds", item->n_gold);
     if (item->failed)
         cJSON_AddStringToObject(o, "failed", item->failed);

@@ -130,7 +130,7 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
 int kvt_forward_layer(struct kvt_forward *f, int layer, const struct kvt_rows *rows, float *x,
                       const struct kvt_look *look, struct kvt_err *err)
 {
-    for (int r = 0; r < rows->T; r += f->run) {
+    for (int r = rows->from; r < rows->T; r += f->run) {
         if (f->interrupted && __atomic_load_n(f->interrupted, __ATOMIC_RELAXED))
             return kvt_fail(err, KVT_EINTR, "interrupted");
         int n = rows->T - r < f->run ? rows->T - r : f->run;

@@ -10,6 +10,7 @@ struct kvt_rows {
     int T;
     const int32_t *token, *branch, *pos;
     const uint8_t *renumber;   /* (T) or NULL */
+    int from;                  /* rows in front of it have been run already: their keys and values are there. Whole runs; 0 */
     bool exact;                /* bits of a row don't depend on its neighbours (all but the shared prefill) */
 };
 

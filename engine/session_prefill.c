@@ -4,24 +4,56 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/prefix.h"
 #include "engine/run.h"
+
+/* The observer's look, and where the shared beginning ends, what is kept of it. */
+struct look_on { struct kvt_session *s; const struct kvt_look *look; int end; };
+
+static const struct kvt_see *before(void *self, int layer, int row0, int n)
+{
+    const struct look_on *on = self;
+    return on->look->before(on->look->self, layer, row0, n);
+}
+
+static int after(void *self, int layer, int row0, int n, struct kvt_err *err)
+{
+    const struct look_on *on = self;
+    int rc = on->look->after(on->look->self, layer, row0, n, err);
+    if (!rc && row0 + n == on->end && (rc = kvt_prefix_sums(on->s, layer, on->end)))
+        rc = kvt_fail(err, rc, "layer %d: %s", layer, kvt_dev_error(on->s->dev));
+    return rc;
+}
+
+static int vectors(void *self, int layer, int row0, int n, bool rotated, const float *const qkv[3], struct kvt_err *err)
+{
+    const struct look_on *on = self;
+    return on->look->vectors(on->look->self, layer, row0, n, rotated, qkv, err);
+}
 
 static int run_prompt(struct kvt_session *s, struct kvt_err *err)
 {
-    int n = s->n_prefill, rc = 0;
+    int n = s->n_prefill, from = 0, end = 0, rc = kvt_prefix_restore(s, &from, err);
+    if (!rc)
+        rc = kvt_prefix_plan(s, from, &end, err);
+    struct look_on on = { .s = s, .look = &s->observer.look, .end = end };
+    struct kvt_look kept = { .self = &on, .attn_rows = on.look->attn_rows, .before = before, .after = after, .vectors = on.look->vectors ? vectors : NULL };
+    const struct kvt_look *look = end ? &kept : on.look;
     int32_t *zero = kvt_calloc((size_t)n, sizeof *zero), *pos = kvt_calloc((size_t)n, sizeof *pos);
-    if (!zero || !pos)
+    if (!rc && (!zero || !pos))
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);
     for (int t = 0; pos && t < n; t++)
         pos[t] = t;
-    struct kvt_rows rows = { .T = n, .token = s->token, .branch = zero, .pos = pos, .exact = false };
+    struct kvt_rows rows = { .T = n, .token = s->token, .branch = zero, .pos = pos, .from = from, .exact = false };
     if (!rc)
         rc = kvt_forward_embed(&s->forward, &rows, s->x_prefill, err);
     for (int l = 0; l < s->shape->L && !rc; l++) {
-        rc = kvt_forward_layer(&s->forward, l, &rows, s->x_prefill, &s->observer.look, err);
+        rc = kvt_forward_layer(&s->forward, l, &rows, s->x_prefill, look, err);
         rc = rc ? rc : kvt_session_times(s, err);
         kvt_session_progress(s, KVT_PHASE_PREFILL, l + 1, s->shape->L);
     }
+    if (!rc && end)
+        rc = kvt_prefix_keep(s, end, err);
     free(zero);
     free(pos);
     return rc;

@@ -62,6 +62,10 @@ struct kvt_session_opts {
     bool (*stop)(void *arg, int branch, const int32_t *token, int n);
     void *stop_arg;
     const int32_t *force;      /* (n_new) teacher-forced on these instead of the full branch's own words, decode FORCED alone; borrowed; or NULL */
+    /* What prompts share at their beginning, kept from one session for the next (kvt_prefix_open; one session at a time), or NULL. Of this prompt
+     * the first shared_tok tokens are worth keeping. Results are the same bit by bit; with a probe, which sees every row, it isn't used. */
+    struct kvt_prefix *prefix;
+    int shared_tok;
     const struct kvt_branch_opts *branch; /* without the full branch */
     int n_branches;
     const struct kvt_probe *probe; /* or NULL */
@@ -69,6 +73,14 @@ struct kvt_session_opts {
     void (*progress)(void *arg, enum kvt_phase phase, int done, int of); /* or NULL */
     void *progress_arg;
 };
+
+/* NULL without memory. */
+struct kvt_prefix *kvt_prefix_open(void);
+void kvt_prefix_close(struct kvt_prefix **p);
+/* Tokens of its prompt that the last session didn't have to prefill; that one behind it won't have to, by what it was told they share (whole runs of the
+ * backend, in front of every method's window). */
+int kvt_prefix_restored(const struct kvt_prefix *p);
+int kvt_prefix_shared(const struct kvt_prefix *p);
 
 /* Sizes before anything runs (--dry-run), for what a probe would want. */
 struct kvt_session_sizes {
