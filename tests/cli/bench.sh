@@ -42,6 +42,15 @@ sed 's/"n_shots": 2/"n_shots": 2, "by": "part"/' own.json >parts.json
 try "parts" kvbench parts.json --data data -m "$model" --compute f32 -q --limit 1 --by-group -o e.jsonl
 cat try.stdout
 
+for i in 1 2 3 4 5 6 7 8; do sed "s/\"s/\"s$i/; s/log/log $i/g" data/s.jsonl; done >data/long.jsonl
+sed 's/s.jsonl/long.jsonl/; s/"n_shots": 2/"n_shots": 30/' own.json >long.json
+for how in "" --no-prefix; do
+    try "thirty shots, which all questions share $how" kvbench long.json --data data -m "$model" --compute f32 -t 1 -q --method 'snapkv[w=4],h2o' --keep 30% --limit 3 $how -o "long$how.jsonl"
+    grep '^the first' try.stdout
+    sed '1d; s/"shared_tokens":[0-9]*,//' "long$how.jsonl" >"long$how"
+done
+cmp long long--no-prefix && echo "the same answers, KL and bytes"
+
 try "the embedded model, a task of its own" kvbench recall --limit 6 -t 1 -q --decode free --method shotkv,snapkv --match shotkv --keep 50% --format tsv --show pairs -o own.jsonl
 cut -f 1,2 try.stdout
 kvbench table own.jsonl --format tsv | awk -F '\t' 'NR == 2 { print ($3 >= 0.8 ? "the full cache answers" : $0) }'
