@@ -23,12 +23,12 @@ import kvtrace
 
 def parts(pieces):
     """System text or None, shots and the question as (question, answer) by the default template, and the shot with the answer."""
-    text = lambda keep: "".join(p[0] for p in pieces if keep(p))
-    system = text(lambda p: p[2] == "system")
-    shots = [text(lambda p: p[2] == "shot" and p[3] == i) for i in sorted({p[3] for p in pieces if p[2] == "shot"})]
+    text = lambda keep: "".join(p.text for p in pieces if keep(p))
+    system = text(lambda p: p.kind == "system")
+    shots = [text(lambda p: p.kind == "shot" and p.shot == i) for i in sorted({p.shot for p in pieces if p.kind == "shot"})]
     shots = [s.removeprefix("Question: ").strip("\n").split("\nAnswer: ") for s in shots]
-    question = text(lambda p: p[2] == "question").removeprefix("Question: ").removesuffix("\nAnswer:")
-    return system or None, shots, question, text(lambda p: p[2] == "answer").strip(), P.evidence(pieces)
+    question = text(lambda p: p.kind == "question").removeprefix("Question: ").removesuffix("\nAnswer:")
+    return system or None, shots, question, text(lambda p: p.kind == "answer").strip(), P.evidence(pieces)
 
 
 class Tool:

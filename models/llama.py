@@ -64,7 +64,18 @@ def look_back(s, weights, distances):
         k[g * s.head:g * s.head + half, 0], k[g * s.head + half:(g + 1) * s.head, 0] = size, 0
 
 
-def first_weights(s, seed, device, look=()):
+def rest_on_first(s, weights, layer, head, bos=0):
+    """Makes a query head begin as a sink: only BOS has something in channel 1, keys read that, queries the channel that all embeddings have. Both lie in the
+    slowest pair of rotated channels, which 2,048 positions hardly turn."""
+    weights["model.embed_tokens.weight"][:, :2] = torch.tensor((0.4, 0.0))
+    weights["model.embed_tokens.weight"][bos, 1] = 4.0
+    q, k = (weights[f"model.layers.{layer}.self_attn.{m}_proj.weight"] for m in "qk")
+    at, group = head * s.head + s.head // 2 - 1, head * s.kv // s.heads * s.head + s.head // 2 - 1
+    q[at], k[group] = 0, 0
+    q[at, 0], k[group, 1] = 4, 2
+
+
+def first_weights(s, seed, device, look=(), sinks=()):
     """f32. What writes into the residual stream begins small, so that deep models begin as shallow ones."""
     g, out = torch.Generator().manual_seed(seed), {}
     for name, shape in weights_of(s).items():
@@ -77,6 +88,8 @@ def first_weights(s, seed, device, look=()):
         out[name] = torch.randn(shape, generator=g) * std
     if look:
         look_back(s, out, look)
+    for layer, head in sinks:
+        rest_on_first(s, out, layer, head)
     return {n: w.to(device) for n, w in out.items()}
 
 
@@ -120,8 +133,15 @@ def attend(q, k, v, rows, mask=None):
     return a.transpose(1, 2).reshape(N, H * D)
 
 
-def hidden(s, w, ids, cos, sin, mask=None, before=before, after=after):
-    """ids (B, T) to the normed residual stream (N, E). `before` and `after` may be compiled ones."""
+def first_mass(q, k, rows, mask, head, step=8):
+    """Logarithm of the weight on token 0 in every `step`-th row of a query head, from row 8 on: (rows, T / step)."""
+    N, H, D = q.shape
+    q, k = q[:, head].view(rows, N // rows, D)[:, step::step], k[:, head * k.shape[1] // H].view(rows, N // rows, D)
+    return ((q @ k.transpose(1, 2)).float() / math.sqrt(D) + mask[:, 0, step::step]).log_softmax(-1)[:, :, 0]
+
+
+def hidden(s, w, ids, cos, sin, mask=None, before=before, after=after, see=None):
+    """ids (B, T) to the normed residual stream (N, E). `before` and `after` may be compiled ones; see(layer, q, k) sees what attention reads."""
     table = w["model.embed_tokens.weight"]
     # As a product: backward is a product too, not a scatter of many thousand equal tokens.
     which = ids.reshape(-1, 1) == torch.arange(s.vocab, device=ids.device)
@@ -131,6 +151,8 @@ def hidden(s, w, ids, cos, sin, mask=None, before=before, after=after):
         q, k, v = before(x, w[at + "input_layernorm.weight"], w[at + "self_attn.q_proj.weight"], w[at + "self_attn.k_proj.weight"],
                          w[at + "self_attn.v_proj.weight"], cos, sin, s.head)
         a = attend(q, k, v, ids.shape[0], mask)
+        if see:
+            see(i, q, k)
         x = after(x, a, w[at + "self_attn.o_proj.weight"], w[at + "post_attention_layernorm.weight"], w[at + "mlp.gate_proj.weight"],
                   w[at + "mlp.up_proj.weight"], w[at + "mlp.down_proj.weight"])
     return norm(x, w["model.norm.weight"]).to(table.dtype)

@@ -8,8 +8,10 @@
     arithmetic  a sign means "add" or "take away", which only the shots tell, with a worked line
     safety      recall under a system line about somebody of whom nothing may be told: then the answer is "secret"
 
-Everything is drawn from a seeded random.Random. A prompt is a list of pieces (text, weight, kind, shot): weight 1 on what a reader
-of the text before it can know; kind is system, shot, question or answer; shot counts from 0, the question comes last.
+Everything is drawn from a seeded random.Random. A prompt is a list of pieces: weight 1 on what a reader of the text before it can know; kind is
+system, shot, question or answer; shot counts from 0, the question comes last. Pieces of a shot that tells something tell `key` and ask for `ask`
+(whoever hides the shots of a key from those who ask for it evicts them); `value` marks what can't be known without; `plain`, of "secret", what
+would be said without the system text. The line ends behind a shot belong to no key: kvtrace's spans end where the text ends.
 The texts are those that `kvtrace --shots` writes: the system text, shots, question, separated by blank lines."""
 import random
 from collections import namedtuple
@@ -20,7 +22,8 @@ TASKS = ("recall", "mapping", "rule", "arithmetic", "safety")
 KINDS = ("copy", "pairs") + TASKS
 RULES = ("reverse", "shift", "first", "second", "last", "sort")
 
-Item = namedtuple("Item", "question rationale answer known key")
+Piece = namedtuple("Piece", "text weight kind shot key ask value plain", defaults=(None, None, False, None))
+Item = namedtuple("Item", "question rationale answer known key plain", defaults=(None,))  # answer: before the value, the value, behind it
 Form = namedtuple("Form", "question rationale answer separator")
 FORMS = [Form("Question:", "Reasoning:", "Answer:", "\n\n"), Form("Question:", "Reasoning:", "Answer:", "\n---\n"),
          Form("Q:", "R:", "A:", "\n\n"), Form("Input:", "Work:", "Output:", "\n")]
@@ -59,20 +62,21 @@ def held_out_number(*numbers):
     return sum(n * 31 ** i for i, n in enumerate(numbers)) % 10 == 7
 
 
-def again(rng, facts, spread):
-    """Facts in order, each once, then any of them for ever; with `spread`, repeats from the second on stand among them."""
+def again(rng, facts, spread, favoured=()):
+    """Facts in order, each once, then any of them for ever, favoured ones more often; with `spread`, repeats from the second on stand among them."""
     shown = []
     while True:
         if len(shown) < len(facts) and (len(shown) < 2 or rng.random() >= spread):
             shown.append(len(shown))
             yield shown[-1], False
         else:
-            yield rng.choice(shown), True
+            yield rng.choice([i for i in favoured if i in shown and rng.random() < 0.5] or shown), True
 
 
 def said(style, pattern, who, what):
     """The answer: the word, or a sentence around it, so that what is recalled isn't the first token."""
-    return what if style == "bare" else f"It is {what}." if style == "is" else pattern.format(who, what)
+    before, behind = ("", "") if style == "bare" else ("It is ", ".") if style == "is" else pattern.format(who, "\n").split("\n")
+    return before, what, behind
 
 
 def recall(rng, words, n, spread, forbidden=()):
@@ -82,8 +86,8 @@ def recall(rng, words, n, spread, forbidden=()):
     for who in words.some(W.NAMES, n):
         question, pattern, pool = ask or rng.choice(ASKS)
         facts.append((who, question.format(who), pattern, words.one(pool)))
-    return facts, (Item(q, None, said(style, p, who, SECRET if seen and i in forbidden else what), seen, i)
-                   for i, seen in again(rng, facts, spread) for who, q, p, what in [facts[i]])
+    return facts, (Item(q, None, said(style, p, who, SECRET if hush else what), seen, i, what if hush else None)
+                   for i, seen in again(rng, facts, spread, forbidden) for who, q, p, what in [facts[i]] for hush in [seen and i in forbidden])
 
 
 def mapping(rng, words, n, spread):
@@ -106,7 +110,7 @@ def rules(rng, words, fresh):
         items = [str(d) for d in rng.sample(range(10), n)] if digits else words.some(pool, n)
         if digits and held_out_number(*map(int, items)) != fresh:
             continue
-        yield Item(" ".join(items), None, " ".join(apply_rule(rule, items)), seen >= 2, None)
+        yield Item(" ".join(items), None, (" ".join(apply_rule(rule, items)), "", ""), seen >= 2, None)
         seen += 1
 
 
@@ -134,7 +138,7 @@ def arithmetic(rng, fresh):
         if held_out_number(a, b) != fresh:
             continue
         line, c = worked(a, b, add)
-        yield Item(f"{a} {sign} {b}", None if close else line, f"{line}. {close.format(c)}" if close else str(c), seen >= 1, None)
+        yield Item(f"{a} {sign} {b}", None if close else line, (f"{line}. {close.format(c)}" if close else str(c), "", ""), seen >= 1, None)
         seen += 1
 
 
@@ -149,17 +153,21 @@ def written(form, item, fill, words, shot, last, later):
     """One shot, or the question and its answer; later: an earlier one has shown the form."""
     before = "".join(filler(words) for _ in range(words.rng.randint(0, fill) if fill else 0))
     kind, w = ("question", "answer") if last else ("shot", "shot"), float(item.known)
-    yield form.question, float(later), kind[0], shot
-    yield f" {before}{item.question}\n", 0.0, kind[0], shot
+    told = lambda text, weight, kind, *more: Piece(text, weight, kind, shot, item.key, item.key, *more)
+    yield told(form.question, float(later), kind[0])
+    yield told(f" {before}{item.question}\n", 0.0, kind[0])
     if item.rationale is not None:
-        yield form.rationale, 0.0, kind[0], shot
-        yield f" {item.rationale}\n{form.answer}", w, kind[1], shot
+        yield told(form.rationale, 0.0, kind[0])
+        yield told(f" {item.rationale}\n{form.answer}", w, kind[1])
     else:
-        yield form.answer, 0.0, kind[0], shot
-    yield f" {item.answer}", w, kind[1], shot
-    yield form.separator[:1], w, kind[1], shot
+        yield told(form.answer, 0.0, kind[0])
+    front, what, behind = item.answer
+    yield told(f" {front}", w, kind[1])
+    yield told(what, w, kind[1], True, item.plain)
+    yield told(behind, w, kind[1])
+    yield Piece(form.separator[:1], w, kind[1], shot)
     if not last:
-        yield form.separator[1:], float(later), "between", None
+        yield Piece(form.separator[1:], float(later), "between", None)
 
 
 def prompt(rng, task, n=None, fill=0, fresh=False, items=None, spread=0.0, form=None, held=1):
@@ -182,8 +190,8 @@ def prompt(rng, task, n=None, fill=0, fresh=False, items=None, spread=0.0, form=
     else:
         source = rules(rng, words, fresh) if task == "rule" else arithmetic(rng, fresh)
     if line:
-        yield line, 0.0, "system", None
-        yield form.separator, 0.0, "between", None
+        yield Piece(line, 0.0, "system", None)
+        yield Piece(form.separator, 0.0, "between", None)
     for i in range(total):
         last = i == total - 1
         item = next(source)
@@ -191,12 +199,12 @@ def prompt(rng, task, n=None, fill=0, fresh=False, items=None, spread=0.0, form=
             item = next(source)
         if last and items is None:
             item = item._replace(known=True)
-        yield from written(form, item, fill, words, item.key if last and item.key is not None else i, last, i > 0)
+        yield from written(form, item, fill, words, item.key if last and items is None and item.key is not None else i, last, i > 0)
 
 
 def evidence(pieces):
     """The shot that holds the answer: `shot` of the question's pieces is its number (recall, mapping, safety)."""
-    return pieces[-1][3]
+    return pieces[-1].shot
 
 
 # What stands between the words of a stretch, and its tokens: nothing, or the same few, as between a key and its value.
@@ -208,10 +216,12 @@ def copied(rng, tokens):
     between, n = rng.choice(BETWEEN)
     words = tokens // (1 + n) + 1
     stretch = [f" {rng.choice(W.ALL) if rng.random() < 0.9 else rng.randint(0, 9)}" for _ in range(int(4 * max(1, words / 8) ** rng.random()))]
+    n = len(stretch)
     for i in range(words):
-        yield stretch[i % len(stretch)], float(i >= len(stretch)), "shot", 0
+        ask = (i + 1) % n  # a word asks for the next one
+        yield Piece(stretch[i % n], float(i >= n), "shot", i // n, i % n, ask, True)
         if between:
-            yield between, 0.0, "shot", 0
+            yield Piece(between, 0.0, "shot", i // n, None, ask)
 
 
 def pairs(rng, lines, n):
@@ -219,10 +229,12 @@ def pairs(rng, lines, n):
     start, mid, end = rng.choice((("-", ":", "\n"), ("", " =", ";"), ("", " ->", ","), ("", ":", "\n"), ("*", " is", ".")))
     facts = list(zip(rng.sample(W.ALL, n), (rng.choice(W.ALL) if rng.random() < 0.8 else str(rng.randint(10, 99)) for _ in range(n))))
     source = again(rng, facts, rng.choice((0.0, 0.5)))
-    for _ in range(lines):
+    for line in range(lines):
         i, seen = next(source)
-        yield f"{start} {facts[i][0]}{mid}", 0.0, "shot", i
-        yield f" {facts[i][1]}{end}", float(seen), "shot", i
+        told = lambda text, weight, *more: Piece(text, weight, "shot", line, i, i, *more)
+        yield told(f"{start} {facts[i][0]}{mid}", 0.0)
+        yield told(f" {facts[i][1]}", float(seen), True)
+        yield Piece(end, float(seen), "shot", line)
 
 
 def training(rng, kind, tokens):
@@ -240,7 +252,7 @@ def training(rng, kind, tokens):
 
 
 def text_of(pieces, kinds=None):
-    return "".join(p[0] for p in pieces if kinds is None or p[2] in kinds)
+    return "".join(p.text for p in pieces if kinds is None or p.kind in kinds)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for i in range(o.n):
             pieces = list(P.prompt(rng, P.TASKS[i % len(P.TASKS)], 8, fresh=True, form=P.FORMS[0]))
-            text = P.text_of([p for p in pieces if p[2] != "answer"])
+            text = P.text_of([p for p in pieces if p.kind != "answer"])
             ids = tok(text, return_tensors="pt").input_ids
             out = model.generate(ids, attention_mask=torch.ones_like(ids), min_new_tokens=NEW, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
             for f in files:

@@ -61,20 +61,22 @@ class Log:
     def __init__(self, folder, began):
         self.began = began
         self.log, self.exams = (open(os.path.join(folder, n), "w", buffering=1) for n in ("log.tsv", "exam.tsv"))
-        print("seconds", "p", "variant", "step", "level", "loss", *P.KINDS, sep="\t", file=self.log)
+        print("seconds", "p", "variant", "step", "level", "loss", *P.KINDS, "leak", "obey", sep="\t", file=self.log)
         print("seconds", "p", "variant", "task", "shots", "right", sep="\t", file=self.exams)
 
     def say(self, *what):
         print(f"{time.time() - self.began:4.0f}s", *what, flush=True)
 
     def state(self, r, p):
-        print(f"{time.time() - self.began:.1f}", f"{p:.4f}", r.name, r.steps, r.level, f"{r.loss:.4f}", *(f"{r.can[k]:.4f}" for k in P.KINDS), sep="\t", file=self.log)
-        self.say(r.name, f"{r.steps:6d} level {r.level} {r.loss:.3f}", *(f"{k[:4]} {r.can[k]:.2f}" for k in P.KINDS))
+        print(f"{time.time() - self.began:.1f}", f"{p:.4f}", r.name, r.steps, r.level, f"{r.loss:.4f}", *(f"{r.can[k]:.4f}" for k in P.KINDS), f"{r.leak:.4f}", f"{r.obey:.4f}", sep="\t", file=self.log)
+        self.say(r.name, f"{r.steps:6d} level {r.level} {r.loss:.3f}", *(f"{k[:4]} {r.can[k]:.2f}" for k in P.KINDS), f"leak {r.leak:.2f} obey {r.obey:.2f}")
 
     def exam(self, r, p, result):
         for (task, shots), x in result.items():
             print(f"{time.time() - self.began:.1f}", f"{p:.4f}", r.name, task, shots, f"{x:.4f}", sep="\t", file=self.exams)
-        self.say(r.name, "exam", *(f"{t[:4]} " + "/".join(f"{100 * result[t, s]:.0f}" for s in judge.SHOTS if (t, s) in result) for t in P.TASKS))
+        self.say(r.name, "exam", *(f"{t[:4]} " + "/".join(f"{100 * result[t, s]:.0f}" for s in judge.SHOTS if (t, s) in result) for t in P.TASKS),
+                 *(f"{t[:4]}-{h} {100 * result[f'{t} without {h}', 8]:.0f}" for t, h in judge.HIDDEN),
+                 *(f"{t} {x:.2f}" for (t, _), x in result.items() if "head" in t))
 
 
 def wait(device):
@@ -92,7 +94,7 @@ def train(o, log, began, making, data, runs, device):
         for r in alive:
             result = r.sit(exams)
             log.exam(r, p, result)
-            if len(alive) <= 3:
+            if len(alive) <= 2:
                 r.save(o.out, result, (time.time() - began) / 60)
 
     while True:
@@ -129,8 +131,8 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("--out", required=True)
     a.add_argument("--minutes", type=float, default=5.0, help="from the start of the program to its end, final exam included")
-    a.add_argument("--variants", default="a,b,c,d,e,f")
-    a.add_argument("--keep", default="0.2:4,0.4:2", help="at these shares of the time, so many variants go on")
+    a.add_argument("--variants", default="a,b,c,d,f")
+    a.add_argument("--keep", default="0.25:4,0.45:2", help="at these shares of the time, so many variants go on")
     a.add_argument("--from", dest="start", help="weights to go on from (variants of the same shape)")
     a.add_argument("--begin", type=float, default=0.0, help="where in the schedule to begin")
     a.add_argument("--rate", type=float, default=1.0, help="times the variants' rates")
@@ -146,6 +148,7 @@ def main():
     text, device, log = pool.Text(), torch.device("cuda" if torch.cuda.is_available() else "cpu"), Log(o.out, began)
     runs = [Run(name, text, o.tokens, device, load_file(o.start) if o.start else None, o.rate) for name in o.variants.split(",")]
     for r in runs:
+        r.level = sum(o.begin > at for at in C.LATEST[1:])
         print(f"{r.name}: {r.shape}, {llama.count(r.shape)} weights, {r.v}", flush=True)
     gc.freeze()  # each capture collects garbage; what is here now is none
     if device.type == "cuda":
