@@ -18,6 +18,19 @@ static int failed(struct kvt_forward *f, int status, int layer, struct kvt_err *
     return kvt_fail(err, status, "%s: layer %d: %s", f->ops->name, layer, *text ? text : kvt_status_text(status));
 }
 
+/* Products of the same rows with what stands before and behind them, in one go where the machine has one. */
+static int products(struct kvt_forward *f, const struct kvt_linears_args *a)
+{
+    int rc = 0;
+    if (f->ops->linears)
+        return f->ops->linears(f->dev, a);
+    if (a->norm)
+        rc = f->ops->norm(f->dev, a->norm);
+    for (int i = 0; !rc && i < a->n; i++)
+        rc = f->ops->linear(f->dev, &a->a[i]);
+    return rc || !a->glu ? rc : f->ops->glu(f->dev, a->glu);
+}
+
 /* x += what a block put out, normed and scaled where the family does so. */
 static int block_out(struct kvt_forward *f, const struct kvt_mat *mat, const float *bias, const float *in, const float *post_norm,
                      int n, bool exact, float *x)
@@ -61,21 +74,17 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
     int rc;
 #define TIMED(part) (at = kvt_times_note(f->times, (part), l, -1, at))
 #define DO(call) do { if ((rc = (call))) return failed(f, rc, l, err); } while (0)
-#define LINEAR(mat, b, src, dst) \
-    DO(ops->linear(dev, &(struct kvt_linear_args){ .w = (mat), .bias = (b), .in = (src), .out = (dst), .T = n, \
-                                                   .exact = exact, .compute = f->compute }))
-#define NORM(src, w, b, dst, rows, width, mean) \
-    DO(ops->norm(dev, &(struct kvt_norm_args){ .in = (src), .weight = (w), .bias = (b), .out = (dst), .eps = s->rms_eps, \
-                                               .T = (rows), .E = (width), .centre = (mean) }))
+#define PRODUCT(mat, b, src, dst) \
+    { .w = (mat), .bias = (b), .in = (src), .out = (dst), .T = n, .exact = exact, .compute = f->compute }
+#define NORMED(src, w, b, dst, rows, width, mean) \
+    (struct kvt_norm_args){ .in = (src), .weight = (w), .bias = (b), .out = (dst), .eps = s->rms_eps, .T = (rows), .E = (width), .centre = (mean) }
+#define NORM(src, w, b, dst, rows, width, mean) DO(ops->norm(dev, &NORMED(src, w, b, dst, rows, width, mean)))
 #define ROTATE(v, n_heads) \
     DO(ops->rotate(dev, &(struct kvt_rotate_args){ .x = (v), .pos = f->pos, .rope = *rope, .T = n, .heads = (n_heads), .D = D, \
                                                    .scale = f->rope_scale[rope - f->rope] }))
 
-    if (s->pre_norm)
-        NORM(x, w->attn_norm, w->attn_norm_bias, f->h, n, s->E, s->layer_norm);
-    LINEAR(w->q, w->q_bias, in, f->q);
-    LINEAR(w->k, w->k_bias, in, f->k);
-    LINEAR(w->v, w->v_bias, in, f->v);
+    DO(products(f, &(struct kvt_linears_args){ .norm = s->pre_norm ? &NORMED(x, w->attn_norm, w->attn_norm_bias, f->h, n, s->E, s->layer_norm) : NULL, .n = 3,
+        .a = (struct kvt_linear_args[]){ PRODUCT(w->q, w->q_bias, in, f->q), PRODUCT(w->k, w->k_bias, in, f->k), PRODUCT(w->v, w->v_bias, in, f->v) } }));
     if (s->qk_norm == KVT_QK_HEAD) {
         NORM(f->q, w->q_norm, NULL, f->q, n * s->H, D, false);
         NORM(f->k, w->k_norm, NULL, f->k, n * s->G, D, false);
@@ -113,17 +122,16 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
     DO(block_out(f, &w->o, w->o_bias, f->att, w->post_attn_norm, n, exact, x));
     TIMED(KVT_PART_OUTPUT);
 
-    if (s->pre_norm)
-        NORM(x, w->ffn_norm, w->ffn_norm_bias, f->h, n, s->E, s->layer_norm);
-    LINEAR(w->gate, w->gate_bias, in, f->gate);
-    LINEAR(w->up, w->up_bias, in, f->up);
-    DO(ops->glu(dev, &(struct kvt_glu_args){ .gate = f->gate, .up = f->up, .out = f->gate, .T = n, .F = s->F, .act = s->act }));
+    DO(products(f, &(struct kvt_linears_args){ .norm = s->pre_norm ? &NORMED(x, w->ffn_norm, w->ffn_norm_bias, f->h, n, s->E, s->layer_norm) : NULL, .n = 2,
+        .a = (struct kvt_linear_args[]){ PRODUCT(w->gate, w->gate_bias, in, f->gate), PRODUCT(w->up, w->up_bias, in, f->up) },
+        .glu = &(struct kvt_glu_args){ .gate = f->gate, .up = f->up, .out = f->gate, .T = n, .F = s->F, .act = s->act } }));
     DO(block_out(f, &w->down, w->down_bias, f->gate, w->post_ffn_norm, n, exact, x));
     TIMED(KVT_PART_FFN);
     return 0;
 #undef TIMED
-#undef LINEAR
+#undef PRODUCT
 #undef NORM
+#undef NORMED
 #undef ROTATE
 }
 

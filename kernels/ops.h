@@ -172,6 +172,15 @@ struct kvt_linear_args {    /* out = in * w^T (+ bias) (+ out) */
     enum kvt_compute compute;
 };
 
+/* What norm, then linear a[0] ... a[n - 1], then glu do, bit for bit, in fewer launches: products with the same rows (in, T, exact,
+ * compute) into outputs of their own. What only these hand on, norm->out and with glu the products' outputs, may be left unwritten. */
+struct kvt_linears_args {
+    const struct kvt_norm_args *norm; /* whose out is a[i].in; or NULL */
+    const struct kvt_linear_args *a;
+    int n;
+    const struct kvt_glu_args *glu;   /* of a[0].out, gate, and a[1].out, up; then n is 2; or NULL */
+};
+
 /* ---- cache: pages, tables, selection ----------------------------------------------------------- */
 
 struct kvt_cache; /* pages, tables, counts and free list of all branches; backend memory */
@@ -458,6 +467,7 @@ struct kvt_ops {
 
     /* linear */
     int (*linear)(struct kvt_dev *dev, const struct kvt_linear_args *a);
+    int (*linears)(struct kvt_dev *dev, const struct kvt_linears_args *a); /* or NULL: one by one */
 
     /* cache */
     int (*cache_open)(struct kvt_dev *dev, struct kvt_cache **out, const struct kvt_cache_opts *o, struct kvt_err *err);

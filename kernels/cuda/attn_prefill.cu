@@ -35,7 +35,7 @@ template <class K, int DP> struct sizes {
 };
 
 template <class K, int DP>
-static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, struct kvt_row_sum *sums)
+static __global__ void __launch_bounds__(THREADS, 2) prefill_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, struct kvt_row_sum *sums)
 {
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK, NP = kvt_pieces<K>::NP;
@@ -55,13 +55,10 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
     if (D < DP)
         for (int i = 0; i < 4 * NK; i++)
             kvt_pad_tile(tiles + i * KEYS * PITCH, KEYS, D, DP);
-    kvt_load_queries<K>(a, t0, h, DP, q, row_pos, by_row);
+    kvt_load_queries<K, DP>(a, t0, h, DP, q, row_pos, by_row);
     __syncthreads();
-    int low = 2147483647, high = -1;
-    for (int r = 0; r < ROWS && t0 + r < a.T; r++) {
-        low = row_pos[r] < low ? row_pos[r] : low;
-        high = row_pos[r] > high ? row_pos[r] : high;
-    }
+    int low, high;
+    kvt_row_range(row_pos, a.T - t0, &low, &high);
     const int r0 = warp * 16 + lane / 4;
     const int32_t at[2] = {row_pos[r0], row_pos[r0 + 8]};
     const float scale2 = a.cap2 > 0 ? 1 : a.scale2; /* capped scores come scaled */
@@ -72,59 +69,72 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
 #pragma unroll
     for (int i = 0; i < DP / 8; i++)
         out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
-    int tile = -1, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), turn = 0; /* next's pages are in page[turn ^ 1] */
-    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
+    struct kvt_tile tile = {-1, 0, 0}, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high); /* next's pages are in page[turn ^ 1] */
+    int turn = 0;
+    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next.at));
     __syncthreads();
-    while (tile >= 0 || next >= 0) { /* next comes while tile is in work */
-        int second = next < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, next + 1, low, high);
-        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second);
+    while (tile.at >= 0 || next.at >= 0) { /* next comes while tile is in work */
         piece *to = tiles + (turn ^ 1) * 2 * NK * KEYS * PITCH;
+        const bool plain = sizeof(K) == 2 && D == DP && n - next.at * KEYS >= KEYS; /* a whole tile */
+        if (plain && next.at >= 0) {
+            kvt_load_whole<KEYS, DP>(&page[turn ^ 1], 0, (unsigned char *)to);
+            kvt_load_whole<KEYS, DP>(&page[turn ^ 1], a.p.page_bytes / 2, (unsigned char *)(to + KEYS * PITCH));
+        }
 #pragma unroll 1
-        for (int value = 0; next >= 0 && value < 2; value++)
-            kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next * KEYS, D, value ? a.p.page_bytes / 2 : 0, DP, stride, to + value * NK * KEYS * PITCH);
-        if (next >= 0)
+        for (int value = 0; !plain && next.at >= 0 && value < 2; value++)
+            kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next.at * KEYS, D, value ? a.p.page_bytes / 2 : 0, DP, stride, to + value * NK * KEYS * PITCH);
+        if (next.at >= 0)
             kvt_load_positions<KEYS>(&page[turn ^ 1], key_pos[turn ^ 1]);
         gpu_cp_async_commit();
+        struct kvt_tile second = {-1, 0, 0};
+        if (next.at >= 0)
+            second = kvt_next_tile<KEYS>(a, bounds, pages, next.at + 1, low, high);
+        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second.at);
         gpu_cp_async_wait<1>();
         __syncthreads();
-        if (tile >= 0) {
-            const int live = n - tile * KEYS;
+        if (tile.at >= 0) {
+            const int live = n - tile.at * KEYS;
             const piece *k = tiles + turn * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
             float s[KEYS / 8][4], top[2] = {-INFINITY, -INFINITY};
-            const bool clear = kvt_all_seen<KEYS>(a, bounds, pages, tile, live, low, high); /* nothing to be hidden, as in most tiles */
-            kvt_scores<K, KEYS>(q, k, DP, s);
+            const bool clear = kvt_all_seen<KEYS>(a, tile, live, low, high); /* nothing to be hidden, as in most tiles */
+            kvt_scores<K, KEYS, (DP <= 128 ? DP / 16 : 2)>(q, k, DP, s);
             if (a.cap2 > 0)
                 kvt_cap_scores<KEYS>(a, by, s);
+            if (!clear)
 #pragma unroll
-            for (int i = 0; i < KEYS / 8; i++)
+                for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    s[i][j] *= by[j / 2];
-                    if (!clear) {
+                    for (int j = 0; j < 4; j++) {
                         int c = i * 8 + lane % 4 * 2 + j % 2;
                         s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? s[i][j] : -INFINITY;
                     }
+#pragma unroll
+            for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
                     top[j / 2] = fmaxf(top[j / 2], s[i][j]);
-                }
+            float scale[2], base[2];
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 1));
                 top[j] = fmaxf(top[j], __shfl_xor_sync(0xffffffffu, top[j], 2));
-                top[j] = fmaxf(top[j], most[j]);
-                float scale = top[j] == -INFINITY ? 1 : exp2f(most[j] - top[j]);
+                top[j] = fmaxf(top[j] * by[j], most[j]); /* by is above 0 */
+                scale[j] = top[j] == -INFINITY ? 1 : gpu_exp2(most[j] - top[j]);
                 most[j] = top[j];
-                sum[j] *= scale;
-#pragma unroll
-                for (int i = 0; i < DP / 8; i++) {
-                    out[i][2 * j] *= scale;
-                    out[i][2 * j + 1] *= scale;
-                }
+                base[j] = top[j] == -INFINITY ? 0 : top[j]; /* nothing seen yet: 2^(-infinity) are its terms */
+                sum[j] *= scale[j];
             }
+            if (__any_sync(0xffffffffu, scale[0] != 1 || scale[1] != 1)) /* after the first tiles, maxima seldom move */
+#pragma unroll
+                for (int i = 0; i < DP / 8; i++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++)
+                        out[i][j] *= scale[j / 2];
 #pragma unroll
             for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    s[i][j] = most[j / 2] == -INFINITY ? 0 : exp2f(s[i][j] - most[j / 2]);
+                    s[i][j] = gpu_exp2(fmaf(s[i][j], by[j / 2], -base[j / 2]));
                     sum[j / 2] += s[i][j];
                 }
 #pragma unroll
@@ -134,7 +144,7 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(struct kvt_attn
                 for (int i = 0; i < NP; i++)
 #pragma unroll
                     for (int j = 0; j < 4; j++) /* rows, rows + 8, then keys + 8 */
-                        p[i][j] = kvt_pair<piece>(s[key / 8 + j / 2][j % 2 * 2], s[key / 8 + j / 2][j % 2 * 2 + 1]);
+                        p[i][j] = kvt_pair(s[key / 8 + j / 2][j % 2 * 2], s[key / 8 + j / 2][j % 2 * 2 + 1], piece());
                 constexpr int SOME = DP % 64 ? 16 : 64; /* dims whose values are held at once */
 #pragma unroll
                 for (int d0 = 0; d0 < DP; d0 += SOME)

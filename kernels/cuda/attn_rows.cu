@@ -8,14 +8,11 @@
 
 #include <assert.h>
 
-enum { THREADS = 128, WARPS = THREADS / 32, MAX_D = 256, MAX_PART = 128 };
+enum { THREADS = 128, WARPS = THREADS / 32, MAX_D = 256, MAX_PART = 64 };
 
-/* Slots of a part: K and V of it in at most 64 KB of shared memory, of heads up to 256 dims. */
-static int part_of(const struct kvt_pages &p)
-{
-    int bytes = p.D * p.value_bytes;
-    return bytes <= 256 ? 128 : bytes <= 512 ? 64 : 32;
-}
+/* Slots of a part: K and V of it in at most 64 KB of shared memory, of heads up to 256 dims; few, as a step waits for one part's chain of loads,
+ * scores and sums, and more parts than multiprocessors hide each other's. */
+static int part_of(const struct kvt_pages &p) { return p.D * p.value_bytes <= 512 ? MAX_PART : MAX_PART / 2; }
 
 /* V neighbouring values of a row as floats: one load of V x sizeof(K) bytes. */
 template <class K, int V> struct chunk;
@@ -336,7 +333,7 @@ static __global__ void join_kernel(struct kvt_attn_call a, struct rows_work w, s
     const float sum = whole[1], inverse = sum > 0 ? 1 / sum : 0;
     for (int d = threadIdx.x; d < D; d += blockDim.x) {
         float x = 0;
-#pragma unroll 4
+#pragma unroll 8
         for (int i = 0; i < parts; i++)
             x = fmaf(part[(size_t)i * step + d], share[i], x);
         a.out[row * (size_t)D + d] = x * inverse;

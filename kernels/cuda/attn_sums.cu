@@ -9,18 +9,29 @@ static __global__ void columns_kernel(const float *line, int blocks, size_t coun
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count)
         return;
-    float x = larger ? out[i] : 0;
+    float x = out[i];
+#pragma unroll 8
     for (int b = 0; b < blocks; b++) {
         float y = line[(size_t)b * count + i];
         x = larger ? fmaxf(x, y) : x + y;
     }
-    out[i] = larger ? x : out[i] + x;
+    out[i] = x;
 }
 
-/* The first of T ascending positions that isn't below `at`. */
+/* How walk_column (attn_sweep.cu) and columns_kernel add up: runs of 16 rows, then those of a block of 64, then blocks. */
+void kvt_cuda_row_sums(int T, uint8_t *level)
+{
+    for (int t = 0; t < T; t++)
+        level[t] = t % KVT_TILE_ROWS == 0 ? 2 : t % 16 == 0;
+}
+
+/* The first of T ascending positions that isn't below `at`. Most often they are neighbours. */
 static __device__ int lower_bound(const int32_t *pos, int T, int at)
 {
-    int low = 0;
+    int low = at - pos[0];
+    if (low <= 0 || (low < T && pos[low] == at))
+        return low > 0 ? low : 0;
+    low = 0;
     while (low < T) {
         int mid = (low + T) / 2;
         if (pos[mid] < at)
@@ -53,6 +64,7 @@ static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *all
     float x = larger ? out[to] : 0;
     if (t >= end)
         return;
+#pragma unroll 8
     for (; t < end; t++) {
         float y = line[(size_t)t * step];
         x = larger ? fmaxf(x, y) : x + y;

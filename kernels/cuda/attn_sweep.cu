@@ -11,6 +11,10 @@
 
 enum { ROWS = KVT_TILE_ROWS, THREADS = KVT_TILE_THREADS };
 
+/* Between rows of probabilities: odd, so that neither a column a thread nor a row a thread meet in a bank, and writes in the products' shape
+ * meet by twos at most. */
+static constexpr __host__ __device__ int p_pitch(int keys) { return keys + 5; }
+
 static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
 /* Columns in groups (bins of the map, segments), from tile to tile: group i has columns [start[i], start[i + 1]). */
@@ -50,8 +54,8 @@ static __device__ void walk_groups(struct groups &g, const float *p, int j0, int
         }
 #pragma unroll 4
         for (int c = low; c < high; c++) {
-            sum += p[r * (KEYS + 1) + c];
-            most = fmaxf(most, p[r * (KEYS + 1) + c]);
+            sum += p[r * p_pitch(KEYS) + c];
+            most = fmaxf(most, p[r * p_pitch(KEYS) + c]);
         }
         if (r < rows && (group < up || last)) {
             line[r * line_step + g.sum + group] = sum;
@@ -73,14 +77,19 @@ struct walker {
     float least;             /* of the k largest so far */
 };
 
-/* The sum over the block's rows of one column's probabilities x (a row each KEYS + 1) where the row's position is at least `from`. */
-template <int KEYS> static __device__ __forceinline__ float sum_from(const float *x, const int32_t *row_pos, int from)
+/* The sum over the block's rows of one column's probabilities x, of those whose position is at least `from`: runs of 16 rows from 0, then
+ * these (kvt_cuda_row_sums says so). all: `from` is below all of them. */
+template <int KEYS, bool all> static __device__ __forceinline__ float sum_from(const float *x, const int32_t *row_pos, int from)
 {
-    float sum = 0;
-#pragma unroll 4
-    for (int r = 0; r < ROWS; r++)
-        sum += row_pos[r] >= from ? x[r * (KEYS + 1)] : 0;
-    return sum;
+    float sum[ROWS / 16];
+#pragma unroll
+    for (int i = 0; i < ROWS / 16; i++) {
+        sum[i] = 0;
+#pragma unroll
+        for (int r = 16 * i; r < 16 * i + 16; r++)
+            sum[i] += all || row_pos[r] >= from ? x[r * p_pitch(KEYS)] : 0;
+    }
+    return ((sum[0] + sum[1]) + sum[2]) + sum[3];
 }
 
 /* A column: each kind of sum over the block's rows, which goes to its line; rows that aren't there are 0. high: of the rows' positions. */
@@ -91,18 +100,14 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
     size_t step = (size_t)gridDim.x * (size_t)H * (size_t)w.ld;
     float *out = w.column + ((size_t)blockIdx.x * (size_t)H + (size_t)h) * (size_t)w.ld + (size_t)j;
     if (w.mass) {
-        float sum = 0;
-#pragma unroll 8
-        for (int r = 0; r < ROWS; r++)
-            sum += x[r * (KEYS + 1)];
-        *out = sum;
+        *out = sum_from<KEYS, true>(x, row_pos, 0);
         out += step;
     }
 #pragma unroll 1
     for (int i = 0; i < w.n_windows; i++, out += step) {
         int from = w.n_rows - w.window[i];
         if (high >= from)
-            *out = sum_from<KEYS>(x, row_pos, from);
+            *out = sum_from<KEYS, false>(x, row_pos, from);
     }
 #pragma unroll 1
     for (int i = 0; i < w.n_squares; i++, out += step) {
@@ -114,7 +119,7 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
         float sum = 0;
 #pragma unroll 4
         for (int r = 0; r < ROWS; r++) {
-            float y = x[r * (KEYS + 1)];
+            float y = x[r * p_pitch(KEYS)];
             sum += row_pos[r] >= from ? y * (by_pos ? (float)row_pos[r] : y) : 0;
         }
         *out = sum;
@@ -123,7 +128,7 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
         float most = 0;
 #pragma unroll 4
         for (int r = 0; r < ROWS && high >= w.max_from; r++)
-            most = fmaxf(most, row_pos[r] >= w.max_from ? x[r * (KEYS + 1)] : 0);
+            most = fmaxf(most, row_pos[r] >= w.max_from ? x[r * p_pitch(KEYS)] : 0);
         *out = most;
         out += step;
     }
@@ -137,10 +142,10 @@ static __device__ void walk_column(const struct kvt_sweep &w, const float *p, co
                 from = mid + 1;
         }
         if (from < w.n_units && w.unit[2 * from] <= j && high >= w.unit[2 * from + 1])
-            *out = sum_from<KEYS>(x, row_pos, w.unit[2 * from + 1]);
+            *out = sum_from<KEYS, false>(x, row_pos, w.unit[2 * from + 1]);
     }
     if (w.last && last_row >= 0)
-        w.last[(size_t)h * (size_t)w.ld + j] = x[last_row * (KEYS + 1)];
+        w.last[(size_t)h * (size_t)w.ld + j] = x[last_row * p_pitch(KEYS)];
 }
 
 /* One more value among the k largest of a row: descending, equal ones by column. */
@@ -162,7 +167,7 @@ static __device__ void walk_row(const struct kvt_sweep &w, struct walker &me, co
     const int live = n - j0 < KEYS ? n - j0 : KEYS; /* columns of the tile */
     size_t row = (size_t)h * (size_t)w.n_rows + (size_t)at;
     float *line = w.rowwise + ((size_t)t * (size_t)H + (size_t)h) * (size_t)w.row_ld;
-    p += r * (KEYS + 1);
+    p += r * p_pitch(KEYS);
     if (w.top) {
         float *top = w.top + row * (size_t)w.top_k;
         for (int c = 0; c < live; c++)
@@ -214,14 +219,15 @@ static __device__ void fill_rows(const struct kvt_sweep &w, const struct kvt_att
     }
 }
 
-template <class K, int KEYS>
-static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int DP, const struct kvt_row_sum *sums, struct kvt_sweep w)
+/* FIXED: the heads' size, for the common ones; 0: padded to DP */
+template <class K, int KEYS, int FIXED>
+static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int given, const struct kvt_row_sum *sums, struct kvt_sweep w)
 {
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NQ = kvt_pieces<K>::NQ, NK = kvt_pieces<K>::NK;
-    const int pitch = DP + KVT_PITCH, D = a.p.D, warp = threadIdx.x / 32, lane = threadIdx.x % 32, h = blockIdx.y, g = h / (a.H / a.p.G);
-    GPU_DYN_SHARED(float, p);                    /* (ROWS, KEYS + 1), then 16-byte aligned */
-    piece *q = (piece *)(p + ROWS * (KEYS + 4)); /* (NQ, ROWS, pitch) */
+    const int DP = FIXED ? FIXED : given, pitch = DP + KVT_PITCH, D = FIXED ? FIXED : a.p.D, warp = threadIdx.x / 32, lane = threadIdx.x % 32, h = blockIdx.y, g = h / (a.H / a.p.G);
+    GPU_DYN_SHARED(float, p);                    /* (ROWS, p_pitch), then 16-byte aligned */
+    piece *q = (piece *)(p + ROWS * p_pitch(KEYS)); /* (NQ, ROWS, pitch) */
     piece *tiles = q + NQ * ROWS * pitch;        /* (2 by turns, NK, KEYS, pitch) */
     __shared__ int32_t row_pos[ROWS];
     __shared__ __align__(16) int32_t key_pos[2][KEYS];
@@ -234,17 +240,15 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
     for (int i = 0; D < DP && i < 2 * NK; i++)
         kvt_pad_tile(tiles + i * KEYS * pitch, KEYS, D, DP);
-    kvt_load_queries<K>(a, t0, h, DP, q, row_pos, by_row);
+    kvt_load_queries<K, (FIXED ? FIXED : KEYS == 64 ? 128 : 256)>(a, t0, h, DP, q, row_pos, by_row);
     __syncthreads();
-    int low = 2147483647, high = -1, last_row = -1;
-    for (int r = 0; r < rows; r++) {
-        low = row_pos[r] < low ? row_pos[r] : low;
-        high = row_pos[r] > high ? row_pos[r] : high;
-        last_row = row_pos[r] == w.n_rows - 1 ? r : last_row;
-    }
+    int low, high, last_row = -1;
+    kvt_row_range(row_pos, rows, &low, &high);
+    for (int r = 0; high == w.n_rows - 1 && r < rows; r++)
+        last_row = row_pos[r] == high ? r : last_row;
     const int r0 = warp * 16 + lane / 4;
     int32_t at[2];
-    float by[2], most[2], inverse[2];
+    float by[2], most[2], inverse[2], whole_sum[2];
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         int r = r0 + 8 * j;
@@ -255,6 +259,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         by[j] = by_row[r] * (a.cap2 > 0 ? 1 : a.scale2); /* capped scores come scaled */
         most[j] = s.max;
         inverse[j] = s.sum > 0 ? 1 / s.sum : 0;
+        whole_sum[j] = s.sum > 0 ? s.sum : 1;
     }
     const int mine = (int)threadIdx.x - THREADS / 2; /* the row that this thread walks along; negative: it walks down columns */
     struct walker me = {0};
@@ -278,24 +283,35 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     float entropy[2] = {0, 0}, sink[2] = {0, 0}, local[2] = {0, 0};
     const bool row_sums = w.keys_or_entropy || w.sink || w.local;
 
-    int tile = -1, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high), turn = 0, done = 0; /* next's pages are in page[turn ^ 1] */
-    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next));
+    struct kvt_tile tile = {-1, 0, 0}, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high); /* next's pages are in page[turn ^ 1] */
+    int turn = 0, done = 0;
+    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next.at));
     __syncthreads();
-    while (tile >= 0 || next >= 0) { /* next comes while tile is in work */
-        int second = next < 0 ? -1 : kvt_next_tile<KEYS>(a, bounds, pages, next + 1, low, high), j0 = tile * KEYS;
-        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second);
-        if (next >= 0) {
-            kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next * KEYS, D, 0, DP, stride, tiles + (turn ^ 1) * NK * KEYS * pitch);
+    while (tile.at >= 0 || next.at >= 0) { /* next comes while tile is in work */
+        const int j0 = tile.at * KEYS;
+        if (next.at >= 0) {
+            piece *to = tiles + (turn ^ 1) * NK * KEYS * pitch;
+            const bool plain = FIXED && n - next.at * KEYS >= KEYS; /* a whole tile */
+            if constexpr (FIXED != 0)
+                if (plain)
+                    kvt_load_whole<KEYS, FIXED>(&page[turn ^ 1], 0, (unsigned char *)to);
+            if (!plain)
+                kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next.at * KEYS, D, 0, DP, stride, to);
             kvt_load_positions<KEYS>(&page[turn ^ 1], key_pos[turn ^ 1]);
         }
         gpu_cp_async_commit();
+        struct kvt_tile second = {-1, 0, 0};
+        if (next.at >= 0)
+            second = kvt_next_tile<KEYS>(a, bounds, pages, next.at + 1, low, high);
+        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second.at);
         gpu_cp_async_wait<1>();
         __syncthreads();
-        if (tile >= 0) {
+        if (tile.at >= 0) {
             const int live = n - j0;
-            const bool clear = kvt_all_seen<KEYS>(a, bounds, pages, tile, live, low, high); /* nothing to be hidden, as in most tiles */
+            const bool clear = kvt_all_seen<KEYS>(a, tile, live, low, high); /* nothing to be hidden, as in most tiles */
+            const bool sinks = w.sink && tile.low < w.n_sink, near = w.local && tile.high > low - w.n_local; /* some of them here */
             float s[KEYS / 8][4];
-            kvt_scores<K, KEYS>(q, tiles + turn * NK * KEYS * pitch, DP, s);
+            kvt_scores<K, KEYS, (FIXED ? FIXED / 16 : 1)>(q, tiles + turn * NK * KEYS * pitch, DP, s);
             if (a.cap2 > 0)
                 kvt_cap_scores<KEYS>(a, by, s);
 #pragma unroll
@@ -303,17 +319,22 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     int c = i * 8 + lane % 4 * 2 + j % 2;
-                    float x = exp2f(s[i][j] * by[j / 2] - most[j / 2]) * inverse[j / 2];
-                    if (!clear)
-                        x = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? x : 0;
-                    p[(r0 + j / 2 * 8) * (KEYS + 1) + c] = x;
-                    if (row_sums) { /* a logarithm that is off by 2^-21 at most */
-                        entropy[j / 2] -= x > 0 ? x * 0.693147181f * __log2f(x) : 0;
-                        int pos = c < live ? key_pos[turn][c] : 0; /* x is 0 there */
-                        sink[j / 2] += pos < w.n_sink ? x : 0;
-                        local[j / 2] += at[j / 2] - pos < w.n_local ? x : 0;
-                    }
+                    float power = fmaf(s[i][j], by[j / 2], -most[j / 2]), x = gpu_exp2(power) * inverse[j / 2];
+                    if (!clear && !(c < live && kvt_sees(a, at[j / 2], key_pos[turn][c])))
+                        x = power = 0;
+                    p[(r0 + j / 2 * 8) * p_pitch(KEYS) + c] = x;
+                    entropy[j / 2] = fmaf(x, power, entropy[j / 2]);
+                    s[i][j] = x;
                 }
+            if (sinks || near)
+#pragma unroll
+                for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        int c = i * 8 + lane % 4 * 2 + j % 2, pos = c < live ? key_pos[turn][c] : 0; /* s is 0 there */
+                        sink[j / 2] += pos < w.n_sink ? s[i][j] : 0;
+                        local[j / 2] += at[j / 2] - pos < w.n_local ? s[i][j] : 0;
+                    }
             __syncthreads();
             if (done < j0)
                 fill_rows(w, a, t0, rows, h, last_row, done, j0, n);
@@ -327,7 +348,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
             }
             for (int i = threadIdx.x; whole && i < rows * KEYS; i += THREADS) {
                 int r = i / KEYS, c = i % KEYS;
-                float x = p[r * (KEYS + 1) + c];
+                float x = p[r * p_pitch(KEYS) + c];
                 size_t to = (whole_at + (size_t)(t0 + r)) * (size_t)w.ld + (size_t)(j0 + c);
                 if (w.rows && j0 + c < w.ld)
                     w.rows[to] = x;
@@ -336,9 +357,9 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
             }
             const int end = live < KEYS ? n : j0 + KEYS;
             if (w.C)
-                walk_groups<KEYS>(bins, p, j0, end, next < 0, line, line_step, rows);
+                walk_groups<KEYS>(bins, p, j0, end, next.at < 0, line, line_step, rows);
             if (w.n_segments)
-                walk_groups<KEYS>(segments, p, j0, end, next < 0, line, line_step, rows);
+                walk_groups<KEYS>(segments, p, j0, end, next.at < 0, line, line_step, rows);
         }
         kvt_keep_page<KEYS>(&page[turn], ahead);
         __syncthreads();
@@ -357,6 +378,8 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
         if (lane % 4 || r0 + 8 * j >= rows)
             continue;
         size_t row = (size_t)h * (size_t)w.n_rows + (size_t)at[j];
+        /* A = 2^power / sum, and all A are 1: -sum A ln A = ln 2 (log2 sum - sum A power), no logarithm of each and both terms above 0 */
+        entropy[j] = 0.693147181f * (log2f(whole_sum[j]) - entropy[j]);
         if (w.entropy)
             w.entropy[row] = entropy[j];
         if (w.keys)
@@ -381,17 +404,17 @@ static __global__ void bins_kernel(int n_rows, int C, int32_t *start)
 template <class K, int KEYS> static size_t shared_bytes(int DP)
 {
     constexpr int NK = kvt_pieces<K>::NK;
-    return (size_t)ROWS * (KEYS + 4) * sizeof(float) + (size_t)(kvt_pieces<K>::NQ * ROWS + 2 * NK * KEYS) * (size_t)(DP + KVT_PITCH) * 2;
+    return (size_t)ROWS * p_pitch(KEYS) * sizeof(float) + (size_t)(kvt_pieces<K>::NQ * ROWS + 2 * NK * KEYS) * (size_t)(DP + KVT_PITCH) * 2;
 }
 
-template <class K, int KEYS>
+template <class K, int KEYS, int FIXED>
 static int launch(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, int DP, const struct kvt_row_sum *sums, const struct kvt_sweep *w)
 {
     size_t bytes = shared_bytes<K, KEYS>(DP);
-    int rc = kvt_cuda_failed(dev, cudaFuncSetAttribute(sweep_kernel<K, KEYS>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "attention's sweep");
+    int rc = kvt_cuda_failed(dev, cudaFuncSetAttribute(sweep_kernel<K, KEYS, FIXED>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "attention's sweep");
     if (rc)
         return rc;
-    GPU_LAUNCH((sweep_kernel<K, KEYS>), dim3(kvt_blocks((size_t)w->T, ROWS), (unsigned)a->H), THREADS, bytes, dev->stream, *a, branch, bounds, pages, DP, sums, *w);
+    GPU_LAUNCH((sweep_kernel<K, KEYS, FIXED>), dim3(kvt_blocks((size_t)w->T, ROWS), (unsigned)a->H), THREADS, bytes, dev->stream, *a, branch, bounds, pages, DP, sums, *w);
     return kvt_cuda_launched(dev, "attention's sweep");
 }
 
@@ -401,8 +424,15 @@ static int launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, int b
     int DP = kvt_padded(a->p.D);
     if (!DP || shared_bytes<K, 32>(DP) + 2048 > dev->shared_most)
         return kvt_fail(&dev->err, KVT_EUNSUP, "attention's sweep: no kernel for heads of %d values on this device; use --backend cpu", a->p.D);
-    return DP <= 128 && shared_bytes<K, 64>(DP) + 2048 <= dev->shared_most ? launch<K, 64>(dev, a, branch, bounds, pages, DP, sums, w)
-                                                                          : launch<K, 32>(dev, a, branch, bounds, pages, DP, sums, w);
+    if (DP > 128 || shared_bytes<K, 64>(DP) + 2048 > dev->shared_most)
+        return launch<K, 32, 0>(dev, a, branch, bounds, pages, DP, sums, w);
+    if constexpr (sizeof(K) == 2) {
+        if (a->p.D == 64)
+            return launch<K, 64, 64>(dev, a, branch, bounds, pages, DP, sums, w);
+        if (a->p.D == 128)
+            return launch<K, 64, 128>(dev, a, branch, bounds, pages, DP, sums, w);
+    }
+    return launch<K, 64, 0>(dev, a, branch, bounds, pages, DP, sums, w);
 }
 
 /* The caller's wishes, without memory. */

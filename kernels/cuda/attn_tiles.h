@@ -33,46 +33,53 @@ static __device__ __forceinline__ void kvt_mma(float *c, const unsigned *a, cons
 static __device__ __forceinline__ void kvt_mma(float *c, const unsigned *a, const unsigned *b, __nv_bfloat16) { gpu_mma_bf16(c, a, b); }
 
 /* The n-th pieces of two neighbours, as a register of an operand. */
-template <class P> static __device__ __forceinline__ unsigned kvt_pair(float &x, float &y)
+static __device__ __forceinline__ unsigned kvt_pair(float &x, float &y, __half)
 {
-    P p[2];
-    x = kvt_piece_of(x, &p[0]);
-    y = kvt_piece_of(y, &p[1]);
-    return *(const unsigned *)(const void *)p;
+    __half2 h = __floats2half2_rn(x, y);
+    x -= __low2float(h);
+    y -= __high2float(h);
+    return *reinterpret_cast<unsigned *>(&h);
+}
+static __device__ __forceinline__ unsigned kvt_pair(float &x, float &y, __nv_bfloat16)
+{
+    __nv_bfloat162 h = __floats2bfloat162_rn(x, y);
+    unsigned bits = *reinterpret_cast<unsigned *>(&h);
+    x -= __uint_as_float(bits << 16);
+    y -= __uint_as_float(bits & 0xffff0000u);
+    return bits;
 }
 
-/* Positions of pages: {lowest, highest} of the live slots of each page of a kv head; {INT_MAX, -1} behind the end. */
-KVT_DEVICE int2 kvt_tile_bounds(const int2 *bounds, int pages, int first, int count)
-{
-    int2 b = {2147483647, -1};
-#pragma unroll 1
-    for (int i = first; i < first + count && i < pages; i++) {
-        b.x = bounds[i].x < b.x ? bounds[i].x : b.x;
-        b.y = bounds[i].y > b.y ? bounds[i].y : b.y;
-    }
-    return b;
-}
+/* A tile of KEYS slots: which, and the lowest and highest position of its pages' live slots. */
+struct kvt_tile {
+    int at;                  /* -1: none */
+    int low, high;
+};
 
-/* The first tile from `tile` on that a row at a position in [low, high] may see; -1: none. */
+/* The first tile from `tile` on that a row at a position in [low, high] may see. bounds: {lowest, highest} of the live slots of each page
+ * of a kv head. */
 template <int KEYS>
-static __device__ int kvt_next_tile(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int low, int high)
+static __device__ __forceinline__ struct kvt_tile kvt_next_tile(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int low, int high)
 {
     enum { PAGES = KEYS / KVT_PAGE_SLOTS };
 #pragma unroll 1
     for (; tile * PAGES < pages; tile++) {
-        int2 b = kvt_tile_bounds(bounds, pages, tile * PAGES, PAGES);
+        int2 b = bounds[tile * PAGES];
+#pragma unroll
+        for (int i = 1; i < PAGES; i++) {
+            int2 c = tile * PAGES + i < pages ? bounds[tile * PAGES + i] : b;
+            b.x = c.x < b.x ? c.x : b.x;
+            b.y = c.y > b.y ? c.y : b.y;
+        }
         if (b.x <= high && (!a.window || b.y > low - a.window))
-            return tile;
+            return {tile, b.x, b.y};
     }
-    return -1;
+    return {-1, 0, 0};
 }
 
 /* Whether all rows at positions in [low, high] see all `live` slots of a whole tile. */
-template <int KEYS>
-static __device__ bool kvt_all_seen(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int live, int low, int high)
+template <int KEYS> static __device__ __forceinline__ bool kvt_all_seen(const struct kvt_attn_call &a, const struct kvt_tile &tile, int live, int low, int high)
 {
-    int2 b = kvt_tile_bounds(bounds, pages, tile * (KEYS / KVT_PAGE_SLOTS), KEYS / KVT_PAGE_SLOTS);
-    return live >= KEYS && b.y <= low && (!a.window || b.x > high - a.window);
+    return live >= KEYS && tile.high <= low && (!a.window || tile.low > high - a.window);
 }
 
 /* Scores of the mma's shape through the cap, so that by[j] (a row's power of two) is all that is still to be multiplied. */
@@ -87,36 +94,76 @@ template <int KEYS> static __device__ __forceinline__ void kvt_cap_scores(const 
 
 /* Queries of 64 rows of head h as NQ tiles of pieces, (NQ, 64, DP + 8); rows behind T and dims behind D are 0. f16 can't hold what is
  * above 65504: such a row is divided by a power of two, and by_row gets that power. Also the rows' positions (-1 behind T). */
-template <class K>
+template <class K, int MOST_D>
 static __device__ void kvt_load_queries(const struct kvt_attn_call &a, int t0, int h, int DP, typename kvt_pieces<K>::piece *q, int32_t *row_pos, float *by_row)
 {
     typedef typename kvt_pieces<K>::piece piece;
-    constexpr int NQ = kvt_pieces<K>::NQ;
+    constexpr int NQ = kvt_pieces<K>::NQ, EACH = 4, VALUES = (MOST_D + 31) / 32; /* rows whose loads are on their way together; of a row, a lane's */
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, pitch = DP + KVT_PITCH;
 #pragma unroll 1
-    for (int r = warp; r < KVT_TILE_ROWS; r += KVT_TILE_THREADS / 32) {
-        bool there = t0 + r < a.T;
-        const float *from = a.q + ((size_t)(t0 + r) * (size_t)a.H + (size_t)h) * (size_t)D;
-        float most = 0, by = 1;
-#pragma unroll 2
-        for (int d = lane; there && d < D; d += 32)
-            most = fmaxf(most, fabsf(from[d]));
-        for (int i = 16; i; i /= 2)
-            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, i));
+    for (int r = warp * EACH; r < KVT_TILE_ROWS; r += KVT_TILE_THREADS / 32 * EACH) {
+        float x[EACH][VALUES], by[EACH];
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+#pragma unroll
+            for (int j = 0; j < VALUES; j++)
+                x[i][j] = t0 + r + i < a.T && lane + 32 * j < D ? a.q[((size_t)(t0 + r + i) * (size_t)a.H + (size_t)h) * (size_t)D + (size_t)(lane + 32 * j)] : 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            by[i] = 1;
+            if (NQ != 2) /* bf16 holds what a float does */
+                continue;
+            float most = 0;
+#pragma unroll
+            for (int j = 0; j < VALUES; j++)
+                most = fmaxf(most, fabsf(x[i][j]));
+            if (!__any_sync(0xffffffffu, most > 32768.0f))
+                continue;
+            for (int d = 16; d; d /= 2)
+                most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, d));
 #pragma unroll 1
-        while (sizeof(K) == 2 && NQ == 2 && most * by > 32768.0f && by > 1e-30f)
-            by *= 0.5f;
-#pragma unroll 2
-        for (int d = lane; d < DP; d += 32) {
-            float x = there && d < D ? from[d] * by : 0;
-            for (int i = 0; i < NQ; i++)
-                x = kvt_piece_of(x, &q[(i * KVT_TILE_ROWS + r) * pitch + d]);
+            while (most * by[i] > 32768.0f && by[i] > 1e-30f)
+                by[i] *= 0.5f;
         }
-        if (!lane) {
-            row_pos[r] = there ? kvt_row_pos(a, t0 + r) : -1;
-            by_row[r] = 1 / by;
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+#pragma unroll
+            for (int j = 0; j < VALUES; j++)
+                if (lane + 32 * j < DP) {
+                    float y = x[i][j] * by[i];
+#pragma unroll
+                    for (int n = 0; n < NQ; n++)
+                        y = kvt_piece_of(y, &q[(n * KVT_TILE_ROWS + r + i) * pitch + lane + 32 * j]);
+                }
+        if (lane < EACH) {
+            float mine = by[0];
+#pragma unroll
+            for (int i = 1; i < EACH; i++)
+                mine = lane == i ? by[i] : mine;
+            row_pos[r + lane] = t0 + r + lane < a.T ? kvt_row_pos(a, t0 + r + lane) : -1;
+            by_row[r + lane] = 1 / mine;
         }
     }
+}
+
+/* The lowest and highest position of the first `rows` of a tile's rows. */
+static __device__ __forceinline__ void kvt_row_range(const int32_t *row_pos, int rows, int *low, int *high)
+{
+    int lane = threadIdx.x % 32, x = 2147483647, y = -1;
+#pragma unroll
+    for (int r = lane; r < KVT_TILE_ROWS; r += 32)
+        if (r < rows) {
+            x = row_pos[r] < x ? row_pos[r] : x;
+            y = row_pos[r] > y ? row_pos[r] : y;
+        }
+#pragma unroll
+    for (int d = 16; d; d /= 2) {
+        int other = __shfl_xor_sync(0xffffffffu, x, d), more = __shfl_xor_sync(0xffffffffu, y, d);
+        x = other < x ? other : x;
+        y = more > y ? more : y;
+    }
+    *low = x;
+    *high = y;
 }
 
 /* Where a tile's pages lie, for the loads of a tile: found by one thread for each page, one tile ahead of its loads, since each
@@ -150,6 +197,17 @@ struct kvt_stride {
     int row, at, rows, step, per; /* per: loads of a row */
 };
 static __device__ __forceinline__ struct kvt_stride kvt_stride_of(int per) { return {(int)threadIdx.x / per, (int)threadIdx.x % per, KVT_TILE_THREADS / per, KVT_TILE_THREADS % per, per}; }
+
+/* A whole tile of 16-bit rows whose D is known: 16 bytes a thread and load, one behind the other in each page. */
+template <int KEYS, int D> static __device__ __forceinline__ void kvt_load_whole(const struct kvt_tile_pages<KEYS> *pages, size_t half_page, unsigned char *to)
+{
+    enum { PAGE = 2 * D, PER = D / 8 }; /* loads of a page, of a row */
+#pragma unroll
+    for (int i = 0; i < KEYS * PER / KVT_TILE_THREADS; i++) {
+        int load = i * KVT_TILE_THREADS + (int)threadIdx.x, page = load / PAGE, at = load % PAGE, row = load / PER;
+        gpu_cp_async16(to + (row * (D + KVT_PITCH) + load % PER * 8) * 2, pages->kv[page] + half_page + at * 16);
+    }
+}
 
 /* The first `live` rows of a tile of K (or, at `half_page`, V) into (NK, KEYS, DP + 8), the others 0. 16-bit rows that are a multiple
  * of 16 bytes are on their way when this returns (commit and wait are the caller's). Dims behind D must be 0 already. */
@@ -201,8 +259,9 @@ template <class P> static __device__ void kvt_pad_tile(P *tile, int rows, int D,
         tile[i / pad * (DP + KVT_PITCH) + D + i % pad] = P(0.0f);
 }
 
-/* Dot products of this warp's 16 rows with the tile's keys: s[i][0..3] of keys 8 i + 2 (lane % 4) + {0, 1}, rows lane / 4 and + 8. */
-template <class K, int KEYS>
+/* Dot products of this warp's 16 rows with the tile's keys: s[i][0..3] of keys 8 i + 2 (lane % 4) + {0, 1}, rows lane / 4 and + 8. UNROLL
+ * steps of 16 dims at a time. */
+template <class K, int KEYS, int UNROLL>
 static __device__ __forceinline__ void kvt_scores(const typename kvt_pieces<K>::piece *q, const typename kvt_pieces<K>::piece *k, int DP, float (*s)[4])
 {
     typedef typename kvt_pieces<K>::piece piece;
@@ -213,7 +272,7 @@ static __device__ __forceinline__ void kvt_scores(const typename kvt_pieces<K>::
 #pragma unroll
     for (int i = 0; i < KEYS / 8; i++)
         s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
-#pragma unroll 1
+#pragma unroll UNROLL
     for (int d = 0; d < DP; d += 16) {
         unsigned qa[NQ][4];
 #pragma unroll

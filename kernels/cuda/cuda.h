@@ -28,7 +28,7 @@ struct kvt_dev {
     size_t box_bytes, box_at;
     unsigned char *in;       /* pinned host memory for small reads */
     struct kvt_cuda_block *owned;
-    bool linear_ready[KVT_N_COMPUTE][KVT_N_DTYPE + 1][2]; /* kernels that have been allowed their shared memory (linear.h) */
+    bool linear_ready[KVT_N_COMPUTE][KVT_N_DTYPE + 1][3]; /* kernels that have been allowed their shared memory (linear.h) */
 };
 
 enum { KVT_CUDA_IN_BYTES = 1 << 20 };
@@ -77,6 +77,7 @@ int kvt_cuda_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args 
 
 /* linear.cu */
 int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a);
+int kvt_cuda_linears(struct kvt_dev *dev, const struct kvt_linears_args *a);
 
 /* cache.cu */
 int kvt_cuda_cache_open(struct kvt_dev *dev, struct kvt_cache **out, const struct kvt_cache_opts *o, struct kvt_err *err);
@@ -119,6 +120,7 @@ int kvt_cuda_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
 
 /* attn.cu */
 int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
+void kvt_cuda_row_sums(int T, uint8_t *level);
 /* lost.cu */
 int kvt_cuda_lost(struct kvt_dev *dev, const struct kvt_lost_args *a);
 

@@ -9,8 +9,9 @@
 #include <assert.h>
 
 #include "kernels/cuda/blocks.h"
+#include "kernels/cuda/elem.h"
 
-enum { THREADS = 256, EACH = 4, WARP_ROW = 512 }; /* WARP_ROW: the longest row that one warp normalises */
+enum { THREADS = 256, EACH = 4 };
 
 /* ---- embed ---- */
 
@@ -61,16 +62,13 @@ int kvt_cuda_embed(struct kvt_dev *dev, const struct kvt_embed_args *a)
 /* The sum over the warp or, with more than one warp, over the block; every thread gets it. */
 template <int threads> static __device__ float norm_sum(float x, float *box)
 {
-    for (int d = 16; d; d /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, d);
+    x = elem_warp_sum(x);
     if (threads > 32) {
         __syncthreads(); /* the box's last use is over */
         if (threadIdx.x % 32 == 0)
             box[threadIdx.x / 32] = x;
         __syncthreads();
-        x = threadIdx.x % 32 < threads / 32 ? box[threadIdx.x % 32] : 0;
-        for (int d = 16; d; d /= 2)
-            x += __shfl_xor_sync(0xffffffffu, x, d);
+        x = elem_warp_sum(threadIdx.x % 32 < threads / 32 ? box[threadIdx.x % 32] : 0);
     }
     return x;
 }
@@ -108,9 +106,10 @@ int kvt_cuda_norm(struct kvt_dev *dev, const struct kvt_norm_args *a)
     if (a->T <= 0 || a->E <= 0)
         return 0;
     unsigned T = (unsigned)a->T;
-    if (a->E <= WARP_ROW)
+    const int threads = elem_norm_threads(a->E);
+    if (threads == 32)
         GPU_LAUNCH(norm_kernel<32>, kvt_blocks(T, THREADS / 32), THREADS, 0, dev->stream, a->in, a->weight, a->bias, a->out, a->eps, a->T, a->E, a->centre);
-    else if (a->E <= 2048)
+    else if (threads == 256)
         GPU_LAUNCH(norm_kernel<256>, T, 256, 0, dev->stream, a->in, a->weight, a->bias, a->out, a->eps, a->T, a->E, a->centre);
     else
         GPU_LAUNCH(norm_kernel<1024>, T, 1024, 0, dev->stream, a->in, a->weight, a->bias, a->out, a->eps, a->T, a->E, a->centre);
@@ -147,22 +146,13 @@ int kvt_cuda_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
 
 /* ---- one value at a time ---- */
 
-template <int act> static __device__ __forceinline__ float glu_act(float g)
-{
-    if (act == KVT_ACT_SILU)
-        return g / (1 + expf(-g));
-    if (act == KVT_ACT_GELU_TANH)
-        return g / (1 + expf(-2 * (0.79788456080286536f * (g + 0.044715f * g * g * g)))); /* 0.79... = sqrt(2 / pi) */
-    return g * 0.5f * erfcf(-g * 0.70710678118654752f);
-}
-
 template <int act> static __global__ void glu_kernel(const float *gate, const float *up, float *out, size_t count)
 {
     size_t at = (size_t)blockIdx.x * (THREADS * EACH) + threadIdx.x;
 #pragma unroll
     for (int j = 0; j < EACH; j++, at += THREADS)
         if (at < count)
-            out[at] = glu_act<act>(gate[at]) * up[at];
+            out[at] = elem_act<act>(gate[at]) * up[at];
 }
 
 int kvt_cuda_glu(struct kvt_dev *dev, const struct kvt_glu_args *a)

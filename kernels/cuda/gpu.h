@@ -63,6 +63,13 @@ static __device__ __forceinline__ void gpu_mma_f16(float *c, const unsigned *a, 
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* 2^x to two units in the last place; results below 2^-126 are 0. */
+static __device__ __forceinline__ float gpu_exp2(float x)
+{
+    asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
+    return x;
+}
+
 #else /* a host compiler, on the emulation */
 
 #include "simt.h"
@@ -72,6 +79,7 @@ static inline void gpu_cp_async16(void *shared, const void *global, simt::Site a
 static inline void gpu_cp_async16_line(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }
 static inline void gpu_cp_async_commit() { simt::async_commit(); }
 template <int left> static inline void gpu_cp_async_wait() { simt::async_wait(left); }
+static inline float gpu_exp2(float x) { return x < -126 ? 0 : exp2f(x); }
 static inline void gpu_ldmatrix_x4(unsigned *d, const void *row) { ptx::ldmatrix(d, row, 4, false, 0); }
 static inline void gpu_ldmatrix_x4_trans(unsigned *d, const void *row) { ptx::ldmatrix(d, row, 4, true, 0); }
 static inline void gpu_ldmatrix_x2(unsigned *d, const void *row) { ptx::ldmatrix(d, row, 2, false, 0); }

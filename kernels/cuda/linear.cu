@@ -9,7 +9,6 @@
 
 enum {
     THREADS = 256,
-    LARGE = 128 << 10,       /* bytes of shared memory of a multiprocessor that isn't one of the small ones */
     LIBRARY = 128,           /* rows */
     PIECE_BYTES = 128 << 20, /* of decoded weights at a time: outputs enough for all multiprocessors */
     ROWS = 1024,             /* of a launch of our own kernel */
@@ -156,6 +155,13 @@ static int span_of(const struct kvt_dtype_info *type)
     return bytes > 64 ? 1 : bytes > 34 ? 2 : bytes > 24 ? 4 : 8;
 }
 
+/* Parts of K begin at multiples of so many runs: of blocks, and in long rows of what linear_step.cu takes at a time. */
+static int unit_of(const struct kvt_dtype_info *type, int runs)
+{
+    int single = type->block_values == 1;
+    return type->block_values == 256 || (!single && runs >= 32) ? 8 : runs >= 32 || span_of(type) >= 4 ? 4 : 2;
+}
+
 static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
 {
     int N = a->w.n, K = a->w.k, T = a->T;
@@ -169,7 +175,13 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
     job.T = T;
     job.runs = (K + LINEAR_RUN - 1) / LINEAR_RUN;
     job.span = span_of(type);
-    job.unit = type->block_values == 256 ? 8 : job.span < 4 ? 2 : 4;
+    job.unit = unit_of(type, job.runs);
+    if (T <= 8) {
+        struct kvt_linears_args one = {NULL, a, 1, NULL};
+        int rc = kvt_cuda_linear_step(dev, &one, job.unit);
+        if (rc != KVT_EUNSUP)
+            return rc;
+    }
     job.block = type->block_values;
     job.block_bytes = type->block_bytes;
     job.bias = a->bias;
@@ -179,7 +191,7 @@ static int rows(struct kvt_dev *dev, const struct kvt_linear_args *a)
     while ((bytes | unit_bytes | job.row_bytes | (uintptr_t)job.w) % step)
         step /= 2;
     size_t most = dev->shared_most - LINEAR_STATIC;
-    if (step == 16 && bytes <= 128 && most >= LARGE) { /* 16 lanes can take twice that; the order of sums stays */
+    if (step == 16 && bytes <= 128 && most >= LINEAR_LARGE) { /* 16 lanes can take twice that; the order of sums stays */
         job.span *= 2;
         bytes *= 2;
     }
@@ -239,4 +251,31 @@ int kvt_cuda_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
         rc = rows(dev, &some);
     }
     return rc;
+}
+
+int kvt_cuda_linears(struct kvt_dev *dev, const struct kvt_linears_args *all)
+{
+    const struct kvt_linear_args *a = all->a;
+    const enum kvt_dtype type = a->w.type;
+    int rc = KVT_EUNSUP, unit = unit_of(&kvt_dtypes[type], (a->w.k + LINEAR_RUN - 1) / LINEAR_RUN), some = 1;
+    while (some < all->n && a[some].w.type == type && a[some].w.k == a->w.k)
+        some++;
+    bool few = a->T > 0 && a->T <= 8;
+    if (few && some == all->n)
+        rc = kvt_cuda_linear_step(dev, all, unit);
+    if (rc != KVT_EUNSUP)
+        return rc;
+    rc = all->norm ? kvt_cuda_norm(dev, all->norm) : 0;
+    for (int i = 0; !rc && i < all->n; i += some) { /* neighbours of the same type */
+        for (some = 1; i + some < all->n && a[i + some].w.type == a[i].w.type && a[i + some].w.k == a[i].w.k;)
+            some++;
+        struct kvt_linears_args part = {NULL, a + i, some, NULL};
+        rc = few && some > 1 ? kvt_cuda_linear_step(dev, &part, unit_of(&kvt_dtypes[a[i].w.type], (a[i].w.k + LINEAR_RUN - 1) / LINEAR_RUN)) : KVT_EUNSUP;
+        if (rc == KVT_EUNSUP) {
+            rc = 0;
+            for (int j = 0; !rc && j < some; j++)
+                rc = kvt_cuda_linear(dev, &a[i + j]);
+        }
+    }
+    return rc || !all->glu ? rc : kvt_cuda_glu(dev, all->glu);
 }

@@ -23,6 +23,7 @@
 enum { LINEAR_WARPS = 8, LINEAR_PARTS = LINEAR_WARPS, LINEAR_THREADS = 32 * LINEAR_WARPS, LINEAR_RUN = 32,
        LINEAR_FACTORS = 9 /* of a staged row, 8 bytes each, one of them padding: rows lie in different banks */,
        LINEAR_RAW = 4 /* rows of activations at most that are taken as they came: about as many bytes as 8 in order */,
+       LINEAR_LARGE = 128 << 10 /* bytes of shared memory of a multiprocessor that isn't one of the small ones */, KVT_LINEAR_MOST = 3 /* products of a launch */,
        LINEAR_STATIC = 1024 /* bytes of shared memory left for what isn't asked for at the launch */ };
 
 struct kvt_linear_job {
@@ -381,6 +382,8 @@ template <int type, enum kvt_compute compute> static int linear_launch(struct kv
 /* The files' parts of it; job->type says which kernel. */
 int kvt_cuda_linear_bf16(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow);
 int kvt_cuda_linear_bf16_256(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow); /* blocks of 256 */
+/* linear_step.cu: all of it in one launch, matrices of the same type and K; unit: runs. KVT_EUNSUP, without words: not by this way. */
+int kvt_cuda_linear_step(struct kvt_dev *dev, const struct kvt_linears_args *all, int unit);
 int kvt_cuda_linear_any(struct kvt_dev *dev, const struct kvt_linear_job *job, bool narrow, enum kvt_compute compute);
 
 #endif

@@ -25,6 +25,7 @@ extern "C" __attribute__((visibility("default"))) const struct kvt_ops kvt_plugi
     .logit_stats = kvt_cuda_logit_stats,
 
     .linear = kvt_cuda_linear,
+    .linears = kvt_cuda_linears,
 
     .cache_open = kvt_cuda_cache_open,
     .cache_close = kvt_cuda_cache_close,
@@ -59,6 +60,6 @@ extern "C" __attribute__((visibility("default"))) const struct kvt_ops kvt_plugi
     .topk_within = kvt_cuda_topk_within,
 
     .attn = kvt_cuda_attn,
-    .row_sums = NULL,
+    .row_sums = kvt_cuda_row_sums,
     .lost = kvt_cuda_lost,
 };

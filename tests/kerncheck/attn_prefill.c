@@ -205,6 +205,34 @@ static void script(struct kc *k, struct prefill *p, int turn)
     p->count[SEE_OUT] = (size_t)(T * p->s.H * p->s.D);
 }
 
+/* Mass and windows are the rows' sums, bit for bit, in the order that row_sums tells. */
+static void sums_follow(struct kc *k, struct kc_cand *c, const struct prefill *p, float *const *g)
+{
+    static const struct { int see, window; } of[] = {{SEE_MASS, 1 << 30}, {SEE_W0, 32}, {SEE_W1, 5}};
+    int T = p->T, wrong = 0;
+    if (!c->ops->row_sums)
+        return;
+    uint8_t *level = kc_host(k, (size_t)T);
+    if (p->cut)
+        c->ops->row_sums(p->cut, level);
+    c->ops->row_sums(T - p->cut, level + p->cut);
+    for (int i = 0; i < 3 * 2 * T; i++) {
+        int j = i % T, side = i / T % 2, h = side ? p->s.H - 1 : 0, see = i / (2 * T), from = T - of[see].window > 0 ? T - of[see].window : 0;
+        float all = 0, strip = 0, part = 0;
+        for (int t = from; t < T; t++) {
+            if (level[t]) {
+                strip += part, part = 0;
+                if (level[t] == 2)
+                    all += strip, strip = 0;
+            }
+            part += g[SEE_ROWS][(size_t)(side * T + t) * (size_t)T + (size_t)j];
+        }
+        strip += part;
+        wrong += all + strip != g[of[see].see][h * T + j];
+    }
+    kc_that(k, c, "attn", !wrong, "%d of %d sums over rows aren't made in the order that row_sums tells, T=%d cut=%d", wrong, 6 * T, T, p->cut);
+}
+
 static void check_candidate(struct kc *k, struct kc_cand *c, const struct prefill *p, float *const *want, float *const *allow, float *const *g,
                             float *const *twin, float *const *other, double r, const char *kind)
 {
@@ -218,6 +246,7 @@ static void check_candidate(struct kc *k, struct kc_cand *c, const struct prefil
             kc_same(k, c, "attn", twin[s], g[s], p->count[s] * sizeof(float), "1 and more threads, %s T=%d", see_name[s], T);
     }
     top_holds(k, c, p, g, want[SEE_ROWS], r + 2 * T * KC_EPS);
+    sums_follow(k, c, p, g);
     for (int h = 0; h < H; h++) {
         double sum = 0, spans = 0, far = 0;
         int bins = kvt_distance_bins(T), counted = T > p->far_from ? T - p->far_from : 0;

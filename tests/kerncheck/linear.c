@@ -148,6 +148,68 @@ static void judge(struct kc *k, struct problem *p)
     kc_end_case(k, "linear");
 }
 
+/* Several products of the same rows at once, the third one's weights of another type, have the bits that they have one by one; so have two
+ * between a norm and a glu. */
+static void judge_several(struct kc *k, enum kvt_dtype type, enum kvt_dtype third, int K, int T, bool glu)
+{
+    enum { MOST = 3 };
+    const int outputs[MOST] = {64, glu ? 64 : 16, 48}, n = glu ? 2 : MOST;
+    struct problem p[MOST];
+    float *one[MOST], *all[MOST], *in = NULL;
+    for (int i = 0; i < MOST; i++) {
+        p[i] = (struct problem){.type = i < 2 ? type : third, .compute = KVT_COMPUTE_BF16, .s = {outputs[i], K, T}, .with_bias = i == 1, .accumulate = i == 2, .exact = true};
+        make(k, &p[i], KC_NORMAL);
+        in = in ? in : p[i].in;
+        one[i] = kc_host(k, (size_t)(T * outputs[i]) * sizeof(float));
+        all[i] = kc_host(k, (size_t)(T * outputs[i]) * sizeof(float));
+    }
+    for (int i = 0; i < k->n_cand; i++) {
+        struct kc_cand *c = &k->cand[i];
+        if (!c->ops->linears)
+            continue;
+        struct kvt_linear_args a[MOST];
+        size_t TK = (size_t)(T * K) * sizeof(float);
+        float *x = kc_put_shifted(k, c, in, TK, 0), *y = kc_put_shifted(k, c, NULL, TK, 0);
+        struct kvt_norm_args norm = {.in = x, .weight = kc_put_shifted(k, c, in, (size_t)K * sizeof(float), 4), .out = y, .eps = 1e-5f, .T = T, .E = K};
+        bool normed = glu || T % 2;
+        for (int j = 0; j < n; j++) {
+            size_t bytes = (size_t)(T * outputs[j]) * sizeof(float);
+            a[j] = (struct kvt_linear_args){.w = {p[j].w, p[j].type, outputs[j], K}, .in = normed ? y : x, .T = T, .exact = true, .compute = KVT_COMPUTE_BF16, .accumulate = p[j].accumulate,
+                                            .bias = p[j].with_bias ? kc_put_shifted(k, c, p[j].bias, (size_t)outputs[j] * sizeof(float), 4) : NULL,
+                                            .out = kc_put_shifted(k, c, p[j].accumulate ? p[j].before : NULL, bytes, 4)};
+            kc_rc(k, c, "linear", c->ops->weights(c->dev, &a[j].w), "weights %s", kvt_dtypes[p[j].type].name);
+        }
+        struct kvt_glu_args g = {.gate = a[0].out, .up = a[1].out, .out = a[0].out, .T = T, .F = outputs[0], .act = (enum kvt_act)(T % 3)};
+        for (int way = 0; way < 2; way++) {
+            if (way) {
+                struct kvt_linears_args whole = {normed ? &norm : NULL, a, n, glu ? &g : NULL};
+                kc_rc(k, c, "linear", c->ops->linears(c->dev, &whole), "%s several K=%d T=%d", kvt_dtypes[type].name, K, T);
+            } else {
+                if (normed)
+                    kc_rc(k, c, "linear", c->ops->norm(c->dev, &norm), "norm");
+                for (int j = 0; j < n; j++)
+                    kc_rc(k, c, "linear", c->ops->linear(c->dev, &a[j]), "%s", kvt_dtypes[p[j].type].name);
+                if (glu)
+                    kc_rc(k, c, "linear", c->ops->glu(c->dev, &g), "glu");
+            }
+            for (int j = 0; j < (glu ? 1 : n); j++) {
+                size_t bytes = (size_t)(T * outputs[j]) * sizeof(float);
+                kc_get(k, c, way ? all[j] : one[j], a[j].out, bytes);
+                if (a[j].accumulate) /* again from what was there */
+                    c->ops->write(c->dev, a[j].out, p[j].before, bytes);
+            }
+            if (!way && normed)
+                c->ops->zero(c->dev, y, TK);
+        }
+        for (int j = 0; j < (glu ? 1 : n); j++) {
+            size_t bytes = (size_t)(T * outputs[j]) * sizeof(float);
+            kc_same(k, c, "linear", one[j], all[j], bytes, "%s K=%d T=%d%s: product %d of several", kvt_dtypes[p[j].type].name, K, T, glu ? " glu" : "", j);
+        }
+        kc_end_cand(k, c, "linear");
+    }
+    kc_end_case(k, "linear");
+}
+
 /* Row r of a call with 100 rows has the bits of the same row in calls of other sizes. */
 static void judge_exact(struct kc *k, enum kvt_dtype type, enum kvt_compute compute, bool longer)
 {
@@ -157,7 +219,7 @@ static void judge_exact(struct kc *k, enum kvt_dtype type, enum kvt_compute comp
     if (block_of(type) == 1)
         p.s.K = 403;
     if (longer) /* what a backend sums in several places */
-        p.s.K = block_of(type) == 256 ? 2816 : block_of(type) == 32 ? 2144 : 2080;
+        p.s = (struct shape){48, block_of(type) == 256 ? 2816 : 2304, 100}; /* rows at multiples of 16 bytes, whole tiles */
     make(k, &p, KC_NORMAL);
     size_t N = (size_t)p.s.N;
     float *all = kc_host(k, N * 100 * sizeof(float)), *some = kc_host(k, N * 100 * sizeof(float));
@@ -195,7 +257,7 @@ static void check(struct kc *k)
             }
             if (!kc_skip(k))
                 judge_exact(k, (enum kvt_dtype)type, (enum kvt_compute)compute, false);
-            if (type % 5 == 2 && !kc_skip(k))
+            if ((type % 5 == 2 || (compute == KVT_COMPUTE_BF16 && type != KVT_F32)) && !kc_skip(k))
                 judge_exact(k, (enum kvt_dtype)type, (enum kvt_compute)compute, true);
             for (int few = 0; few < 2 && !kc_skip(k); few++) { /* longer than what a level decodes scales for at a time, and some */
                 struct problem p = {.type = (enum kvt_dtype)type, .compute = (enum kvt_compute)compute,
@@ -205,6 +267,10 @@ static void check(struct kc *k)
             }
         }
     }
+    static const enum kvt_dtype together[][2] = {{KVT_BF16, KVT_BF16}, {KVT_Q8_0, KVT_Q8_0}, {KVT_Q4_0, KVT_F16}, {KVT_Q4_K, KVT_Q6_K}};
+    for (size_t i = 0; i < sizeof together / sizeof *together && !kc_caught(k); i++)
+        for (int T = 1; T <= 16 && !kc_skip(k); T += i ? 5 : 2)
+            judge_several(k, together[i][0], together[i][1], T == 1 ? 2048 : 2304, T, false), judge_several(k, together[i][0], together[i][1], 2304, T, true);
     /* the shared prefill's kind of call: many rows, not exact, sizes of a small model; rows that don't fit a core's cache at once;
      * few rows, so wide that their sums are joined more than once; more rows than a backend may take at once */
     static const struct { enum kvt_dtype type; struct shape s; } large[] = {{KVT_Q4_1, {192, 576, 200}}, {KVT_Q4_0, {40, 2304, 200}}, {KVT_Q4_K, {6, 12800, 2}}, {KVT_Q8_0, {6, 64, 1030}}};
