@@ -1,7 +1,7 @@
 /* kvreport: a trace as one page of HTML that needs nothing else: for reading, and for sending to a colleague.
  *
  * The page is put together in memory (numbers: kvreport_measure.c; sections: kvreport_prompt.c, _text.c, _tables.c; pictures:
- * kvreport_pictures.c), so that it can be held below its size, and reaches its name only when it is whole. Its content security policy
+ * kvreport_pictures.c; a result of kvbench: kvreport_bench.c), so that it can be held below its size, and reaches its name only when it is whole. Its content security policy
  * lets in the style sheets and the script of this program, by their hashes, and nothing else. */
 #include "analyzers/kvreport.h"
 
@@ -35,7 +35,7 @@ static int part_close(FILE **f, int rc, struct kvt_err *err)
 
 /* ---- the page ---- */
 
-static const struct { const char *id, *title; } sections[] = {
+static const struct kvreport_section sections[] = {
     {"summary", "Summary"}, {"prompt", "Prompt"}, {"answers", "Answers"}, {"methods", "Methods"}, {"overlap", "Overlap"},
     {"coherence", "Coherence"}, {"attention", "Attention"}, {"origin", "Origin"},
 };
@@ -51,28 +51,48 @@ static int put_hash(FILE *f, const void *data, size_t bytes, struct kvt_err *err
     return rc;
 }
 
-static int put_head(struct kvreport *r, const struct part *css, FILE *f, struct kvt_err *err)
+int kvreport_begin_page(FILE *f, const char *css, size_t css_bytes, const char *title, struct kvt_err *err)
 {
     fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src &#39;none&#39;; base-uri &#39;none&#39;; form-action &#39;none&#39;; img-src data:; style-src", f);
-    int rc = put_hash(f, css->text, css->bytes, err);
+    int rc = put_hash(f, css, css_bytes, err);
     if (!rc)
         rc = put_hash(f, kvreport_dark_css, kvreport_dark_css_bytes, err);
     fputs("; script-src", f);
     if (!rc)
         rc = put_hash(f, kvreport_js, kvreport_js_bytes, err);
     kvreport_say(f, "\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n"
-                    "<meta name=\"generator\" content=\"kvreport %s\">\n<title>%s: what %d compressed caches kept</title>\n<style>", kvt_version(), r->info->model_name, r->n);
-    fwrite(css->text, 1, css->bytes, f);
+                    "<meta name=\"generator\" content=\"kvreport %s\">\n<title>%s</title>\n<style>", kvt_version(), title);
+    fwrite(css, 1, css_bytes, f);
     fputs("</style>\n<style id=\"dark\" media=\"screen and (prefers-color-scheme: dark)\">", f);
     fwrite(kvreport_dark_css, 1, kvreport_dark_css_bytes, f);
     fputs("</style>\n</head>\n<body>\n", f);
-    kvreport_say(f, "<header>\n<h1>%s</h1>\n<p>%d branches of one prefill of %d tokens, protocol %s. Trace: <code>%s</code></p>\n"
-                    "<button type=\"button\" id=\"theme\" hidden>Theme: automatic</button>\n</header>\n<nav aria-label=\"Sections\"><ul>\n",
-                 r->info->model_name, r->n, r->info->n_prompt, r->info->protocol, r->path);
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        fprintf(f, "<li><a href=\"#%s\">%s</a></li>\n", sections[i].id, sections[i].title);
+    return rc;
+}
+
+void kvreport_nav(FILE *f, const struct kvreport_section *section, int n)
+{
+    fputs("<button type=\"button\" id=\"theme\" hidden>Theme: automatic</button>\n</header>\n<nav aria-label=\"Sections\"><ul>\n", f);
+    for (int i = 0; i < n; i++)
+        fprintf(f, "<li><a href=\"#%s\">%s</a></li>\n", section[i].id, section[i].title);
     fputs("</ul></nav>\n<main>\n", f);
+}
+
+void kvreport_end_page(FILE *f)
+{
+    kvreport_say(f, "</main>\n<footer><p>Made by kvreport %s. Each number is defined in docs/measures.md of kvtrace.</p></footer>\n<script>", kvt_version());
+    fwrite(kvreport_js, 1, kvreport_js_bytes, f);
+    fputs("</script>\n</body>\n</html>\n", f);
+}
+
+static int put_head(struct kvreport *r, const struct part *css, FILE *f, struct kvt_err *err)
+{
+    char title[400];
+    snprintf(title, sizeof title, "%.300s: what %d compressed caches kept", r->info->model_name, r->n);
+    int rc = kvreport_begin_page(f, css->text, css->bytes, title, err);
+    kvreport_say(f, "<header>\n<h1>%s</h1>\n<p>%d branches of one prefill of %d tokens, protocol %s. Trace: <code>%s</code></p>\n",
+                 r->info->model_name, r->n, r->info->n_prompt, r->info->protocol, r->path);
+    kvreport_nav(f, sections, (int)(sizeof sections / sizeof *sections));
     return rc;
 }
 
@@ -112,7 +132,6 @@ static int make_body(struct kvreport *r, const struct kvreport_views *views, str
         rc = kvreport_attention(r, err);
     fputs("</section>\n", r->html);
     kvreport_origin(r);
-    kvreport_say(r->html, "</main>\n<footer><p>Made by kvreport %s. Each number is defined in docs/measures.md of kvtrace.</p></footer>\n", kvt_version());
     return rc ? rc : kvreport_numbers(r, views, err);
 }
 
@@ -143,9 +162,7 @@ static int write_page(struct kvreport *r, struct kvreport_pictures *pictures, FI
         rc = put_head(r, &css, f, err);
     if (!rc) {
         put_with_pictures(&body, pictures, &room, f);
-        fputs("<script>", f);
-        fwrite(kvreport_js, 1, kvreport_js_bytes, f);
-        fputs("</script>\n</body>\n</html>\n", f);
+        kvreport_end_page(f);
     }
     free(css.text);
     free(body.text);
@@ -163,7 +180,7 @@ static int write_file(struct kvreport *r, struct kvreport_pictures *pictures, st
     FILE *f = fopen(part, "w");
     if (!f)
         return kvt_fail(err, KVT_EIO, "%s: %s", part, strerror(errno));
-    int rc = write_page(r, pictures, f, err);
+    int rc = kvreport_is_result(r->path) ? kvreport_of_result(r->path, f, err) : write_page(r, pictures, f, err);
     bool bad = ferror(f);
     if ((fclose(f) || bad) && !rc)
         rc = kvt_fail(err, KVT_EIO, "%s: writing failed (disk full?)", part);
@@ -187,27 +204,29 @@ int main(int argc, char **argv)
         {.name = "no-pictures", .type = KVT_OPT_FLAG, .to = &o->no_pictures, .help = "only text and tables"},
     };
     const struct kvt_cli cli = {
-        .tool = "kvreport", .operands = "run.h5", .min_operands = 1, .max_operands = 1,
-        .about = "A trace as one page of HTML: summary, the prompt in colour by who keeps each token, what each branch wrote, tables, pictures.",
+        .tool = "kvreport", .operands = "run.h5 | result.jsonl", .min_operands = 1, .max_operands = 1,
+        .about = "A trace as one page of HTML: summary, the prompt in colour by who keeps each token, what each branch wrote, tables, pictures. Or a result of kvbench: tables, accuracy against memory, every text.",
         .example = "kvreport run.h5 -o report.html", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt),
     };
     struct kvt_err err = {0};
     struct kvt_args args;
     struct kvreport_pictures *pictures = NULL;
+    bool result = false;
     int rc = kvt_args_parse(&cli, argc, argv, &args, &err);
     if (!rc && !o->out)
         rc = kvt_fail(&err, KVT_EUSAGE, "missing -o; for example: %s", cli.example);
     if (!rc) {
         r.path = args.operand[0];
-        rc = kvt_trace_open(&r.trace, r.path, o->prompt, &err);
+        result = kvreport_is_result(r.path);
+        rc = result ? 0 : kvt_trace_open(&r.trace, r.path, o->prompt, &err);
     }
-    if (!rc) {
+    if (!rc && !result) {
         r.info = kvt_trace_info(r.trace);
         kvt_warn_partial(r.info, "kvreport", r.path, stderr);
     }
-    if (!rc && !o->no_pictures)
+    if (!rc && !result && !o->no_pictures)
         rc = kvreport_pictures_start(&pictures, &r, &err);
-    if (!rc)
+    if (!rc && !result)
         rc = kvreport_measure(&r, &err);
     if (!rc)
         rc = write_file(&r, pictures, &err);

@@ -70,6 +70,17 @@ struct kvreport {
     FILE *html;                      /* the body in the making */
 };
 
+/* kvreport.c: what every page has: the head with its policy, from which everything of the page that acts is known by its hash; the theme's button and the
+ * links to sections (the header is open); the script and the end. */
+struct kvreport_section { const char *id, *title; };
+int kvreport_begin_page(FILE *f, const char *css, size_t css_bytes, const char *title, struct kvt_err *err);
+void kvreport_nav(FILE *f, const struct kvreport_section *section, int n);
+void kvreport_end_page(FILE *f);
+
+/* kvreport_bench.c: a page of a result of kvbench. */
+bool kvreport_is_result(const char *path);
+int kvreport_of_result(const char *path, FILE *f, struct kvt_err *err);
+
 /* kvreport_measure.c */
 int kvreport_measure(struct kvreport *r, struct kvt_err *err);
 void kvreport_free(struct kvreport *r);

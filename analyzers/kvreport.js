@@ -230,5 +230,5 @@
     root.classList.add("numbers");
   }
 
-  readNumbers().then(ready, () => root.classList.remove("scripts")); /* a browser without DecompressionStream: the page as it is */
+  if (document.getElementById("numbers")) readNumbers().then(ready, () => root.classList.remove("scripts")); /* a browser without DecompressionStream: the page as it is */
 })();

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "compare/bench.h"
+#include "compare/kept.h"
 #include "compare/sandbox.h"
 #include "engine/template.h"
 #include "engine/textbuf.h"
@@ -98,9 +99,8 @@ static double kl_of(const float *full, const float *own, int V)
     return kl;
 }
 
-static int choose(struct kvtrace_run *run, struct kvt_session *s, void *arg, bool *enough, struct kvt_err *err)
+static int choose(struct kvtrace_run *run, struct kvt_session *s, struct asked *a, bool *enough, struct kvt_err *err)
 {
-    struct asked *a = arg;
     int V = kvt_model_shape(run->model)->V, n = a->b->task->choices.n, rc = 0, full_at = 0;
     float *logits = kvt_calloc(2 * (size_t)V, sizeof *logits), *own = logits + V;
     if (!logits)
@@ -125,6 +125,7 @@ static int choose(struct kvtrace_run *run, struct kvt_session *s, void *arg, boo
         c->kept = r.effective_keep;
         c->bytes_after = c->bytes_last = c->bytes_mean = (double)r.bytes_after;
         c->bytes_peak = (double)r.bytes_peak;
+        c->fallback = r.fallback;
         c->there = true;
         if (!c->text)
             rc = no_memory(err);
@@ -132,6 +133,24 @@ static int choose(struct kvtrace_run *run, struct kvt_session *s, void *arg, boo
     free(logits);
     *enough = true;
     return rc;
+}
+
+/* What is held of the context where the first token is chosen. Oracles evict later, when the others are done. */
+static int keep_sets(struct kvtrace_run *run, struct kvt_session *s, struct asked *a, struct kvt_err *err)
+{
+    const struct kvt_shape *shape = kvt_model_shape(run->model);
+    int rc = 0;
+    for (int b = 1; b <= run->n_branches && !rc && !a->b->o.no_kept; b++)
+        if (run->branch[b - 1].spec.policy.score != KVT_SCORE_ORACLE)
+            rc = kvt_kept_pack(s, b, shape->L, shape->G, &a->cell[b].kept_sets, err);
+    return rc;
+}
+
+static int prefilled(struct kvtrace_run *run, struct kvt_session *s, void *arg, bool *enough, struct kvt_err *err)
+{
+    struct asked *a = arg;
+    int rc = keep_sets(run, s, a, err);
+    return rc || a->b->task->kind != KVT_TASK_CHOICE ? rc : choose(run, s, a, enough, err);
 }
 
 /* ---- everything else: what the branches wrote ---- */
@@ -148,6 +167,7 @@ static int take_text(struct asked *a, struct kvt_session *s, int b, struct kvt_e
     c->kl = r.mean_kl, c->top1 = r.top1_agree, c->nll = t->kind == KVT_TASK_TEXT ? r.mean_nll : NAN, c->kept = r.effective_keep;
     c->bytes_after = (double)r.bytes_after, c->bytes_last = (double)r.bytes_last, c->bytes_mean = r.bytes_mean, c->bytes_peak = (double)r.bytes_peak;
     c->diverged = r.diverged;
+    c->fallback = r.fallback;
     c->there = true;
     if (t->kind == KVT_TASK_TEXT)
         return 0;
@@ -314,7 +334,7 @@ int kvt_bench_item(struct kvt_bench *b, const struct kvt_item *item, struct kvt_
     struct kvtrace_item *now = &run->item[0];
     const struct kvt_tokenizer *tok = kvt_model_tokenizer(run->model);
     struct asked a = { .b = b, .item = item, .cell = cell, .longest = 3 * kvt_tokenizer_longest(tok) + 16 };
-    const struct kvtrace_hooks hooks = { .interrupted = b->interrupted, .prefilled = b->task->kind == KVT_TASK_CHOICE ? choose : NULL, .decoded = collect, .arg = &a };
+    const struct kvtrace_hooks hooks = { .interrupted = b->interrupted, .prefilled = prefilled, .decoded = collect, .arg = &a };
     kvt_prompt_free(&now->prompt);
     free(now->path);
     now->path = NULL;
@@ -347,6 +367,8 @@ int kvt_bench_item(struct kvt_bench *b, const struct kvt_item *item, struct kvt_
     about->n_context = a.n_context;
     about->n_shared = b->prefix ? kvt_prefix_shared(b->prefix) : 0;
     about->n_gold = item->n_gold;
+    if (!rc && item->n_gold && !(about->gold = strdup(item->gold[0])))
+        rc = no_memory(err);
     for (int i = 0; a.written && i <= run->n_branches; i++)
         kvt_textbuf_free(&a.written[i].text);
     free(a.written);

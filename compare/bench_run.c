@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/progress.h"
@@ -93,6 +94,18 @@ static cJSON *run_line(const struct kvt_bench *b)
     return o;
 }
 
+/* --dry-run: what is there already, if anything. */
+static int look_at_result(struct kvt_bench *b, struct kvt_err *err)
+{
+    int rc = b->o.out && !access(b->o.out, F_OK) ? kvt_result_read(&b->result, b->o.out, err) : 0;
+    for (int i = 0; i <= b->run.n_branches; i++) {
+        b->at[i] = -1;
+        for (int k = 0; k < b->result.n_branches && !rc; k++)
+            b->at[i] = strcmp(b->result.branch[k].name, b->name[i]) ? b->at[i] : k;
+    }
+    return rc;
+}
+
 /* This run's branches, and on rank 0 their numbers in the result. */
 static int name_branches(struct kvt_bench *b, struct kvt_err *err)
 {
@@ -106,6 +119,8 @@ static int name_branches(struct kvt_bench *b, struct kvt_err *err)
         b->name[i + 1] = run->branch[i].name;
     if (kvt_deal_rank(b->deal))
         return 0;
+    if (b->o.dry_run)
+        return look_at_result(b, err);
     int rc = kvt_result_open(&b->result, b->o.out, run_line(b), err);
     if (!rc)
         rc = kvt_result_branch(&b->result, &(struct kvt_result_branch){ .name = "full", .method = "full", .canonical = "full", .asked = "100%" }, &b->at[0], err);
@@ -121,7 +136,7 @@ static bool item_done(const struct kvt_bench *b, int at)
 {
     bool done = at >= 0 && !b->result.item[at].failed;
     for (int i = 0; done && i <= b->run.n_branches; i++)
-        done = b->result.item[at].cell[b->at[i]].there;
+        done = b->at[i] >= 0 && b->result.item[at].cell[b->at[i]].there;
     return done;
 }
 
@@ -188,6 +203,7 @@ static int ask(struct kvt_bench *b, const struct kvt_item *item, struct kvt_err 
         kvt_cell_free(&cell[i]);
     free(about.prompt_hash);
     free(about.prompt);
+    free(about.gold);
     free(cell);
     free(id);
     free(group);
@@ -213,7 +229,11 @@ int kvt_bench_run(struct kvt_bench *b, struct kvt_err *err)
     for (int i = 0; i < b->items.n && !rc && !kvt_deal_rank(b->deal); i++)
         if (!item_done(b, kvt_result_find(&b->result, b->items.v[i].id)))
             todo[left++] = i;
-    bool tell = !rc && !b->o.quiet && !kvt_deal_rank(b->deal);
+    if (!rc && !kvt_deal_rank(b->deal))
+        rc = kvt_bench_plan(b, todo, left, err);
+    if (b->o.dry_run)
+        left = 0;
+    bool tell = !rc && !b->o.dry_run && !b->o.quiet && !kvt_deal_rank(b->deal);
     if (tell) {
         fprintf(stderr, "kvbench: %s, %d questions%s, %d branches beside the full one\n", b->task->name, left, left < b->items.n ? " left" : "", b->run.n_branches);
         kvt_progress_start(&taker.progress, stderr, b->task->name, "questions", left);

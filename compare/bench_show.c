@@ -1,9 +1,11 @@
 /* kvbench: one cell of a result, opened; the list of tasks. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "compare/bench.h"
+#include "compare/kept.h"
 
 /* ITEM,BRANCH: the item's id may hold commas, a branch's name doesn't. */
 static int find_cell(const struct kvt_result *r, const char *cell, int *item, int *branch, struct kvt_err *err)
@@ -28,10 +30,62 @@ static void number(const char *name, double v, const char *unit)
         printf("%-12s %g%s\n", name, v, unit);
 }
 
-int kvt_bench_show(const struct kvt_result *r, const char *cell, struct kvt_err *err)
+/* Positions as ranges, "0-3,17". */
+static void put_ranges(const struct kvt_kept *k, int l, int g)
 {
+    const char *comma = "";
+    for (int p = 0, end; p < k->n_context; p = end) {
+        bool has = kvt_kept_has(k, l, g, p);
+        for (end = p + 1; end < k->n_context && kvt_kept_has(k, l, g, end) == has; end++)
+            ;
+        if (has) {
+            printf(end > p + 1 ? "%s%d-%d" : "%s%d", comma, p, end - 1);
+            comma = ",";
+        }
+    }
+    putchar('\n');
+}
+
+/* all: each cell; else how many in all, and of the layer with the fewest and the most. */
+static int show_kept(const struct kvt_result *r, int item, int branch, bool all, struct kvt_err *err)
+{
+    struct kvt_kept k;
+    char *text = NULL;
+    int rc = kvt_result_kept(r, r->item[item].id, r->branch[branch].name, &text, err);
+    if (!rc && !text)
+        return all ? kvt_fail(err, KVT_EINPUT, "%s: no kept set of this cell (the full branch and oracles have none; or it was made with --no-kept)", r->path) : 0;
+    if (!rc)
+        rc = kvt_kept_open(&k, text, err);
+    free(text);
+    if (rc)
+        return rc;
+    if (all)
+        printf("# layer\tkv_head\theld (tokens)\tpositions\n");
+    long sum = 0, least = -1, most = 0;
+    for (int l = 0; l < k.L; l++)
+        for (int g = 0; g < k.G; g++) {
+            long held = 0;
+            for (int p = 0; p < k.n_context; p++)
+                held += kvt_kept_has(&k, l, g, p);
+            sum += held, most = held > most ? held : most, least = least < 0 || held < least ? held : least;
+            if (all) {
+                printf("%d\t%d\t%ld\t", l, g, held);
+                put_ranges(&k, l, g);
+            }
+        }
+    if (!all)
+        printf("%-12s %.1f of %d tokens, mean of %d kv heads; %ld to %ld (--kept lists them)\n", "held", (double)sum / k.L / k.G, k.n_context, k.L * k.G, least, most);
+    kvt_kept_close(&k);
+    return 0;
+}
+
+int kvt_bench_show(const struct kvt_result *r, const struct kvt_bench_options *o, struct kvt_err *err)
+{
+    const char *cell = o->cell;
     int i, b, rc = 0;
     const cJSON *line = cJSON_GetObjectItemCaseSensitive(r->run, "command_line");
+    if (!cell && o->kept)
+        return kvt_fail(err, KVT_EUSAGE, "--kept: of which --cell ITEM,BRANCH?");
     if (!cell) { /* what there is */
         for (i = 0; i < r->n_items; i++)
             printf("%s%s%s\n", r->item[i].id, r->item[i].failed ? "  failed: " : "", r->item[i].failed ? r->item[i].failed : "");
@@ -42,6 +96,8 @@ int kvt_bench_show(const struct kvt_result *r, const char *cell, struct kvt_err 
         return rc;
     const struct kvt_result_item *item = &r->item[i];
     const struct kvt_cell *c = &item->cell[b];
+    if (o->kept)
+        return show_kept(r, i, b, true, err);
     printf("%-12s %s\n%-12s %s, asked %s\n%-12s %d tokens, %d of them may be evicted\n", "item", item->id, "branch", r->branch[b].canonical, r->branch[b].asked, "prompt", item->n_prompt, item->n_context);
     if (item->failed || !c->there) {
         printf("%-12s %s\n", "failed", item->failed ? item->failed : "this branch hasn't answered it");
@@ -50,11 +106,18 @@ int kvt_bench_show(const struct kvt_result *r, const char *cell, struct kvt_err 
     for (int k = 0; k < r->n_rules; k++)
         if (!isnan(c->right[k]))
             printf("%-12s %s, %g right\n", r->rule[k], c->answer[k] ? c->answer[k] : "no answer", c->right[k]);
+    if (item->gold)
+        printf("%-12s %s\n", "expected", item->gold);
     if (*c->end)
         printf("%-12s %d tokens, ended by %s\n", "wrote", c->n_new, !strcmp(c->end, "stop") ? "a stop" : !strcmp(c->end, "end") ? "an end token" : "the limit");
     if (c->diverged)
         printf("%-12s from token %d on\n", "differs", c->diverged);
     number("kept", 100 * c->kept, " % of the context");
+    rc = show_kept(r, i, b, false, err);
+    if (rc)
+        return rc;
+    if (c->fallback)
+        printf("%-12s the method's own allocation was impossible\n", "fallback");
     number("bytes after", c->bytes_after, "");
     number("bytes mean", c->bytes_mean, "");
     number("bytes peak", c->bytes_peak, "");

@@ -28,7 +28,7 @@ static int of_files(struct kvt_bench *b, const struct kvt_args *args, struct kvt
         if (!rc && i > 1 && b->o.format == KVT_FORMAT_TABLE)
             putchar('\n');
         if (!rc)
-            rc = show ? kvt_bench_show(&b->result, b->o.cell, err) : kvt_bench_tables(&b->o, &b->result, err);
+            rc = show ? kvt_bench_show(&b->result, &b->o, err) : kvt_bench_tables(&b->o, &b->result, err);
         if (i + 1 < args->n || rc)
             kvt_result_close(&b->result);
     }
@@ -39,12 +39,12 @@ static int of_task(struct kvt_bench *b, const struct kvt_args *args, struct kvt_
 {
     if (args->n != 1)
         return kvt_fail(err, KVT_EUSAGE, args->n ? "one task at a time, each with its own -o FILE" : "which task? --list-tasks shows them");
-    if (!b->o.out)
+    if (!b->o.out && !b->o.dry_run)
         return kvt_fail(err, KVT_EUSAGE, "where do the results go? give -o FILE.jsonl");
     int rc = kvt_task_open(&b->task, args->operand[0], b->o.task_dir, err);
     if (!rc)
         rc = kvt_bench_run(b, err);
-    return rc || kvt_deal_rank(b->deal) ? rc : kvt_bench_tables(&b->o, &b->result, err);
+    return rc || b->o.dry_run || kvt_deal_rank(b->deal) ? rc : kvt_bench_tables(&b->o, &b->result, err);
 }
 
 static char *joined(int argc, char **argv)

@@ -1,10 +1,11 @@
 /* Result files: appended line by line, so that a kill at any moment costs the question at hand. */
 #define _DEFAULT_SOURCE /* flock */
-#include "compare/bench.h"
+#include "compare/result.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -21,6 +22,7 @@ static int no_memory(struct kvt_err *err) { return kvt_fail(err, KVT_ENOMEM, "no
 void kvt_cell_free(struct kvt_cell *c)
 {
     free(c->text);
+    free(c->kept_sets);
     for (int k = 0; k < KVT_MAX_RULES; k++)
         free(c->answer[k]);
     *c = (struct kvt_cell){ 0 };
@@ -36,6 +38,7 @@ static void free_item(const struct kvt_result *r, struct kvt_result_item *i)
     free(i->prompt);
     free(i->prompt_hash);
     free(i->failed);
+    free(i->gold);
 }
 
 void kvt_result_close(struct kvt_result *r)
@@ -186,6 +189,7 @@ static int read_cell(const struct kvt_result *r, const cJSON *o, struct kvt_cell
     c->kl = number_of(o, "kl"), c->top1 = number_of(o, "top1"), c->nll = number_of(o, "nll"), c->kept = number_of(o, "kept");
     c->bytes_after = number_of(o, "bytes_after"), c->bytes_last = number_of(o, "bytes_last");
     c->bytes_mean = number_of(o, "bytes_mean"), c->bytes_peak = number_of(o, "bytes_peak");
+    c->fallback = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "fallback"));
     c->there = true;
     return rc;
 }
@@ -201,6 +205,8 @@ static int read_item(struct kvt_result *r, const cJSON *o, int line, struct kvt_
         rc = replace(&i->prompt_hash, text_of(o, "prompt_hash") ? text_of(o, "prompt_hash") : "", err);
     if (!rc)
         rc = replace(&i->prompt, text_of(o, "prompt") ? text_of(o, "prompt") : "", err);
+    if (!rc)
+        rc = replace(&i->gold, text_of(o, "gold"), err);
     if (!rc)
         rc = replace(&i->failed, text_of(o, "failed"), err);
     if (rc)
@@ -290,6 +296,39 @@ int kvt_result_read(struct kvt_result *out, const char *path, struct kvt_err *er
     free(text);
     if (rc)
         kvt_result_close(out);
+    return rc;
+}
+
+/* The last one counts, as with everything of a cell. */
+struct seek { const char *item, *branch; char **out; };
+
+static int seek_kept(void *arg, const cJSON *o, int line, struct kvt_err *err)
+{
+    const struct seek *seek = arg;
+    const cJSON *cells = cJSON_GetObjectItemCaseSensitive(o, "cells");
+    (void)line;
+    if (!text_of(o, "item") || strcmp(text_of(o, "item"), seek->item))
+        return 0;
+    for (const cJSON *c = cells ? cells->child : NULL; c; c = c->next)
+        if (text_of(c, "branch") && !strcmp(text_of(c, "branch"), seek->branch))
+            return replace(seek->out, text_of(c, "kept_sets"), err);
+    return 0;
+}
+
+int kvt_result_kept(const struct kvt_result *r, const char *item, const char *branch, char **out, struct kvt_err *err)
+{
+    struct seek seek = { item, branch, out };
+    char *text = NULL;
+    size_t bytes = 0;
+    int fd = open(r->path, O_RDONLY | O_CLOEXEC), rc = fd < 0 ? kvt_fail(err, KVT_EIO, "%s: %s", r->path, strerror(errno)) : read_all(fd, r->path, &text, &bytes, err);
+    *out = NULL;
+    if (fd >= 0)
+        close(fd);
+    while (!rc && bytes && text[bytes - 1] != '\n')
+        bytes--;
+    if (!rc)
+        rc = kvt_json_lines(r->path, text, bytes, seek_kept, &seek, err);
+    free(text);
     return rc;
 }
 
@@ -415,6 +454,10 @@ static cJSON *cell_object(const char *branch, const struct kvt_cell *c, int n_ru
     put_number(o, "bytes_last", c->bytes_last);
     put_number(o, "bytes_mean", c->bytes_mean);
     put_number(o, "bytes_peak", c->bytes_peak);
+    if (c->fallback)
+        cJSON_AddTrueToObject(o, "fallback");
+    if (c->kept_sets)
+        cJSON_AddStringToObject(o, "kept_sets", c->kept_sets);
     return o;
 }
 
@@ -427,6 +470,8 @@ char *kvt_result_line(const struct kvt_result_item *item, const struct kvt_cell 
     cJSON_AddStringToObject(o, "prompt_hash", item->prompt_hash ? item->prompt_hash : "");
     cJSON_AddNumberToObject(o, "prompt_tokens", item->n_prompt);
     cJSON_AddNumberToObject(o, "context_tokens", item->n_context);
+    if (item->gold)
+        cJSON_AddStringToObject(o, "gold", item->gold);
     if (item->n_shared)
         cJSON_AddNumberToObject(o, "shared_tokens", item->n_shared);
     cJSON_AddNumberToObject(o, "golds", item->n_gold);

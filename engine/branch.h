@@ -26,6 +26,7 @@ struct kvt_branch {
     int n_agree, n_fed;          /* steps at which both said the same; steps whose bytes are in bytes_sum */
     uint64_t bytes_after, bytes_last, bytes_peak;
     double effective_keep;
+    bool fallback;
 };
 
 int kvt_branch_open(struct kvt_branch *b, const char *name, bool renumber, int n_new);

@@ -54,7 +54,7 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
         .regret = oracle ? lost - mean_of(f, f->lost, oracle, 0) : NAN,
         .lost_mass = lost, .lost_rest = mean_of(f, f->lost, branch, 1),
         .output_local = mean_of(f, f->output, branch, 2), .output_propagated = mean_of(f, f->output, branch, 3),
-        .effective_keep = b->effective_keep, .last_tok = held_now(s, b->forced.cell),
+        .effective_keep = b->effective_keep, .fallback = b->fallback, .last_tok = held_now(s, b->forced.cell),
         .bytes_after = b->bytes_after, .bytes_last = b->bytes_last, .bytes_peak = b->bytes_peak,
         .bytes_mean = b->n_fed ? b->bytes_sum / b->n_fed : (double)b->bytes_after };
     return 0;

@@ -294,8 +294,10 @@ static void evict_wants(void *self, struct kvt_wants *w)
 static int evict_see(void *self, const struct kvt_event *ev)
 {
     struct kvt_session *s = self;
-    if (ev->kind == KVT_EV_BUDGET)
+    if (ev->kind == KVT_EV_BUDGET) {
         s->branch[ev->budget.branch].effective_keep = ev->budget.effective_keep;
+        s->branch[ev->budget.branch].fallback |= ev->budget.fallback;
+    }
     return s->o.probe ? s->o.probe->see(s->o.probe->self, ev) : 0;
 }
 

@@ -50,6 +50,7 @@ struct kvtrace_run {
     const struct kvtrace_item *now;  /* the one that runs */
     struct kvt_prompt prompt;        /* its prompt, borrowed */
     struct kvt_table *table;         /* many prompts' results, for programs */
+    double dry_s;                  /* --dry-run: how long it will take; NaN: not known */
     struct kvt_col col[KVTRACE_COLS];
     char model_sha[65];              /* "" until it is known */
     struct kvt_plugins plugins;

@@ -1,5 +1,6 @@
 /* kvtrace: what a run would take, before it runs: memory, the trace's bytes, time. */
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,7 @@ int kvtrace_print_sizes(struct kvtrace_run *run, struct kvt_err *err)
         return rc;
     size_t held = resident();
     estimate_time(run, &m, &f, &s);
+    run->dry_s = s.known ? s.all : (double)NAN;
     const struct { const char *what, *where; size_t bytes; } size[] = {
         { "weights, mapped", "memory", m.weights_bytes }, { "KV, shared prefill", "memory", m.kv_prefill_bytes },
         { "KV, all branches' own", "memory", m.kv_decode_bytes }, { "scores", "memory", m.scores_bytes },
@@ -186,7 +188,8 @@ int kvtrace_print_sizes(struct kvtrace_run *run, struct kvt_err *err)
     bool people = run->o.format == KVT_FORMAT_TABLE;
     struct kvt_table *t = run->table ? run->table : run->many ? kvt_table_new(col, 5) : kvt_table_new(col + 1, 4);
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
-        put_row(run, t, size[i].what, size[i].where, size[i].bytes, -1);
+        if (!run->fed || run->now->path || strcmp(size[i].where, "trace")) /* kvbench keeps none */
+            put_row(run, t, size[i].what, size[i].where, size[i].bytes, -1);
     for (size_t i = 0; i < sizeof time / sizeof *time && s.known; i++)
         put_row(run, t, time[i].what, "time", 0, time[i].seconds);
     run->table = NULL;

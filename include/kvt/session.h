@@ -133,6 +133,7 @@ struct kvt_branch_result {
     double lost_mass, lost_rest; /* means over steps, layers and kv heads; NaN where not measured */
     double output_local, output_propagated; /* means over steps and layers */
     double effective_keep;
+    bool fallback;             /* PyramidKV's uniform one, ChunkKV below one chunk */
     double last_tok;           /* tokens held after the last step, mean over the kv heads that may be evicted from */
     uint64_t bytes_after;      /* KV bytes alone, after eviction */
     uint64_t bytes_last;       /* after the last step */

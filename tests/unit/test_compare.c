@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "compare/bench.h"
+#include "compare/kept.h"
 #include "compare/paired.h"
 #include "compare/sandbox.h"
 
@@ -218,6 +219,25 @@ Test(task, what_is_wrong_is_named)
     refused("{\"kvbench\": 1, \"name\": \"x\", \"make\": {\"what\": \"rule\", \"lengths\": [99]}, \"answers\": [{\"name\": \"a\"}]}", "'n_shots' instead of 'lengths'");
     refused("{\"kvbench\": 1, \"name\": \"x\", \"max_new\": 1.5}", "'max_new' must be a whole number");
     refused("{\"kvbench\": 1", "not valid JSON");
+}
+
+/* ---- kept sets ---- */
+
+/* Packed by Python: zlib.compress(bytes([9, 2, 6, 0])), in base64. */
+Test(kept, sets_are_bits_that_anybody_can_read)
+{
+    struct kvt_kept k;
+    struct kvt_err err = {0};
+    cr_assert_eq(kvt_kept_open(&k, "2x1x10:eJzjZGJjAAAAOgAS", &err), 0, "%s", err.text);
+    cr_assert(k.L == 2 && k.G == 1 && k.n_context == 10);
+    for (int p = 0; p < 10; p++) {
+        cr_assert_eq(kvt_kept_has(&k, 0, 0, p), p == 0 || p == 3 || p == 9);
+        cr_assert_eq(kvt_kept_has(&k, 1, 0, p), p == 1 || p == 2);
+    }
+    kvt_kept_close(&k);
+    const char *const wrong[] = {"", "2x1x10", "2x1x10:", "2x1x100:eJzjZGJjAAAAOgAS", "0x1x10:eJzjZGJjAAAAOgAS", "2x1x10:eJzjZGJjAAAA", "2x1x10:!JzjZGJjAAAAOgAS", "99999x99999x10:eJzjZGJjAAAAOgAS"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        cr_assert_eq(kvt_kept_open(&k, wrong[i], &err), KVT_EFORMAT, "%s", wrong[i]);
 }
 
 /* ---- questions made for the embedded model ---- */
