@@ -22,6 +22,20 @@ cut -f 1-6 try.stdout
 try "pairs" kvbench table a.jsonl --format tsv --show pairs
 cut -f 1-7 try.stdout
 
+# kvreport: each mark leads to its text, and what a question or a model says stays text
+sed 's/The cat/<script>alert(1)<\/script><\/style><img src=x onerror=alert(1)>/; s/mat/\&lt;b\&gt;/' data/q.jsonl >data/evil.jsonl
+sed 's/q.jsonl/evil.jsonl/' own.json >evil.json
+kvbench evil.json --data data -m "$model" --compute f32 -t 1 -q --method 'snapkv[w=4],h2o' --keep 30% --limit 3 -o evil.jsonl >/dev/null
+for page in a evil; do
+    kvreport $page.jsonl -o $page.html
+    grep -o '<section id="[a-z]*"' $page.html | tr '\n' ' '
+    echo "$(grep -c '<script' $page.html) scripts, $(grep -c '<img' $page.html) images, $(grep -o 'href="#[^"]*"' $page.html | sort -u | wc -l) links"
+    grep -o 'href="#[^"]*"' $page.html | sed 's/href="#//; s/"//' | sort -u | while read -r id; do grep -q "id=\"$id\"" $page.html || echo "$page: nothing is called $id"; done
+done
+# two words of `full` and the rest of the row
+grep -o '<tr><th scope="row"><a href="#q0">.*' a.html | sed 's/<[^>]*>/ /g'
+grep -A 8 'id="t0-0"' a.html | grep -o '<dt>[^<]*'
+
 # exec: a kill must reach the program itself
 (exec kvbench own.json --data data -m "$model" --compute f32 -t 1 -q --method 'snapkv[w=4],random' --seeds 2 --keep 30% -o b.jsonl) >whole.txt
 killed=0
