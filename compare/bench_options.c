@@ -7,7 +7,7 @@ int kvt_bench_parse(int argc, char **argv, struct kvt_bench *b, struct kvt_args 
 {
     static const char *const computes[] = { "auto", "f32", "bf16", "f16", NULL };
     static const char *const decodes[] = { "both", "forced", "free", NULL };
-    static const char *const shows[] = { "rows", "pairs", NULL };
+    static const char *const shows[] = { "rows", "pairs", "largest", NULL };
     struct kvt_bench_options *o = &b->o;
     struct kvtrace_options *r = &b->run.o;
     memset(o, 0, sizeof *o);
@@ -40,13 +40,20 @@ int kvt_bench_parse(int argc, char **argv, struct kvt_bench *b, struct kvt_args 
         { .name = "threads", .letter = 't', .type = KVT_OPT_INT, .to = &r->threads, .value = "N", .def = "0", .min = 0, .max = 1024, .help = "0 = one for each core" },
         { .name = "no-prefix", .type = KVT_OPT_FLAG, .to = &o->no_prefix, .help = "prefill every prompt from its first token: what neighbours share (their shots) is else prefilled once, with the same results" },
         { .name = "seed", .type = KVT_OPT_U64, .to = &r->seed, .value = "N", .def = "0", .help = "of random choices and made questions" },
+        { .help = "speed" },
+        { .name = "time", .type = KVT_OPT_FLAG, .to = &o->time, .help = "no task: one method alone at a time, on made-up prompts, in batches of independent sequences" },
+        { .name = "batch", .type = KVT_OPT_STRING, .to = &o->batches, .value = "LIST", .def = "1,8,32", .help = "sequences of a batch" },
+        { .name = "prompt-tokens", .type = KVT_OPT_INT, .to = &o->n_prompt, .value = "N", .def = "512", .min = 2, .max = 10000000, .help = "of each sequence" },
+        { .name = "new", .type = KVT_OPT_INT, .to = &o->n_new, .value = "N", .def = "64", .min = 1, .max = 1000000, .help = "tokens decoded behind it" },
+        { .name = "repeat", .type = KVT_OPT_INT, .to = &o->repeats, .value = "N", .def = "5", .min = 1, .max = 1000, .help = "times that each is run, in turns" },
+        { .name = "memory", .type = KVT_OPT_STRING, .to = &o->memory, .value = "SIZE", .help = "as 2GB: also the largest batch of each method that fits, reckoned and run" },
         { .help = "results" },
         { .name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o->out, .value = "FILE", .help = "results, a line for each question; the same command goes on with what is missing, more methods are added to it" },
         { .name = "no-kept", .type = KVT_OPT_FLAG, .to = &o->no_kept, .help = "leave out which tokens each branch kept, which else stands in the result" },
         { .name = "dry-run", .type = KVT_OPT_FLAG, .to = &o->dry_run, .help = "print what the run would take (questions, lengths, memory, time); ask nothing, write nothing" },
         { .name = "traces", .type = KVT_OPT_STRING, .to = &o->traces, .value = "DIR", .help = "and a trace of each question, with every kept set" },
         { .name = "contrast", .type = KVT_OPT_STRING, .to = &o->contrasts, .value = "LIST", .help = "pairs to compare beside each branch with full, as 'shotkv 25%:snapkv 25%'" },
-        { .name = "show", .type = KVT_OPT_CHOICE, .to = &o->show, .choices = shows, .def = "rows", .help = "which table programs get: the branches, or the pairs; people see both" },
+        { .name = "show", .type = KVT_OPT_CHOICE, .to = &o->show, .choices = shows, .def = "rows", .help = "which table programs get: the branches, the pairs, or with --time the largest batches; people see all" },
         { .name = "by-group", .type = KVT_OPT_FLAG, .to = &o->by_group, .help = "a table for each part of the task as well" },
         { .name = "cell", .type = KVT_OPT_STRING, .to = &o->cell, .value = "ITEM,BRANCH", .help = "with show: which one" },
         { .name = "kept", .type = KVT_OPT_FLAG, .to = &o->kept, .help = "with show: the tokens of the context that it held, by layer and kv head" },
@@ -54,7 +61,7 @@ int kvt_bench_parse(int argc, char **argv, struct kvt_bench *b, struct kvt_args 
         { .name = "format", .type = KVT_OPT_CHOICE, .to = &o->format, .choices = kvt_format_names, .def = "table", .help = "of the tables" },
         { .name = "quiet", .letter = 'q', .type = KVT_OPT_FLAG, .to = &o->quiet, .help = "no progress, no remarks" },
     };
-    const struct kvt_cli cli = { .tool = "kvbench", .operands = "TASK | table FILE... | show FILE", .max_operands = -1,
+    const struct kvt_cli cli = { .tool = "kvbench", .operands = "TASK | --time | table FILE... | show FILE", .max_operands = -1,
         .about = "Asks a model a task's questions with every compression method beside the full cache, and compares the answers.",
         .example = "kvbench gsm8k --data data -m model.gguf --method snapkv,shotkv --keep 10%,25% -o gsm8k.jsonl", .opt = opt, .n_opts = (int)(sizeof opt / sizeof *opt) };
     int rc = kvt_args_parse(&cli, argc, argv, args, err);

@@ -28,11 +28,21 @@ static int of_files(struct kvt_bench *b, const struct kvt_args *args, struct kvt
         if (!rc && i > 1 && b->o.format == KVT_FORMAT_TABLE)
             putchar('\n');
         if (!rc)
-            rc = show ? kvt_bench_show(&b->result, &b->o, err) : kvt_bench_tables(&b->o, &b->result, err);
+            rc = kvt_bench_is_time(&b->result) ? kvt_bench_time_tables(&b->o, &b->result, err)
+               : show ? kvt_bench_show(&b->result, &b->o, err) : kvt_bench_tables(&b->o, &b->result, err);
         if (i + 1 < args->n || rc)
             kvt_result_close(&b->result);
     }
     return rc;
+}
+
+static int of_time(struct kvt_bench *b, const struct kvt_args *args, struct kvt_err *err)
+{
+    int rc = args->n ? kvt_fail(err, KVT_EUSAGE, "--time asks no task; leave '%.40s' out", args->operand[0]) : b->o.out || b->o.dry_run ? 0 :
+        kvt_fail(err, KVT_EUSAGE, "where do the results go? give -o FILE.jsonl");
+    if (!rc)
+        rc = kvt_bench_time(b, err);
+    return rc || b->o.dry_run ? rc : kvt_bench_time_tables(&b->o, &b->result, err);
 }
 
 static int of_task(struct kvt_bench *b, const struct kvt_args *args, struct kvt_err *err)
@@ -84,7 +94,7 @@ int main(int argc, char **argv)
     if (!rc)
         rc = kvt_deal_open(&b->deal, &err);
     if (!rc)
-        rc = b->o.list_tasks ? kvt_bench_list(&b->o, &err)
+        rc = b->o.list_tasks ? kvt_bench_list(&b->o, &err) : b->o.time ? of_time(b, &args, &err)
            : args.n && (!strcmp(args.operand[0], "table") || !strcmp(args.operand[0], "show")) ? of_files(b, &args, &err) : of_task(b, &args, &err);
     int code = rc > 0 ? 0 : rc ? kvt_args_end(&cli, rc, &err) : 0;
     kvt_result_close(&b->result);

@@ -58,6 +58,7 @@ void kvt_result_close(struct kvt_result *r)
     free(r->branch);
     free(r->path);
     cJSON_Delete(r->run);
+    cJSON_Delete(r->times);
     if (r->fd > 0)
         close(r->fd);
     *r = (struct kvt_result){ .fd = -1 };
@@ -222,6 +223,16 @@ static int read_item(struct kvt_result *r, const cJSON *o, int line, struct kvt_
     return rc;
 }
 
+static int note(struct kvt_result *r, cJSON *o, struct kvt_err *err)
+{
+    if (o && !r->times)
+        r->times = cJSON_CreateArray();
+    if (o && cJSON_AddItemToArray(r->times, o))
+        return 0;
+    cJSON_Delete(o);
+    return no_memory(err);
+}
+
 static int read_line(void *arg, const cJSON *o, int line, struct kvt_err *err)
 {
     struct reader *in = arg;
@@ -246,6 +257,8 @@ static int read_line(void *arg, const cJSON *o, int line, struct kvt_err *err)
     }
     if (text_of(o, "item"))
         return read_item(r, o, line, err);
+    if (text_of(o, "time") || text_of(o, "largest"))
+        return note(r, cJSON_Duplicate(o, true), err);
     return text_of(o, "note") ? 0 : kvt_fail(err, KVT_EFORMAT, "%s:%d: neither a branch nor an item", r->path, line);
 }
 
@@ -425,6 +438,15 @@ int kvt_result_branch(struct kvt_result *r, const struct kvt_result_branch *b, i
     cJSON_AddStringToObject(o, "asked", b->asked);
     cJSON_AddBoolToObject(o, "renumbered", b->renumbered);
     return rc ? rc : write_line(r, o, err);
+}
+
+int kvt_result_note(struct kvt_result *r, cJSON *o, struct kvt_err *err)
+{
+    int rc = write_line(r, cJSON_Duplicate(o, true), err);
+    if (!rc)
+        return note(r, o, err);
+    cJSON_Delete(o);
+    return rc;
 }
 
 static void put_number(cJSON *o, const char *name, double v)

@@ -42,6 +42,7 @@ struct kvt_result {
     int n_items;
     int n_rules;
     char *rule[KVT_MAX_RULES];     /* names */
+    cJSON *times;                  /* lines of --time, an array; or NULL */
     int fd;                        /* open for appending and locked, or -1 */
 };
 
@@ -62,6 +63,8 @@ char *kvt_result_line(const struct kvt_result_item *item, const struct kvt_cell 
 int kvt_result_take(struct kvt_result *r, const char *line, struct kvt_err *err);
 /* The kept set of one cell, from the file once more, malloc'ed; NULL: it has none. */
 int kvt_result_kept(const struct kvt_result *r, const char *item, const char *branch, char **out, struct kvt_err *err);
+/* A line of --time: written at once and synced. Takes o over. */
+int kvt_result_note(struct kvt_result *r, cJSON *o, struct kvt_err *err);
 void kvt_cell_free(struct kvt_cell *c);
 
 #endif

@@ -68,11 +68,11 @@ static int run_chunk(struct kvt_session *s, int b, struct chunk *c, const int32_
     struct kvt_look look = { .self = c, .before = before, .after = after };
     struct kvt_cache_bytes bytes;
     size_t E = (size_t)s->shape->E;
-    int rc = kvt_forward_embed(&s->forward, &rows, s->x_chunk, err);
+    int rc = kvt_forward_embed(s->forward, &rows, s->x_chunk, err);
     for (int l = 0; l < s->shape->L && !rc; l++)
-        rc = kvt_forward_layer(&s->forward, l, &rows, s->x_chunk, &look, err);
+        rc = kvt_forward_layer(s->forward, l, &rows, s->x_chunk, &look, err);
     if (!rc)
-        rc = kvt_session_branch_bytes(s, b, &bytes, err); /* the most that it holds: before the eviction */
+        rc = kvt_session_branch_bytes(s, s->branch[b].forced.cell, &bytes, err); /* the most that it holds: before the eviction */
     if (!rc && bytes.alone > s->branch[b].bytes_peak)
         s->branch[b].bytes_peak = bytes.alone;
     if (!rc && c->end == s->n_context && (rc = s->ops->copy(s->dev, s->x_last + (size_t)b * E, s->x_chunk + (size_t)(c->T - 1) * E, E * sizeof(float))))
@@ -89,7 +89,7 @@ int kvt_chunked_prefill(struct kvt_session *s, int b, struct kvt_err *err)
     if (!branch || !pos)
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);
     for (int t = 0; !rc && t < n; t++)
-        branch[t] = b, pos[t] = t;
+        branch[t] = s->branch[b].forced.cell, pos[t] = t;
     for (int from = 0, k = 0; from < n && !rc; from += step, k++) {
         struct chunk c = { .s = s, .e = e, .T = n - from < step ? n - from : step };
         c.end = from + c.T;

@@ -62,13 +62,13 @@ int kvt_fidelity_look(struct kvt_session *s, int layer, int row0, int n, struct 
     if (!f->lost && !f->output)
         return 0;
     if (full >= row0 && full < row0 + n) /* the first row of a call, so it comes before all others */
-        rc = s->ops->copy(s->dev, f->out, s->forward.att + (size_t)(full - row0) * HD, HD * sizeof *f->out);
+        rc = s->ops->copy(s->dev, f->out, s->forward->att + (size_t)(full - row0) * HD, HD * sizeof *f->out);
     for (int b = s->lo; b < s->hi; b++) {
         int t = s->branch[b].forced.row - s->row0;
         if (t < row0 || t >= row0 + n)
             continue;
         f->branch[B] = s->branch[b].forced.cell, f->at[B] = b;
-        f->own[B++] = s->forward.att + (size_t)(t - row0) * HD;
+        f->own[B++] = s->forward->att + (size_t)(t - row0) * HD;
     }
     struct kvt_lost_args a = { .cache = s->cache, .layer = layer, .H = s->shape->H, .from = s->branch[0].forced.cell,
                                .row = s->row + (size_t)s->n_blocks * (size_t)s->shape->H * (size_t)s->max_slots, .ld = s->max_slots,

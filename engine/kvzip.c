@@ -89,7 +89,7 @@ int kvt_kvzip_open(struct kvt_session *s, struct kvt_err *err)
     if (!z->n)
         return 0;
     z->x = s->ops->alloc(s->dev, rows * (size_t)s->shape->E * sizeof *z->x);
-    z->att = s->ops->alloc(s->dev, (size_t)s->forward.run * H * (size_t)s->shape->D * sizeof *z->att);
+    z->att = s->ops->alloc(s->dev, (size_t)s->forward->run * H * (size_t)s->shape->D * sizeof *z->att);
     z->most = s->ops->alloc(s->dev, H * columns * sizeof *z->most);
     z->host = kvt_calloc(H * columns, sizeof *z->host);
     z->token = kvt_calloc(rows, sizeof *z->token);
@@ -141,13 +141,13 @@ static int look_after(void *self, int layer, int row0, int n, struct kvt_err *er
     size_t bytes = (size_t)H * (size_t)columns * sizeof(float);
     int rc = row0 ? 0 : s->ops->zero(s->dev, z->most, bytes);
     if (!rc)
-        rc = s->ops->cache_append(s->dev, &(struct kvt_append_args){ .cache = s->cache, .layer = layer, .T = n, .k = s->forward.k,
-                                                                     .v = s->forward.v, .branch = z->scored + row0, .pos = z->pos + row0 });
+        rc = s->ops->cache_append(s->dev, &(struct kvt_append_args){ .cache = s->cache, .layer = layer, .T = n, .k = s->forward->k,
+                                                                     .v = s->forward->v, .branch = z->scored + row0, .pos = z->pos + row0 });
     struct kvt_see see = { .ld = columns, .n_rows = columns, .R = 1, .C = columns, .pool_max = z->most };
     if (!rc)
         rc = s->ops->attn(s->dev, &(struct kvt_attn_args){
-            .cache = s->cache, .layer = layer, .T = n, .H = H, .q = s->forward.q, .out = z->att, .branch = z->scored + row0,
-            .pos = z->pos + row0, .rope = *kvt_forward_rope(&s->forward, layer), .scale = s->shape->attn_scale, .cap = s->shape->attn_cap,
+            .cache = s->cache, .layer = layer, .T = n, .H = H, .q = s->forward->q, .out = z->att, .branch = z->scored + row0,
+            .pos = z->pos + row0, .rope = *kvt_forward_rope(s->forward, layer), .scale = s->shape->attn_scale, .cap = s->shape->attn_cap,
             .see = &see });
     if (!rc && row0 + n == p->T) {
         rc = s->ops->read(s->dev, z->host, z->most, bytes);
@@ -211,9 +211,9 @@ static int run_chunk(struct kvt_session *s, struct pass *p, struct kvt_err *err)
         return kvt_fail(err, rc, "kvzip: %s", kvt_dev_error(s->dev));
     struct kvt_rows rows = { .T = T, .token = z->token, .branch = z->branch, .pos = z->pos };
     struct kvt_look look = { .self = p, .after = look_after };
-    rc = kvt_forward_embed(&s->forward, &rows, z->x, err);
+    rc = kvt_forward_embed(s->forward, &rows, z->x, err);
     for (int l = 0; l < s->shape->L && !rc; l++) {
-        rc = kvt_forward_layer(&s->forward, l, &rows, z->x, &look, err);
+        rc = kvt_forward_layer(s->forward, l, &rows, z->x, &look, err);
         rc = rc ? rc : kvt_session_times(s, err);
         kvt_session_progress(s, KVT_PHASE_REPEAT, l + 1, s->shape->L);
     }

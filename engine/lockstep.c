@@ -53,9 +53,9 @@ int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err)
     for (int t = 0; t < T; t++)
         if (s->r_at[t] >= 0)
             look.before = look_before;
-    int rc = kvt_forward_embed(&s->forward, &rows, s->x, err);
+    int rc = kvt_forward_embed(s->forward, &rows, s->x, err);
     for (int l = 0; l < s->shape->L && !rc; l++)
-        rc = kvt_forward_layer(&s->forward, l, &rows, s->x, &look, err);
+        rc = kvt_forward_layer(s->forward, l, &rows, s->x, &look, err);
     return rc;
 }
 
@@ -79,9 +79,9 @@ static void put_row(struct kvt_session *s, int t, struct kvt_stream_state *st, b
 static int head(struct kvt_session *s, int n, int first, struct kvt_err *err)
 {
     int rc = 0;
-    for (int i = 0; i < n && !rc; i += s->forward.run) {
-        int m = n - i < s->forward.run ? n - i : s->forward.run;
-        rc = kvt_forward_head(&s->forward, s->x + (size_t)i * s->shape->E, m, true, s->logits + (size_t)(first + i) * s->shape->V, err);
+    for (int i = 0; i < n && !rc; i += s->forward->run) {
+        int m = n - i < s->forward->run ? n - i : s->forward->run;
+        rc = kvt_forward_head(s->forward, s->x + (size_t)i * s->shape->E, m, true, s->logits + (size_t)(first + i) * s->shape->V, err);
     }
     return rc;
 }
@@ -114,7 +114,7 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
         rc = op(s, s->ops->copy(s->dev, s->x + (size_t)i * E, s->x + ((size_t)(i + 1) * (size_t)n - 1) * E, E * sizeof(float)), err);
     if (!rc)
         rc = head(s, blocked, s->row0, err);
-    if (blocked == !s->o.no_full + s->hi - s->lo)
+    if (blocked == !s->no_full + s->hi - s->lo)
         return rc;
     for (int i = 0; i < n && !rc; i++) {
         int blocks = 0;
@@ -286,7 +286,7 @@ static int note_step(struct kvt_session *s, int k, int64_t start_ns, struct kvt_
         br->bytes_sum += (double)bytes.alone;
         br->n_fed++;
     }
-    int from = s->lo > 1 || s->o.no_full ? s->lo : 0; /* the full branch beside the oracles was reported before */
+    int from = s->lo > 1 || s->no_full ? s->lo : 0; /* the full branch beside the oracles was reported before */
     kvt_times_note(&s->times, KVT_PART_STEP, -1, -1, start_ns);
     int rc = kvt_session_times(s, err);
     return rc ? rc : kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_STEP, .step = {
@@ -337,7 +337,7 @@ static bool finished(const struct kvt_session *s)
 /* The pass's branches, to the last token. */
 static int decode_pass(struct kvt_session *s, enum kvt_phase phase, struct kvt_err *err)
 {
-    struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = !s->o.no_full, .n_rows = first_rows(s) };
+    struct step_state st = { .tok = kvt_model_tokenizer(s->model), .forced_on = !s->no_full, .n_rows = first_rows(s) };
     int rc = 0;
     for (int k = 1; k <= s->o.n_new && !rc && !finished(s); k++) {
         int64_t step0 = kvt_now_ns();

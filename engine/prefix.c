@@ -56,7 +56,7 @@ static int sums_of(const struct kvt_session *s, float *sum[KVT_MAX_SUMS])
 static int end_of(const struct kvt_session *s, int most)
 {
     const struct kvt_prefill_scores *raw = &s->observer.raw;
-    int behind = 1, run = s->forward.run;
+    int behind = 1, run = s->forward->run;
     for (int i = 0; i < raw->n_windows; i++)
         behind = raw->window[i] > behind ? raw->window[i] : behind;
     for (int i = 0; i < raw->n_squares; i++)
@@ -138,7 +138,7 @@ static int move_sums(struct kvt_session *s, struct kvt_prefix *p, int l, int n, 
 /* In the runs in which they were made. */
 static int append(struct kvt_session *s, const struct kvt_prefix *p, const int32_t *zero, const int32_t *pos)
 {
-    struct kvt_forward *f = &s->forward;
+    struct kvt_forward *f = s->forward;
     size_t row = (size_t)s->shape->G * (size_t)s->shape->D;
     int rc = 0;
     for (int l = 0; l < s->shape->L; l++)

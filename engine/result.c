@@ -48,9 +48,9 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
     double lost = mean_of(f, f->lost, branch, 0);
     *out = (struct kvt_branch_result){
         .name = b->name, .forced = b->said, .free = b->free_token, .n_steps = b->n_said, .n_free = b->n_free,
-        .diverged = b->diverged, .mean_kl = s->o.no_full ? NAN : b->n_said ? b->kl_sum / b->n_said : 0,
-        .mean_nll = s->o.no_full || !b->n_said ? NAN : b->nll_sum / b->n_said,
-        .top1_agree = s->o.no_full ? NAN : b->n_said ? (double)b->n_agree / b->n_said : 1,
+        .diverged = b->diverged, .mean_kl = s->no_full ? NAN : b->n_said ? b->kl_sum / b->n_said : 0,
+        .mean_nll = s->no_full || !b->n_said ? NAN : b->nll_sum / b->n_said,
+        .top1_agree = s->no_full ? NAN : b->n_said ? (double)b->n_agree / b->n_said : 1,
         .regret = oracle ? lost - mean_of(f, f->lost, oracle, 0) : NAN,
         .lost_mass = lost, .lost_rest = mean_of(f, f->lost, branch, 1),
         .output_local = mean_of(f, f->output, branch, 2), .output_propagated = mean_of(f, f->output, branch, 3),
@@ -63,12 +63,12 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
 int kvt_session_prefill_logits(struct kvt_session *s, int row0, int n_rows, float *out, struct kvt_err *err)
 {
     size_t V = (size_t)s->shape->V;
-    int most = s->forward.run < 32 ? s->forward.run : 32; /* rows of logits at a time: 6 MB for 49,152 words */
+    int most = s->forward->run < 32 ? s->forward->run : 32; /* rows of logits at a time: 6 MB for 49,152 words */
     float *logits = s->ops->alloc(s->dev, (size_t)most * V * sizeof *logits);
     int rc = logits ? 0 : kvt_fail(err, KVT_ENOMEM, "no memory for %d rows of logits", most);
     for (int r = 0; r < n_rows && !rc; r += most) {
         int n = n_rows - r < most ? n_rows - r : most;
-        rc = kvt_forward_head(&s->forward, s->x_prefill + (size_t)(row0 + r) * s->shape->E, n, true, logits, err);
+        rc = kvt_forward_head(s->forward, s->x_prefill + (size_t)(row0 + r) * s->shape->E, n, true, logits, err);
         if (!rc)
             rc = s->ops->read(s->dev, out + (size_t)r * V, logits, (size_t)n * V * sizeof *out);
     }

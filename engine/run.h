@@ -14,6 +14,17 @@
 #include "engine/times.h"
 #include "kvt/session.h"
 
+/* What the sequences of a batch have in common (engine/batch.c): the device, the weights and the cache; and where this one's branch is in it. */
+struct kvt_shared {
+    struct kvt_dev *dev;
+    struct kvt_cache *cache;
+    struct kvt_forward *forward;
+    int cell;                      /* of the branch; the prefill is in cell 0, which is empty between two sequences */
+    int spare;                     /* first of two cells that a repetition may use */
+    int max_slots;                 /* of a cell, in every sequence */
+    struct kvt_times *times;
+};
+
 struct kvt_session {
     int32_t *kept;                 /* (n, L, G) slots held after prefill-end eviction, for those who are to keep as many */
     struct kvt_branch_opts *branch_opts; /* (n - 1) copy */
@@ -23,7 +34,11 @@ struct kvt_session {
     const struct kvt_ops *ops;
     struct kvt_dev *dev;
     struct kvt_cache *cache;
-    struct kvt_forward forward;
+    struct kvt_forward *forward;   /* own_forward, or the batch's */
+    struct kvt_forward own_forward;
+    const struct kvt_shared *shared; /* NULL: device, weights and cache are the session's own */
+    int cell0;                     /* branch b >= 1 is cell cell0 + b */
+    bool no_full;                  /* no uncompressed branch decodes: o.no_full, o.alone */
     struct kvt_observer observer;
     struct kvt_evict_env env;
     struct kvt_probe evict_probe;  /* passes events on, and notes budgets */
@@ -81,7 +96,8 @@ struct kvt_session {
 /* The branch after b in the running pass; the last is s->hi - 1. */
 static inline int kvt_next_branch(const struct kvt_session *s, int b) { return b ? b + 1 : s->lo; }
 /* The first that is fed: 0, or where there is no full branch the first of the others. */
-static inline int kvt_first_branch(const struct kvt_session *s) { return s->o.no_full ? s->lo : 0; }
+static inline int kvt_first_branch(const struct kvt_session *s) { return s->no_full ? s->lo : 0; }
+static inline int kvt_branch_cell(const struct kvt_session *s, int b) { return b ? s->cell0 + b : 0; }
 
 /* What follows from the options alone. Whether they can be run at all. */
 int kvt_opts_check(const struct kvt_session_opts *o, const struct kvt_shape *shape, struct kvt_err *err);
@@ -96,6 +112,13 @@ void kvt_opts_needs(const struct kvt_session_opts *o, const struct kvt_wants *w,
 /* K and V of one slot of one kv head. */
 int64_t kvt_opts_slot_bytes(const struct kvt_shape *s, const struct kvt_session_opts *o);
 
+/* A session among others of a batch; shared outlives it. NULL: kvt_session_open. */
+int kvt_session_open_in(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_shared *shared, struct kvt_err *err);
+/* Prefill and eviction, all of kvt_session_prefill but the question and the first logits; then those. */
+int kvt_session_context(struct kvt_session *s, struct kvt_err *err);
+int kvt_session_question(struct kvt_session *s, struct kvt_err *err);
+/* Lets go of what only the prefill needs. */
+void kvt_session_shed(struct kvt_session *s);
 /* Tells the records of times since the last call. */
 int kvt_session_times(struct kvt_session *s, struct kvt_err *err);
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);

@@ -36,9 +36,13 @@ int kvt_session_times(struct kvt_session *s, struct kvt_err *err)
 
 int kvt_session_phase(struct kvt_session *s, enum kvt_phase phase, int64_t start_ns, int n_tok, struct kvt_err *err)
 {
+    float last; /* a device may still be at work: whoever reads waits for it */
+    int rc = s->x ? s->ops->read(s->dev, &last, s->x, sizeof last) : 0;
+    if (rc)
+        return kvt_fail(err, rc, "%s", kvt_dev_error(s->dev));
     int64_t dur = kvt_now_ns() - start_ns;
     s->phase_ns[phase] += dur;
-    int rc = kvt_session_times(s, err);
+    rc = kvt_session_times(s, err);
     return rc ? rc : kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_PHASE,
         .phase = { .phase = phase, .start_ns = start_ns, .dur_ns = dur, .n_tok = n_tok } }, err);
 }
@@ -172,6 +176,8 @@ int kvt_opts_check(const struct kvt_session_opts *o, const struct kvt_shape *sha
     if (o->no_full && (o->decode != KVT_DECODE_FREE || !o->n_branches))
         return kvt_fail(err, KVT_EUSAGE, o->n_branches ? "without a full branch there is no text to follow; decode free" :
                         "without a full branch nothing is left to run; name a method");
+    if (o->alone && (o->decode != KVT_DECODE_FREE || o->n_branches != 1 || early_of(o) == 1 || o->probe))
+        return kvt_fail(err, KVT_EUSAGE, "%s can't run alone: one method, no oracle, decode free, and nobody who watches", o->n_branches ? o->branch[0].name : "no method");
     if ((o->lost_mass || o->output_error) && o->decode == KVT_DECODE_FREE)
         return kvt_fail(err, KVT_EUSAGE, "fidelity compares branches on the full branch's text; decode forced or both");
     if (o->force && o->decode != KVT_DECODE_FORCED)
@@ -295,8 +301,9 @@ static int evict_see(void *self, const struct kvt_event *ev)
 {
     struct kvt_session *s = self;
     if (ev->kind == KVT_EV_BUDGET) {
-        s->branch[ev->budget.branch].effective_keep = ev->budget.effective_keep;
-        s->branch[ev->budget.branch].fallback |= ev->budget.fallback;
+        struct kvt_branch *b = &s->branch[ev->budget.branch - s->cell0];
+        b->effective_keep = ev->budget.effective_keep;
+        b->fallback |= ev->budget.fallback;
     }
     return s->o.probe ? s->o.probe->see(s->o.probe->self, ev) : 0;
 }
@@ -354,7 +361,7 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
         const struct kvt_branch_opts *bo = b ? &s->o.branch[b - 1] : NULL;
         if (kvt_branch_open(&s->branch[b], bo ? bo->name : "full", bo && bo->spec.policy.renumber, s->o.n_new))
             return kvt_fail(err, KVT_ENOMEM, "no memory for branch %d", b);
-        s->branch[b].ended = !b && s->o.no_full;
+        s->branch[b].ended = !b && s->no_full;
         struct kvt_budget budget = bo ? bo->budget : (struct kvt_budget){ .keep_ppm = 1000000 };
         int rc = kvt_budget_resolve(&budget, s->env.L, s->shape->G, kvt_opts_slot_bytes(s->shape, &s->o), err);
         bool file = bo && bo->spec.policy.score == KVT_SCORE_FILE;
@@ -367,7 +374,7 @@ static int open_branches(struct kvt_session *s, struct kvt_err *err)
         if (!rc && classes && (!bo->given || bo->n_given != 1))
             rc = kvt_fail(err, KVT_EINPUT, "%s: no gates of heads; give path=FILE, a line for each layer with a number for each kv head", bo->spec.method->name);
         if (!rc && bo)
-            rc = kvt_evictor_open(&s->branch[b].forced.evictor, &s->env, b, &bo->spec, &budget, err);
+            rc = kvt_evictor_open(&s->branch[b].forced.evictor, &s->env, kvt_branch_cell(s, b), &bo->spec, &budget, err);
         if (!rc && classes)
             rc = kvt_evictor_classes(s->branch[b].forced.evictor, bo->given, err);
         if (rc)
@@ -396,16 +403,19 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     int rc = kvt_kvzip_plan(s, err);
     if (rc)
         return rc;
-    s->kvzip.cell = cells;
+    s->kvzip.cell = s->shared ? s->shared->spare : cells;
     cells += s->kvzip.n ? 2 : 0;
     int repeated = s->kvzip.n ? s->n_context + s->kvzip.rows : 0, n_tok = s->o.n_prompt + s->o.n_new;
     struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = cells,
                                  .max_slots = repeated > s->max_slots ? repeated : s->max_slots, .type = s->o.kv_type };
-    rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
-    if (!rc)
+    if (s->shared)
+        s->dev = s->shared->dev, s->cache = s->shared->cache;
+    else
+        rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
+    if (!rc && !s->shared)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
-    if (!rc)
-        rc = kvt_forward_open(&s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, kvt_opts_run(&s->o),
+    if (!rc && !s->shared)
+        rc = kvt_forward_open(s->forward, shape, kvt_model_weights(s->model), s->ops, s->dev, s->cache, s->o.compute, kvt_opts_run(&s->o),
                               n_tok, repeated - n_tok > needs.ahead ? repeated - n_tok : needs.ahead, err);
     if (!rc)
         rc = kvt_observer_open(&s->observer, s->ops, s->dev, s->o.probe, shape->L, shape->H, s->n_prefill, &needs, err);
@@ -415,8 +425,8 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
         return rc;
     s->observer.shape = shape;
     s->observer.see.unit = s->shot, s->observer.see.n_units = s->env.n_shots;
-    s->forward.interrupted = s->o.interrupted;
-    s->forward.times = s->env.times = &s->times;
+    s->forward->interrupted = s->o.interrupted;
+    s->forward->times = s->env.times = s->shared ? s->shared->times : &s->times;
     s->evict_probe = (struct kvt_probe){ .self = s, .wants = evict_wants, .see = evict_see };
     s->env.ops = s->ops, s->env.dev = s->dev, s->env.cache = s->cache;
     s->env.L = layers_of(shape, &s->o, s->layer), s->env.H = shape->H, s->env.G = shape->G, s->env.D = shape->D;
@@ -427,15 +437,15 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     s->env.future = kvt_oracle_left, s->env.future_self = s;
     s->env.n_prompt = s->n_prefill, s->env.n_context = s->n_context, s->env.shot = s->shot, s->env.span = s->span;
     for (int l = 0; l < shape->L; l++) {
-        const struct kvt_rope *rope = kvt_forward_rope(&s->forward, l);
-        s->turn[l] = (struct kvt_turn){.rope = *rope, .scale = shape->attn_scale * (rope->rot ? s->forward.rope_scale[rope - s->forward.rope] : 1)};
+        const struct kvt_rope *rope = kvt_forward_rope(s->forward, l);
+        s->turn[l] = (struct kvt_turn){.rope = *rope, .scale = shape->attn_scale * (rope->rot ? s->forward->rope_scale[rope - s->forward->rope] : 1)};
     }
     s->env.turn = s->turn;
     rc = open_branches(s, err);
     if (rc)
         return rc;
     int unit = shape->L * (8 + 3 * s->max_rows) + 64; /* what a step, or a layer of the prefill, can bring */
-    s->times.cap = unit > 1 << 14 ? unit : 1 << 14;
+    s->times.cap = s->shared ? 0 : unit > 1 << 14 ? unit : 1 << 14;
     s->times.at = kvt_calloc((size_t)s->times.cap, sizeof *s->times.at);
     if (!s->times.at)
         return kvt_fail(err, KVT_ENOMEM, "no memory for %d times", s->times.cap);
@@ -477,6 +487,11 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
 
 int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, struct kvt_err *err)
 {
+    return kvt_session_open_in(out, m, o, NULL, err);
+}
+
+int kvt_session_open_in(struct kvt_session **out, const struct kvt_model *m, const struct kvt_session_opts *o, const struct kvt_shared *shared, struct kvt_err *err)
+{
     *out = NULL;
     int rc = kvt_opts_check(o, kvt_model_shape(m), err);
     if (rc)
@@ -485,13 +500,15 @@ int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const 
     if (!s)
         return kvt_fail(err, KVT_ENOMEM, "no memory for a session");
     s->o = *o, s->model = m, s->shape = kvt_model_shape(m), s->ops = o->ops;
+    s->shared = shared, s->forward = shared ? shared->forward : &s->own_forward, s->cell0 = shared ? shared->cell - 1 : 0;
+    s->no_full = o->no_full || o->alone;
     s->n = 1 + o->n_branches;
     s->n_context = kvt_opts_context(o), s->n_prefill = kvt_opts_prefill(o);
     s->n_early = s->hi = early_of(o), s->lo = 1;
     s->early_rows = kvt_opts_streams(o, s->n_early - 1);
     s->max_rows = s->early_rows + (s->n_early < s->n ? kvt_opts_streams(o, s->n - s->n_early) : 0);
     s->rows_cap = kvt_opts_rows(o);
-    s->max_slots = o->n_prompt + o->n_new;
+    s->max_slots = shared ? shared->max_slots : o->n_prompt + o->n_new;
     rc = copy_inputs(s);
     if (rc)
         kvt_fail(err, rc, "no memory for %d tokens", o->n_prompt);
@@ -503,6 +520,22 @@ int kvt_session_open(struct kvt_session **out, const struct kvt_model *m, const 
     return rc;
 }
 
+void kvt_session_shed(struct kvt_session *s)
+{
+    void *own[] = { s->x_prefill, s->x, s->logits, s->row, s->given, s->out_norms };
+    kvt_kvzip_close(s);
+    free(s->given_host);
+    s->given_host = NULL;
+    if (!s->dev)
+        return;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i])
+            s->ops->free(s->dev, own[i]);
+    s->x_prefill = s->x = s->logits = s->row = s->given = s->out_norms = NULL;
+    kvt_chunked_close(s);
+    kvt_observer_close(&s->observer);
+}
+
 void kvt_session_close(struct kvt_session **session)
 {
     struct kvt_session *s = session ? *session : NULL;
@@ -510,26 +543,19 @@ void kvt_session_close(struct kvt_session **session)
         return;
     for (int b = 0; s->branch && b < s->n; b++)
         kvt_branch_close(&s->branch[b]);
-    kvt_kvzip_close(s);
+    kvt_session_shed(s);
     if (s->dev) {
-        void *own[] = { s->x_prefill, s->x, s->logits, s->row };
-        for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-            s->ops->free(s->dev, own[i]);
         kvt_fidelity_close(s);
         kvt_oracle_close(s);
         kvt_rows_close(s);
         kvt_decode_rows_close(s);
-        kvt_chunked_close(s);
-        if (s->given)
-            s->ops->free(s->dev, s->given);
-        if (s->out_norms)
-            s->ops->free(s->dev, s->out_norms);
-        kvt_observer_close(&s->observer);
-        kvt_forward_close(&s->forward);
+    }
+    if (s->dev && !s->shared) {
+        kvt_forward_close(s->forward);
         s->ops->cache_close(s->dev, &s->cache);
         s->ops->close(&s->dev);
     }
-    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->given_host, s->token, s->shot, s->span, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
+    void *own[] = { s->branch, s->layer, s->branch_opts, s->kept, s->token, s->shot, s->span, s->turn, s->r_token, s->r_branch, s->r_pos, s->r_at, s->r_renumber, s->r_stream,
                     s->argmax, s->base, s->target, s->logprob, s->top_logprob, s->kl, s->entropy, s->ev_token, s->ev_argmax,
                     s->ev_logprob, s->ev_kl, s->ev_entropy, s->ev_alone, s->ev_own, s->times.at, s };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

@@ -46,9 +46,9 @@ static int run_prompt(struct kvt_session *s, struct kvt_err *err)
         pos[t] = t;
     struct kvt_rows rows = { .T = n, .token = s->token, .branch = zero, .pos = pos, .from = from, .exact = false };
     if (!rc)
-        rc = kvt_forward_embed(&s->forward, &rows, s->x_prefill, err);
+        rc = kvt_forward_embed(s->forward, &rows, s->x_prefill, err);
     for (int l = 0; l < s->shape->L && !rc; l++) {
-        rc = kvt_forward_layer(&s->forward, l, &rows, s->x_prefill, look, err);
+        rc = kvt_forward_layer(s->forward, l, &rows, s->x_prefill, look, err);
         rc = rc ? rc : kvt_session_times(s, err);
         kvt_session_progress(s, KVT_PHASE_PREFILL, l + 1, s->shape->L);
     }
@@ -104,7 +104,7 @@ static int norms_of_context(struct kvt_session *s, struct kvt_err *err)
     int rc = 0, ld = s->n_prefill;
     for (int l = 0; !rc && s->out_norms && l < s->env.L; l++) {
         int m = kvt_evict_layer(&s->env, l);
-        rc = kvt_evict_out_norms(&s->env, m, s->forward.layer[m].o, 0, s->out_norms + (size_t)m * (size_t)s->shape->G * (size_t)ld, ld);
+        rc = kvt_evict_out_norms(&s->env, m, s->forward->layer[m].o, 0, s->out_norms + (size_t)m * (size_t)s->shape->G * (size_t)ld, ld);
     }
     return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(s->dev)) : 0;
 }
@@ -138,10 +138,12 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     size_t cells = (size_t)s->env.L * (size_t)s->env.G;
     bool stop = kvt_interrupted(s->o.interrupted);
     bool alone = kvt_branch_chunked(s, b);
-    int rc = stop ? KVT_EINTR : alone ? 0 : s->ops->cache_fork(s->dev, s->cache, cell, b);
+    int rc = stop ? KVT_EINTR : alone ? 0 : s->ops->cache_fork(s->dev, s->cache, cell, kvt_branch_cell(s, b));
+    if (!rc && s->o.alone)
+        rc = s->ops->cache_drop(s->dev, s->cache, cell);
     if (rc)
         return stop ? kvt_fail(err, rc, "interrupted") : kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
-    st->cell = b;
+    st->cell = kvt_branch_cell(s, b);
     if (asked->kind == KVT_BUDGET_MATCH)
         kvt_evictor_match(st->evictor, s->kept + (size_t)asked->match * cells);
     rc = alone ? kvt_chunked_prefill(s, b, err) : scores_of(s, b, &raw, err);
@@ -167,7 +169,7 @@ int kvt_session_fork(struct kvt_session *s, int cell, struct kvt_err *err)
             kvt_session_progress(s, phase, ++done, s->hi - s->lo);
         }
     for (int b = 0; b < s->hi && !rc; b = kvt_next_branch(s, b)) {
-        rc = kvt_session_branch_bytes(s, b, &bytes, err);
+        rc = kvt_session_branch_bytes(s, s->branch[b].forced.cell, &bytes, err);
         s->branch[b].bytes_after = s->branch[b].bytes_last = bytes.alone;
         if (!kvt_branch_chunked(s, b)) /* who shares the prefill held all of it */
             s->branch[b].bytes_peak = s->bytes_prefill;
@@ -184,17 +186,17 @@ int kvt_session_first_logits(struct kvt_session *s, struct kvt_err *err)
     for (int b = kvt_first_branch(s); b < s->hi; b = kvt_next_branch(s, b))
         s->branch[b].forced.row = s->row0;
     if (!s->o.no_full)
-        rc = kvt_forward_head(&s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true,
+        rc = kvt_forward_head(s->forward, s->x_prefill + (size_t)(s->n_prefill - 1) * s->shape->E, 1, true,
                               s->logits + (size_t)row++ * s->shape->V, err);
     for (int b = s->lo; b < s->hi && !rc; b++)
         if (kvt_branch_chunked(s, b)) { /* but whoever prefilled alone has its own */
-            rc = kvt_forward_head(&s->forward, s->x_last + (size_t)b * s->shape->E, 1, true, s->logits + (size_t)row * s->shape->V, err);
+            rc = kvt_forward_head(s->forward, s->x_last + (size_t)b * s->shape->E, 1, true, s->logits + (size_t)row * s->shape->V, err);
             s->branch[b].forced.row = row++;
         }
     return rc;
 }
 
-int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
+int kvt_session_context(struct kvt_session *s, struct kvt_err *err)
 {
     int64_t t0 = kvt_now_ns();
     int rc = 0;
@@ -216,11 +218,18 @@ int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
     if (!rc)
         rc = kvt_session_fork(s, 0, err);
     t0 += s->phase_ns[KVT_PHASE_REPEAT] + s->phase_ns[KVT_PHASE_PREFILL] - shared; /* phases of their own */
-    if (!rc)
-        rc = kvt_session_phase(s, KVT_PHASE_EVICT, t0, s->n_context, err);
-    if (rc)
-        return rc;
-    t0 = kvt_now_ns();
-    rc = kvt_session_first_logits(s, err);
+    return rc ? rc : kvt_session_phase(s, KVT_PHASE_EVICT, t0, s->n_context, err);
+}
+
+int kvt_session_question(struct kvt_session *s, struct kvt_err *err)
+{
+    int64_t t0 = kvt_now_ns();
+    int rc = kvt_session_first_logits(s, err);
     return rc ? rc : kvt_session_phase(s, KVT_PHASE_QUESTION, t0, s->o.n_prompt - s->n_context, err);
+}
+
+int kvt_session_prefill(struct kvt_session *s, struct kvt_err *err)
+{
+    int rc = kvt_session_context(s, err);
+    return rc ? rc : kvt_session_question(s, err);
 }

@@ -190,6 +190,7 @@ struct kvt_cache_opts {
     int max_branch;          /* branches 0 .. max_branch - 1 */
     int max_slots;           /* slots a cell can hold; a cell is one (branch, layer, kv head) */
     enum kvt_dtype type;     /* KVT_F32, KVT_F16 or KVT_BF16: the codec of K and V */
+    uint64_t max_bytes;      /* K and V of all pages take no more: what needs another page returns KVT_ENOMEM; 0: no limit */
 };
 
 /* T rows are written to layer `layer`. Without `slot`, row t goes to the next free slot of each cell of

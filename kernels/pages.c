@@ -21,9 +21,10 @@ static int no_memory(struct kvt_err *err, const struct kvt_cache *c, int64_t pag
 
 static bool grow(struct kvt_cache *c)
 {
-    int32_t more = 1 << c->slab_shift;
-    if (c->n_page > c->max_page - more)
+    int32_t more = 1 << c->slab_shift, left = c->max_page - c->n_page;
+    if (left <= 0)
         return false;
+    more = more < left ? more : left; /* the pool ends here */
     if (c->n_slab == c->cap_slab) {
         int cap = c->cap_slab ? 2 * c->cap_slab : 16;
         struct kvt_slab *slab = realloc(c->slab, (size_t)cap * sizeof *slab);
@@ -132,7 +133,8 @@ int kvt_pages_open(struct kvt_cache **out, const struct kvt_cache_opts *o, struc
     c->o = *o;
     c->value_bytes = kvt_dtypes[o->type].block_bytes;
     c->page_bytes = (size_t)2 * SLOTS * (size_t)o->D * (size_t)c->value_bytes;
-    c->max_page = INT32_MAX;
+    uint64_t most = o->max_bytes / c->page_bytes;
+    c->max_page = o->max_bytes && most < INT32_MAX ? (int32_t)most : INT32_MAX;
     while (c->slab_shift < 10 && (c->page_bytes << (c->slab_shift + 1)) <= SLAB_BYTES)
         c->slab_shift++;
     c->cell = kvt_calloc(cell_count(c), sizeof *c->cell);

@@ -35,7 +35,7 @@ struct kvt_cache {
     int32_t n_page;          /* pages of all slabs */
     int32_t n_free;
     int32_t peak;            /* the most pages ever held at once */
-    int32_t max_page;        /* the pool grows no further; INT32_MAX unless a test lowers it */
+    int32_t max_page;        /* the pool grows no further; from max_bytes, or what a test sets */
     int32_t *refs;           /* (n_page) cells that hold a page */
     int32_t *free_page;      /* (n_free), a stack */
     struct kvt_cell *cell;   /* (max_branch, L, G) */

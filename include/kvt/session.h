@@ -56,6 +56,9 @@ struct kvt_session_opts {
     /* No uncompressed branch, so nothing to compare with: no KL, no agreement, and no prefill but the branches' own. All branches
      * prefill in chunks, and decode is free. Branch 0 is there, empty and silent. */
     bool no_full;
+    /* One branch alone, to be timed or put into a batch (kvt/batch.h): the full branch prefills for it, lets go of its cells as soon as the branch
+     * has them, and is empty and silent from then on. One branch, decode FREE. */
+    bool alone;
     bool stop_at_end;          /* end early: teacher-forced with the full branch's end token, free text with its own */
     /* Whether a branch's own text has ended with the last of its n tokens (a stop string), asked after each; or NULL. A branch that still says
      * what the full one says ends with it. */

@@ -280,10 +280,12 @@ static int ends_of(struct kvt_dev *dev, const struct kvt_cache *c, struct kvt_qu
 /* One slab more. q: where the queue stands. */
 static int grow(struct kvt_dev *dev, struct kvt_cache *c, struct kvt_queue *q)
 {
-    int32_t more = 1 << c->at.slab_shift, total = c->at.n_page + more;
+    uint64_t most = c->o.max_bytes ? c->o.max_bytes / c->at.page_bytes : INT32_MAX;
+    int64_t left = (most < INT32_MAX ? (int64_t)most : INT32_MAX) - c->at.n_page;
+    int32_t more = left < 1 << c->at.slab_shift ? (int32_t)left : 1 << c->at.slab_shift, total = c->at.n_page + more; /* the pool may end within a slab */
     unsigned free_pages = q->tail - q->head;
     int32_t *refs = NULL, *queue = NULL;
-    cudaError_t code = c->n_slab < KVT_MAX_SLABS ? cudaSuccess : cudaErrorMemoryAllocation;
+    cudaError_t code = c->n_slab < KVT_MAX_SLABS && left > 0 ? cudaSuccess : cudaErrorMemoryAllocation;
     if (code == cudaSuccess)
         code = cudaMalloc((void **)&c->kv[c->n_slab], (size_t)more * c->at.page_bytes);
     if (code == cudaSuccess)
@@ -299,7 +301,7 @@ static int grow(struct kvt_dev *dev, struct kvt_cache *c, struct kvt_queue *q)
         code = cudaMalloc((void **)&queue, (size_t)total * sizeof *queue);
     if (code != cudaSuccess) {
         cudaFree(refs);
-        if (c->n_slab < KVT_MAX_SLABS) {
+        if (c->n_slab < KVT_MAX_SLABS && left > 0) {
             cudaFree(c->kv[c->n_slab]);
             cudaFree(c->pos[c->n_slab]);
             c->kv[c->n_slab] = NULL;
