@@ -325,18 +325,13 @@ int kvt_bench_time(struct kvt_bench *b, struct kvt_err *err)
 {
     struct kvt_timing t = { .b = b };
     int rc = prepare(&t, err), left = 0, ran = 0;
-    if (!rc && b->o.dry_run) {
+    if (!rc && b->o.dry_run)
         rc = dry_run(&t, err);
-        kvt_batch_close(&t.engine);
-        free(t.kind);
-        free(t.batch);
-        return rc;
-    }
-    if (!rc)
+    else if (!rc)
         rc = open_result(&t, err);
-    if (!rc)
+    if (!rc && !b->o.dry_run)
         left = left_of(&t);
-    bool tell = !rc && !b->o.quiet;
+    bool tell = !rc && !b->o.dry_run && !b->o.quiet;
     if (tell) {
         fprintf(stderr, "kvbench: %d runs%s, %d methods beside the full cache\n", left, left < b->o.repeats * t.n_batches * t.n_kinds ? " left" : "", t.n_kinds - 1);
         kvt_progress_start(&t.progress, stderr, "time", "runs", left);
@@ -345,7 +340,7 @@ int kvt_bench_time(struct kvt_bench *b, struct kvt_err *err)
         rc = measure_all(&t, &ran, err);
     if (tell)
         kvt_progress_end(&t.progress);
-    if (!rc && t.memory)
+    if (!rc && t.memory && !b->o.dry_run)
         rc = kvt_timing_largest(&t, err);
     if (rc == KVT_EINTR)
         kvt_fail(err, rc, "interrupted; %d of %d runs are in %s, and the same command goes on", ran, left, b->o.out);
