@@ -32,7 +32,6 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 vectors=tests/vectors
 failed=0
-running=()
 
 say() { printf '%s\n' "$@" >>"$page"; }
 # part TITLE SECONDS COMMAND...: runs it, its last 40 lines go to the page
@@ -81,16 +80,17 @@ if $bench; then
 fi
 if $sanitizer && command -v compute-sanitizer >/dev/null; then
     say '## compute-sanitizer, on a third of the cases' ''
-    # side by side: a check under a tool is slow on the CPU, not on the GPU
+    # a check under a tool is slow on the CPU, not on the GPU: a tool's subjects side by side, not more (each takes memory of the device)
     for tool in memcheck racecheck synccheck initcheck; do
-        for subject in cache step attn linear; do
+        running=()
+        for subject in elem linear cache score step attn lost; do
             timeout 90 compute-sanitizer --tool $tool --error-exitcode 9 "$bin/kerncheck" --backend cuda --only $subject --quick >"$work/$tool-$subject" 2>&1 &
             running+=("$!:$tool-$subject")
         done
-    done
-    for one in "${running[@]}"; do
-        wait "${one%%:*}"
-        part "${one#*:}" 5 sh -c "cat $work/${one#*:} | tail -n 6; exit $?"
+        for one in "${running[@]}"; do
+            wait "${one%%:*}"
+            part "${one#*:}" 5 sh -c "rc=$?; [ \$rc -eq 0 ] || grep -m 12 '=========' $work/${one#*:}; tail -n 3 $work/${one#*:}; exit \$rc"
+        done
     done
 fi
 say "$failed parts failed."
