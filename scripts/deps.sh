@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for the named purposes. Takes a moment and says nothing when all are there.
-# usage: scripts/deps.sh [build] [plot] [model] [test] [sanitize]
+# usage: scripts/deps.sh [build] [plot] [model] [test] [sanitize] [mpi]
 set -euo pipefail
 
 packages=()
@@ -13,8 +13,9 @@ for purpose in "$@"; do
         command -v unzip >/dev/null || packages+=(unzip)
         command -v pip3 >/dev/null || packages+=(python3-pip ca-certificates) ;;
     test) packages+=(libcriterion-dev python3-h5py hdf5-tools bubblewrap) ;; # h5py, hdf5-tools: what other programs read of a trace
+    mpi) packages+=(libopenmpi-dev openmpi-bin) ;; # -DKVT_MPI=ON
     sanitize) packages+=(clang libomp-dev) ;;
-    *) echo "deps.sh: unknown purpose '$purpose' (build, plot, model, test, sanitize)" >&2; exit 2 ;;
+    *) echo "deps.sh: unknown purpose '$purpose' (build, plot, model, test, sanitize, mpi)" >&2; exit 2 ;;
     esac
 done
 [ ${#packages[@]} -gt 0 ] || exit 0

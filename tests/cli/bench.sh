@@ -71,6 +71,8 @@ kvbench table own.jsonl --format tsv | awk -F '\t' 'NR == 2 { print ($3 >= 0.8 ?
 
 try "another run" bench --method h2o --keep 30% -o a.jsonl --protocol hidden
 try "another method of that name" bench --method 'snapkv[w=5]' --keep 30% -o a.jsonl
+printf '\n# two runs to one result\n'
+(flock 9; bench --method h2o --keep 30% -o a.jsonl; echo "exit $?") 9<>a.jsonl 2>&1
 try "no such cell" kvbench show a.jsonl --cell 'q9,full'
 try "no such pair" kvbench table a.jsonl --contrast 'h2o:full'
 try "no result" kvbench table data/q.jsonl
@@ -83,4 +85,9 @@ echo '{"id": "q7"' >>data/q.jsonl
 try "data that isn't JSON" bench -o x.jsonl
 sed '$d' data/q.jsonl | sed 's/####/=/' >q && mv q data/q.jsonl
 try "no gold" bench -o x.jsonl
+sed 's/"max_new"/"max_tokens"/' own.json >field.json
+try "an unknown field" kvbench field.json --data data -m "$model" -o x.jsonl
+sed 's/"find": "\\\\w"/"find": "(\\\\w"/' own.json >pattern.json
+try "a pattern that doesn't compile" kvbench pattern.json --data data -m "$model" -o x.jsonl
+ls x.jsonl 2>/dev/null
 try "no results" kvbench own.json --data data
