@@ -85,6 +85,7 @@ int kvt_chunked_prefill(struct kvt_session *s, int b, struct kvt_err *err)
     struct kvt_evictor *e = s->branch[b].forced.evictor;
     int n = s->n_context, step = s->o.branch[b - 1].spec.policy.prefill_chunk, rc = 0;
     int64_t t0 = kvt_now_ns();
+    kvt_session_at(s, KVT_PHASE_PREFILL, kvt_branch_bit(b));
     int32_t *branch = kvt_calloc((size_t)n, sizeof *branch), *pos = kvt_calloc((size_t)n, sizeof *pos);
     if (!branch || !pos)
         rc = kvt_fail(err, KVT_ENOMEM, "no memory for %d tokens", n);

@@ -138,15 +138,18 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
 int kvt_forward_layer(struct kvt_forward *f, int layer, const struct kvt_rows *rows, float *x,
                       const struct kvt_look *look, struct kvt_err *err)
 {
-    for (int r = rows->from; r < rows->T; r += f->run) {
+    int rc = 0;
+    if (f->times)
+        f->times->where.layer = layer;
+    for (int r = rows->from; r < rows->T && !rc; r += f->run) {
         if (f->interrupted && __atomic_load_n(f->interrupted, __ATOMIC_RELAXED))
             return kvt_fail(err, KVT_EINTR, "interrupted");
         int n = rows->T - r < f->run ? rows->T - r : f->run;
-        int rc = layer_run(f, layer, rows, r, n, x + (size_t)r * f->shape->E, look, err);
-        if (rc)
-            return rc;
+        rc = layer_run(f, layer, rows, r, n, x + (size_t)r * f->shape->E, look, err);
     }
-    return 0;
+    if (f->times)
+        f->times->where.layer = -1;
+    return rc;
 }
 
 int kvt_forward_embed(struct kvt_forward *f, const struct kvt_rows *rows, float *x, struct kvt_err *err)

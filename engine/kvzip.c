@@ -229,6 +229,8 @@ int kvt_kvzip_run(struct kvt_session *s, struct kvt_err *err)
     struct kvt_kvzip *z = &s->kvzip;
     int64_t t0 = kvt_now_ns();
     int rc = 0, tokens = 0;
+    if (z->n)
+        kvt_session_at(s, KVT_PHASE_REPEAT, 0);
     for (int i = 0; i < z->n && !rc; i++)
         for (int from = 0; from < s->n_context && !rc; from += z->repeat[i]) {
             struct pass p = { .s = s, .score = z->score[i], .from = from };

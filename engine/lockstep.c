@@ -28,6 +28,7 @@ static const struct kvt_see *look_before(void *self, int layer, int row0, int n)
 static int look_after(void *self, int layer, int row0, int n, struct kvt_err *err)
 {
     struct kvt_session *s = self;
+    uint64_t all = s->times.where.branches;
     int done = s->full_fed ? kvt_fidelity_look(s, layer, row0, n, err) : 0;
     if (!done && s->full_fed && row0 == 0)
         done = kvt_oracle_look(s, layer, err);
@@ -39,10 +40,12 @@ static int look_after(void *self, int layer, int row0, int n, struct kvt_err *er
         if (!s->r_stream[t])
             continue;
         const float *row = s->r_at[t] < 0 ? NULL : s->row + (size_t)s->r_at[t] * (size_t)s->shape->H * (size_t)s->max_slots;
+        s->times.where.branches = kvt_branch_bit(kvt_cell_branch(s, s->r_branch[t]));
         int rc = kvt_evict_step(s->r_stream[t]->evictor, layer, row, s->max_slots, s->r_pos[t], s->step, err);
         if (rc)
             return rc;
     }
+    s->times.where.branches = all;
     return 0;
 }
 
@@ -50,9 +53,12 @@ int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err)
 {
     struct kvt_rows rows = { .T = T, .token = s->r_token, .branch = s->r_branch, .pos = s->r_pos, .renumber = s->r_renumber, .exact = true };
     struct kvt_look look = { .self = s, .after = look_after };
-    for (int t = 0; t < T; t++)
+    s->times.where.branches = 0;
+    for (int t = 0; t < T; t++) {
+        s->times.where.branches |= kvt_branch_bit(kvt_cell_branch(s, s->r_branch[t]));
         if (s->r_at[t] >= 0)
             look.before = look_before;
+    }
     int rc = kvt_forward_embed(s->forward, &rows, s->x, err);
     for (int l = 0; l < s->shape->L && !rc; l++)
         rc = kvt_forward_layer(s->forward, l, &rows, s->x, &look, err);
@@ -228,7 +234,7 @@ static int choose(struct kvt_session *s, struct step_state *st, int k, struct kv
 static int advance(struct kvt_session *s, struct step_state *st, int k, struct kvt_err *err)
 {
     int pos = s->o.n_prompt + k - 1, T = 0, blocks = 0;
-    s->step = s->times.step = k;
+    s->step = s->times.where.step = k;
     bool own = s->o.decode == KVT_DECODE_FREE;
     /* A branch's two streams are neighbours: they share most of their pages, which attention then finds in cache. */
     for (int b = 0; b < s->hi; b = kvt_next_branch(s, b)) {
@@ -394,6 +400,7 @@ static int oracle_pass(struct kvt_session *s, struct kvt_err *err)
 int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
 {
     int64_t t0 = kvt_now_ns();
+    kvt_session_at(s, KVT_PHASE_DECODE, 0);
     int rc = decode_pass(s, KVT_PHASE_DECODE, err);
     if (!rc)
         rc = kvt_norms_tell(s, false, err);
@@ -402,6 +409,7 @@ int kvt_session_decode(struct kvt_session *s, struct kvt_err *err)
     if (rc || s->n_early == s->n)
         return rc;
     t0 = kvt_now_ns();
+    kvt_session_at(s, KVT_PHASE_ORACLE, 0);
     rc = oracle_pass(s, err);
     done = kvt_session_phase(s, KVT_PHASE_ORACLE, t0, s->steps, rc ? NULL : err);
     return rc ? rc : done;

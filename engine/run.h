@@ -119,6 +119,14 @@ int kvt_session_context(struct kvt_session *s, struct kvt_err *err);
 int kvt_session_question(struct kvt_session *s, struct kvt_err *err);
 /* Lets go of what only the prefill needs. */
 void kvt_session_shed(struct kvt_session *s);
+/* What runs now, and for which branches (0: for all). */
+static inline void kvt_session_at(struct kvt_session *s, enum kvt_phase phase, uint64_t branches)
+{
+    s->times.where.phase = (int32_t)phase;
+    s->times.where.branches = branches;
+}
+/* The branch of a stream's cell: free-running streams have cells of their own, behind those of the branches. */
+static inline int kvt_cell_branch(const struct kvt_session *s, int cell) { return cell >= s->n ? cell - s->n + 1 : cell; }
 /* Tells the records of times since the last call. */
 int kvt_session_times(struct kvt_session *s, struct kvt_err *err);
 void kvt_session_progress(struct kvt_session *s, enum kvt_phase phase, int done, int of);

@@ -28,9 +28,8 @@ int kvt_session_times(struct kvt_session *s, struct kvt_err *err)
     struct kvt_times *t = &s->times;
     int n = t->n;
     t->n = 0;
-    for (int i = 0; i < n; i++) /* a free-running stream has a cell of its own, behind those of the branches */
-        if (t->at[i].branch >= s->n)
-            t->at[i].branch -= s->n - 1;
+    for (int i = 0; i < n; i++)
+        t->at[i].branch = kvt_cell_branch(s, t->at[i].branch);
     return n ? kvt_session_see(s, &(struct kvt_event){ .kind = KVT_EV_TIMES, .times = { n, t->at, t->lost } }, err) : 0;
 }
 
@@ -408,10 +407,11 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     int repeated = s->kvzip.n ? s->n_context + s->kvzip.rows : 0, n_tok = s->o.n_prompt + s->o.n_new;
     struct kvt_cache_opts co = { .L = shape->L, .G = shape->G, .D = shape->D, .max_branch = cells,
                                  .max_slots = repeated > s->max_slots ? repeated : s->max_slots, .type = s->o.kv_type };
+    s->times.where = (struct kvt_where){ .phase = -1, .layer = -1 };
     if (s->shared)
         s->dev = s->shared->dev, s->cache = s->shared->cache;
     else
-        rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads }, err);
+        rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads, .where = &s->times.where }, err);
     if (!rc && !s->shared)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
     if (!rc && !s->shared)

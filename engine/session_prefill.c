@@ -63,6 +63,7 @@ static int run_shared(struct kvt_session *s, struct kvt_err *err)
 {
     struct kvt_cache_bytes bytes = { 0 };
     int64_t t0 = kvt_now_ns();
+    kvt_session_at(s, KVT_PHASE_PREFILL, 0);
     int rc = run_prompt(s, err);
     if (!rc)
         rc = kvt_session_phase(s, KVT_PHASE_PREFILL, t0, s->n_prefill, err);
@@ -144,6 +145,7 @@ static int evict_branch(struct kvt_session *s, int cell, int b, struct kvt_err *
     if (rc)
         return stop ? kvt_fail(err, rc, "interrupted") : kvt_fail(err, rc, "branch %s: %s", s->branch[b].name, kvt_dev_error(s->dev));
     st->cell = kvt_branch_cell(s, b);
+    kvt_session_at(s, s->lo > 1 ? KVT_PHASE_ORACLE : KVT_PHASE_EVICT, kvt_branch_bit(b));
     if (asked->kind == KVT_BUDGET_MATCH)
         kvt_evictor_match(st->evictor, s->kept + (size_t)asked->match * cells);
     rc = alone ? kvt_chunked_prefill(s, b, err) : scores_of(s, b, &raw, err);
@@ -179,6 +181,7 @@ int kvt_session_fork(struct kvt_session *s, int cell, struct kvt_err *err)
 
 int kvt_session_first_logits(struct kvt_session *s, struct kvt_err *err)
 {
+    kvt_session_at(s, s->lo > 1 ? KVT_PHASE_ORACLE : KVT_PHASE_QUESTION, 0);
     if (s->n_context < s->o.n_prompt)
         return kvt_lockstep_question(s, err);
     /* literature: everybody's first token comes from the full prefill */
@@ -203,6 +206,7 @@ int kvt_session_context(struct kvt_session *s, struct kvt_err *err)
     if (!s->o.no_full) {
         rc = run_shared(s, err);
         t0 = kvt_now_ns();
+        kvt_session_at(s, KVT_PHASE_EVICT, 0);
         if (!rc && s->n_context < s->n_prefill)
             rc = drop_question(s, err);
         if (!rc)

@@ -16,7 +16,7 @@ int64_t kvt_times_note(struct kvt_times *t, enum kvt_part part, int layer, int b
     if (!t)
         return now;
     if (t->n < t->cap)
-        t->at[t->n++] = (struct kvt_time){start_ns, now - start_ns, layer, branch, t->step, part};
+        t->at[t->n++] = (struct kvt_time){start_ns, now - start_ns, layer, branch, t->where.step, part};
     else
         t->lost++;
     return now;

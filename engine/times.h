@@ -3,12 +3,13 @@
 #ifndef KVT_ENGINE_TIMES_H
 #define KVT_ENGINE_TIMES_H
 
+#include "kernels/profile.h"
 #include "kvt/probe.h"
 
 struct kvt_times {
     struct kvt_time *at; /* (cap) */
     int n, cap;
-    int step;            /* of the running decode step; 0 before */
+    struct kvt_where where; /* the session runs now */
     int64_t lost;        /* records that found no room */
 };
 

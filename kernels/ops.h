@@ -433,8 +433,11 @@ struct kvt_lost_args {
 
 struct kvt_dev; /* one opened backend: threads or a stream, scratch, error text. One thread at a time. */
 
+struct kvt_where;            /* kernels/profile.h */
+
 struct kvt_dev_opts {
     int threads;             /* 0 = one for each core */
+    const struct kvt_where *where; /* where the run is, kept true by who opens; for a profile; or NULL */
 };
 
 struct kvt_ops {

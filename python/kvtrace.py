@@ -346,7 +346,7 @@ def kvpress_kept(press, model, ids):
 
 # The table of docs/trace-format.md, as `kvinfo --schema --format tsv` prints it (tests/cli/python.sh compares the two).
 SCHEMA = """
-version	1	2
+version	1	3
 d	layer	1	layer
 d	head	1	query head
 d	kv_head	1	kv head; query head h reads kv head h / (heads / kv heads)
@@ -376,6 +376,9 @@ d	span	1	span of the prompt
 d	phase	1	phase, in order of its end
 d	row_distance	token	the same bins of the rows of generated tokens, which reach further
 d	event	1	timed part of the work, in the order in which parts ended; those from timeline/count on don't exist
+d	call	1	call of an operation of the device, in order; those from timeline/calls/count on don't exist
+d	record	1	what the device did, in order of its start; those from timeline/device/count on don't exist
+d	name	1	name of an operation, a kernel, or a kind of copy, wait or overhead
 v	status	text	16				inplace	always	in_progress, complete, interrupted or failed
 v	steps_done	i32	0		token		inplace	always	generated tokens recorded so far
 v	dropped	i64	0		1		inplace	always	maps and runs of rows that were lost because the writer's ring was full (only with the policy `drop`)
@@ -470,6 +473,34 @@ v	timeline/branch	i32	0	event	1	-1	packed	always	its branch; -1: all together
 v	timeline/step	i32	0	event	1	-1	packed	always	its decode step; 0: before the first
 v	timeline/start_ns	i64	0	event	ns	-1	packed	always	start, monotonic clock
 v	timeline/duration_ns	i64	0	event	ns	-1	packed	always	duration
+v	timeline/calls/count	i64	0		1		inplace	asked	calls of operations that were recorded
+v	timeline/calls/lost	i64	0		1		inplace	asked	calls that found no room: what the device did for them has no call
+v	timeline/calls/operation	i32	0	call	1	-1	packed	asked	index of timeline/names: the operation, as kernels/ops.h calls it
+v	timeline/calls/phase	u8	0	call	1	255	packed	asked	0 prefill, 1 evict, 2 question, 3 decode, 4 repeat (KVzip), 5 oracle; 255: before the first
+v	timeline/calls/layer	i32	0	call	1	-1	packed	asked	its layer; -1: none
+v	timeline/calls/step	i32	0	call	1	-1	packed	asked	its decode step; 0: before the first
+v	timeline/calls/branches	u64	0	call			packed	asked	bit b: for branch b (63: for that one or a later one); 0: for all
+v	timeline/calls/bytes	i64	0	call	byte	-1	packed	asked	the least it must move, by the shapes of its arguments (docs/measures.md); -1: not modelled
+v	timeline/calls/start_ns	i64	0	call	ns	-1	packed	asked	start of the call on the host, monotonic clock
+v	timeline/calls/duration_ns	i64	0	call	ns	-1	packed	asked	its duration there: the device may work on
+v	timeline/device/count	i64	0		1		inplace	asked	records of the device
+v	timeline/device/lost	i64	0		1		inplace	asked	records that found no room
+v	timeline/device/dropped	i64	0		1		inplace	asked	records that CUPTI lost
+v	timeline/device/damaged	i64	0		1		inplace	asked	buffers of CUPTI that ended before their time
+v	timeline/device/cupti	i64	0				inplace	asked	version of CUPTI (cuptiGetVersion); 0: the profile didn't run to its end
+v	timeline/device/bandwidth	f64	0		byte/s		inplace	asked	of the device's memory by its clock and width; 0: not known
+v	timeline/device/real_start_ns	i64	0		ns		inplace	asked	CLOCK_REALTIME when the profile began
+v	timeline/device/monotonic_start_ns	i64	0		ns		inplace	asked	CLOCK_MONOTONIC then
+v	timeline/device/real_end_ns	i64	0		ns		inplace	asked	CLOCK_REALTIME when it ended
+v	timeline/device/monotonic_end_ns	i64	0		ns		inplace	asked	CLOCK_MONOTONIC then; CUPTI's times, which follow CLOCK_REALTIME, were taken to this clock by the two pairs
+v	timeline/device/kind	u8	0	record	1	255	packed	asked	0 kernel, 1 copy, 2 set, 3 a wait of the host, 4 overhead of the driver or of CUPTI
+v	timeline/device/name	i32	0	record	1	-1	packed	asked	index of timeline/names
+v	timeline/device/call	i32	0	record	1	-1	packed	asked	call that it was done for; -1: none is known
+v	timeline/device/stream	i32	0	record	1	-1	packed	asked	CUPTI's number of its stream
+v	timeline/device/bytes	i64	0	record	byte	-1	packed	asked	copied or set; -1: a kernel, a wait
+v	timeline/device/start_ns	i64	0	record	ns	-1	packed	asked	start, monotonic clock; -1: no time was taken
+v	timeline/device/duration_ns	i64	0	record	ns	-1	packed	asked	duration
+v	timeline/names	text	96	name			packed	asked	names that calls and records refer to
 v	result/effective_keep	f64	0	branch	1	NaN	inplace	always	share of the context really kept, over all layers and kv heads, after prefill
 v	result/kept_slots	i64	0	branch	1	-1	inplace	always	slots of the context kept, summed over layers and kv heads
 v	result/context_slots	i64	0	branch	1	-1	inplace	always	slots of the context, summed over layers and kv heads

@@ -14,6 +14,7 @@
 #include "tracer/kvinfo_follow.h"
 #include "tracer/kvinfo_model.h"
 #include "tracer/kvinfo_schema.h"
+#include "tracer/kvinfo_time.h"
 #include "tracer/schema.h"
 #include "tracer/trace_repair.h"
 
@@ -25,7 +26,7 @@ struct opts {
     const char *prompt, *model;
     struct kvinfo_export export;
     int length;
-    bool snippet, schema, repair, follow, check, length_given;
+    bool snippet, schema, repair, follow, check, time, length_given;
 };
 
 /* One pair of name and value: a row for programs (t), a line for people (t NULL), who want all of it. */
@@ -308,6 +309,8 @@ int main(int argc, char **argv)
          .help = "make the .part of a killed run an ordinary file: clears its mark of being written, says interrupted"},
         {.name = "check", .type = KVT_OPT_FLAG, .to = &o.check,
          .help = "hold the trace against its format: types, shapes, units, ranges, and what must hold between values"},
+        {.name = "time", .type = KVT_OPT_FLAG, .to = &o.time,
+         .help = "where the time went, by phase and operation: of the GPU with kvtrace --profile (with the share of its memory's bandwidth), else of the host"},
         {.name = "export", .type = KVT_OPT_STRING, .to = &o.export.name, .value = "NAME",
          .help = "write a dataset, as score/mass or branches/01/evicted_at, or a dimension; perfetto: the run's times, as Chrome's trace events"},
         {.name = "out", .letter = 'o', .type = KVT_OPT_STRING, .to = &o.export.out, .value = "FILE", .help = "with --export: where to; default: standard output"},
@@ -335,12 +338,12 @@ int main(int argc, char **argv)
             kvt_schema_print(stdout);
         return 0;
     }
-    if (o.model && (args.n || o.repair || o.check || o.export.name || o.snippet || o.prompt || o.view != VIEW_ALL))
+    if (o.model && (args.n || o.repair || o.check || o.time || o.export.name || o.snippet || o.prompt || o.view != VIEW_ALL))
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "-m shows a model, not a trace; leave out what belongs to a trace"), &err);
     if ((o.export.out || o.export.as_given) && !o.export.name)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "%s goes with --export NAME", o.export.out ? "--out" : "--as"), &err);
-    if (o.check + !!o.export.name + o.snippet + o.follow > 1)
-        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "one of --check, --export, --snippet and --follow at a time"), &err);
+    if (o.check + !!o.export.name + o.snippet + o.follow + o.time > 1)
+        return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "one of --check, --export, --snippet, --follow and --time at a time"), &err);
     if (o.length_given && !o.model)
         return kvt_args_end(&cli, kvt_fail(&err, KVT_EUSAGE, "--length goes with -m MODEL"), &err);
     if (o.model) {
@@ -365,6 +368,8 @@ int main(int argc, char **argv)
         rc = kvt_trace_repair(args.operand[0], &err);
     if (!rc && o.check)
         rc = kvinfo_check(args.operand[0], o.prompt, (enum kvt_format)o.format, &err);
+    else if (!rc && o.time)
+        rc = kvinfo_time(args.operand[0], o.prompt, (enum kvt_format)o.format, &err);
     else if (!rc && o.export.name)
         rc = kvinfo_export(args.operand[0], o.prompt, &o.export, &err);
     else if (!rc)

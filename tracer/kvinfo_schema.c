@@ -109,7 +109,7 @@ void kvt_schema_print(FILE *out)
 {
     static const char *const when[] = {"", "with scores", "with decisions", "with --fidelity lost", "with --fidelity output", "with --see visible", "with --see square", "with --see max",
                                        "with --see keys", "with --see local", "with --see rows", "with --for-replay, where there are shots", "with --for-replay", "with --see decode",
-                                       "with --see keys,decode", "with --dump q", "with --dump k", "with --dump v"};
+                                       "with --see keys,decode", "with --dump q", "with --dump k", "with --dump v", "with --profile"};
     _Static_assert(sizeof when / sizeof *when == KVT_N_WHEN, "one for each");
     static const char *const store[] = {"in place", "packed", "history", "tiles", "blocks", "whole", "summed"};
     fprintf(out, intro, KVT_SCHEMA_VERSION, KVT_SCHEMA_MINOR);

@@ -5,6 +5,7 @@
 #include "base/args.h"
 #include "base/hash.h"
 #include "base/table.h"
+#include "kernels/plugin.h"
 #include "kvt/plugin.h"
 #include "kvt/prompt.h"
 #include "kvt/session.h"
@@ -25,7 +26,7 @@ struct kvtrace_options {
     bool keep_given, remove_given, tokens_given, bytes_given;
     int replay_rows, n_new, protocol, decode, window, maps, map_size, kv_type, compute, backend, threads, format, ring;
     uint64_t seed;
-    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume, yes, for_replay;
+    bool force, dry_run, ignore_end, no_scores, texts, quiet, list_methods, list_presets, compress_windows, no_full, compress, resume, yes, for_replay, profile;
 };
 
 /* A prompt of the run and its trace. */
@@ -74,6 +75,8 @@ struct kvtrace_run {
     int32_t *see_span, *see_of;      /* spans whose looking at each other is traced, and which of the prompt's they are */
     int32_t see_offset[32];
     uint8_t *acts;                   /* (L) layers that methods act on, for a replay */
+    const struct kvt_profile_table *profile; /* of the device; NULL: not asked, or there is none */
+    bool profiled;                   /* it runs: it wasn't refused */
     struct kvt_wants wants;
     struct kvt_session_opts session;
     struct kvt_hasher *hasher;       /* of the weights, beside the run; NULL once the trace knows */
@@ -129,6 +132,7 @@ int kvtrace_of_prompt(const struct kvtrace_run *run, int rc, struct kvt_err *err
 
 /* kvtrace_record.c: the trace's plan from a run; sizes. */
 int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
+size_t kvtrace_profile_room(struct kvtrace_run *run); /* calls of a profile that the trace has room for */
 int kvtrace_record_prefill(struct kvt_trace_writer *w, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err);
 /* The words of the step's tokens: the token axis of a branch holds what was fed to it. */
 int kvtrace_record_step(struct kvt_trace_writer *w, struct kvtrace_run *run, const struct kvt_ev_step *step);

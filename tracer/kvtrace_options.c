@@ -81,6 +81,7 @@ int kvtrace_parse(int argc, char **argv, struct kvtrace_options *o, struct kvt_e
         { .name = "replay-rows", .type = KVT_OPT_INT, .to = &o->replay_rows, .value = "N", .def = "64", .min = 1, .max = 65536,
           .help = "with it: last rows of the prompt that are recorded, the longest window of a replay; at least the question's" },
         { .name = "dump", .type = KVT_OPT_STRING, .to = &o->dump, .value = "LIST", .help = "record the prompt's queries, keys and values of --layers, as q,k,v: q and k before and after rotation, f32" },
+        { .name = "profile", .type = KVT_OPT_FLAG, .to = &o->profile, .help = "record what the GPU did: kernels, copies and waits, by phase, step, layer and operation (kvinfo --time); the cpu's times are always there" },
         { .name = "no-scores", .type = KVT_OPT_FLAG, .to = &o->no_scores, .help = "leave raw scores out of the trace" },
         { .name = "ring", .type = KVT_OPT_CHOICE, .to = &o->ring, .choices = rings, .def = "block",
           .help = "when the writer is behind: wait, or drop maps (counted); decisions and scores are never dropped" },

@@ -118,7 +118,7 @@ static int make_plan(struct plan_parts *p, struct kvtrace_run *run, int n_contex
     kvt_session_windows_text(run->model, &run->session, p->windows, sizeof p->windows);
     plan->rope = p->rope, plan->windows = p->windows;
     plan->backend = run->session.ops->name, plan->command_line = run->command_line;
-    plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1, plan->compress = run->o.compress;
+    plan->threads = run->o.threads, plan->seed = run->o.seed, plan->drop_when_full = run->o.ring == 1, plan->compress = run->o.compress, plan->profile = run->profiled || (run->profile && run->o.dry_run);
     plan->device = "", plan->config_sha256 = "";
     return rc;
 }
@@ -160,6 +160,14 @@ static int start_hasher(struct kvtrace_run *run, struct kvt_err *err)
     rc = kvt_hasher_start(&run->hasher, weights, n, err);
     free(weights);
     return rc;
+}
+
+size_t kvtrace_profile_room(struct kvtrace_run *run)
+{
+    struct plan_parts p;
+    size_t room = make_plan(&p, run, run->prompt.tokens.n, NULL) ? 0 : kvt_trace_device_room(&p.plan);
+    free_parts(&p);
+    return room;
 }
 
 int kvtrace_open_trace(struct kvt_trace_writer **out, struct kvtrace_run *run, struct kvt_session *s, struct kvt_err *err)

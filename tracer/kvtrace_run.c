@@ -45,6 +45,23 @@ static int relay_see(void *self, const struct kvt_event *ev)
     return rc ? rc : trace->see(trace->self, ev);
 }
 
+/* What the device does, from before it is opened on. Where it can't be had the run goes on without, and says so. */
+static struct kvt_profile *start_profile(struct kvtrace_run *run)
+{
+    struct kvt_profile *p = NULL;
+    struct kvt_err why;
+    if (!run->profile || !run->now->path)
+        return NULL;
+    if (run->profile->start(&p, kvtrace_profile_room(run), &why)) {
+        if (!run->o.quiet)
+            fprintf(stderr, "kvtrace: --profile: %s\n", why.text);
+        p = NULL;
+    }
+    run->profiled = p;
+    run->session.ops = run->profile->ops; /* refused: still names for who else listens */
+    return p;
+}
+
 int kvtrace_run_prompt(struct kvtrace_run *run, const struct kvtrace_hooks *hooks, struct kvt_err *err)
 {
     struct kvt_session *s = NULL;
@@ -56,6 +73,8 @@ int kvtrace_run_prompt(struct kvtrace_run *run, const struct kvtrace_hooks *hook
         run->session.progress = show, run->session.progress_arg = &shown;
     run->session.interrupted = hooks->interrupted;
     run->session.probe = run->now->path ? &probe : NULL;
+    struct kvt_profile *profile = start_profile(run);
+    struct kvt_device_times device;
     int rc = kvt_session_open(&s, run->model, &run->session, err);
     if (!rc && run->now->path)
         rc = kvtrace_open_trace(&w, run, s, err);
@@ -71,8 +90,15 @@ int kvtrace_run_prompt(struct kvtrace_run *run, const struct kvtrace_hooks *hook
         rc = kvt_session_decode(s, err);
     if (shown.phase >= 0)
         kvt_progress_end(&shown.progress);
+    if (profile) {
+        run->profile->stop(profile, &device);
+        if (w)
+            kvt_trace_device(w, &device);
+    }
     struct kvt_err end = { 0 };
     int closed = kvtrace_close_trace(&w, run, s, rc, &end);
+    if (profile)
+        run->profile->close(&profile);
     if (closed && (!rc || rc == closed)) { /* the writer knows what stopped the session: a full disk, say */
         rc = closed;
         *err = end;

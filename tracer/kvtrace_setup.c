@@ -333,6 +333,8 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
         return kvt_fail(err, KVT_EUSAGE, "--maps full are of the prefill that branches share, and --no-full leaves it out; drop one of them");
     if (o->no_full && o->dump)
         return kvt_fail(err, KVT_EUSAGE, "--dump is of the prefill that branches share, and --no-full leaves it out; drop one of them");
+    if (o->profile && !o->out)
+        return kvt_fail(err, KVT_EUSAGE, "--profile goes into a trace: name one with -o");
     if (o->dump && !o->out)
         return kvt_fail(err, KVT_EUSAGE, "--dump goes into a trace: name one with -o");
     int rc = kvtrace_fidelity(run, err);
@@ -354,6 +356,9 @@ int kvtrace_setup(struct kvtrace_run *run, struct kvt_err *err)
     rc = kvt_ops_load(&ops, kvtrace_backends[o->backend], err);
     if (rc)
         return rc;
+    struct kvt_err why;
+    if (o->profile && kvt_plugin_profile(&run->profile, ops, &why) && !o->quiet)
+        fprintf(stderr, "kvtrace: --profile: %s\n", why.text);
     struct kvt_dev *dev = NULL;
     enum kvt_compute compute = o->compute == KVTRACE_COMPUTE_BF16 ? KVT_COMPUTE_BF16 : o->compute == KVTRACE_COMPUTE_F16 ? KVT_COMPUTE_F16 : KVT_COMPUTE_F32;
     if (o->compute == KVTRACE_COMPUTE_AUTO) {

@@ -13,7 +13,7 @@
 /* A reader knows every file of its own major version: newer minor ones only add datasets, dimensions and attributes, and it
  * leaves out what it doesn't know. It refuses a newer major one. Raise the minor version with each addition that a release has. */
 #define KVT_SCHEMA_VERSION 1
-#define KVT_SCHEMA_MINOR 2
+#define KVT_SCHEMA_MINOR 3
 #define KVT_TRACE_MAX_RANK 4
 
 /* Dimensions: name, unit of its values, meaning of its values. */
@@ -46,7 +46,10 @@
     X(span,         "1",     "span of the prompt")                                                                       \
     X(phase,        "1",     "phase, in order of its end")                                                               \
     X(row_distance, "token", "the same bins of the rows of generated tokens, which reach further")                       \
-    X(event,        "1",     "timed part of the work, in the order in which parts ended; those from timeline/count on don't exist")
+    X(event,        "1",     "timed part of the work, in the order in which parts ended; those from timeline/count on don't exist") \
+    X(call,         "1",     "call of an operation of the device, in order; those from timeline/calls/count on don't exist")  \
+    X(record,       "1",     "what the device did, in order of its start; those from timeline/device/count on don't exist")   \
+    X(name,         "1",     "name of an operation, a kernel, or a kind of copy, wait or overhead")
 
 enum kvt_dim {
 #define X(name, unit, meaning) KVT_DIM_##name,
@@ -76,7 +79,8 @@ enum kvt_store { KVT_STORE_INPLACE, KVT_STORE_PACKED, KVT_STORE_HISTORY, KVT_STO
 
 /* When it is made: always, where raw scores were asked for, where decisions were, lost mass, errors of outputs, and one by one. */
 enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_LOST, KVT_WHEN_OUTPUT, KVT_WHEN_VISIBLE, KVT_WHEN_SQUARE, KVT_WHEN_MAX,
-                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_WHEN_DECODE, KVT_WHEN_DECODE_KEYS, KVT_WHEN_DUMP_Q, KVT_WHEN_DUMP_K, KVT_WHEN_DUMP_V, KVT_N_WHEN };
+                KVT_WHEN_KEYS, KVT_WHEN_LOCAL, KVT_WHEN_ROWS, KVT_WHEN_LATER, KVT_WHEN_REPLAY, KVT_WHEN_DECODE, KVT_WHEN_DECODE_KEYS, KVT_WHEN_DUMP_Q, KVT_WHEN_DUMP_K, KVT_WHEN_DUMP_V,
+                KVT_WHEN_PROFILE, KVT_N_WHEN };
 
 /* id, path, type, string length, dimensions, chunk ("*": whole dimension), store, when, fill, unit, meaning.
  * Paths that start with "branches/" exist once for each branch: branches/<nn>/... */
@@ -242,6 +246,42 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
     X(TIME_STEP, "timeline/step", I32, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "1", "its decode step; 0: before the first") \
     X(TIME_START, "timeline/start_ns", I64, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "ns", "start, monotonic clock")   \
     X(TIME_DUR, "timeline/duration_ns", I64, 0, "event", "4096", PACKED, ALWAYS, MINUS1, "ns", "duration")                \
+    X(CALL_COUNT, "timeline/calls/count", I64, 0, "", "", INPLACE, PROFILE, ZERO, "1", "calls of operations that were recorded")  \
+    X(CALL_LOST, "timeline/calls/lost", I64, 0, "", "", INPLACE, PROFILE, ZERO, "1", "calls that found no room: what the device did for them has no call") \
+    X(CALL_OP, "timeline/calls/operation", I32, 0, "call", "8192", PACKED, PROFILE, MINUS1, "1",                          \
+      "index of timeline/names: the operation, as kernels/ops.h calls it")                                               \
+    X(CALL_PHASE, "timeline/calls/phase", U8, 0, "call", "8192", PACKED, PROFILE, NO_REASON, "1",                         \
+      "0 prefill, 1 evict, 2 question, 3 decode, 4 repeat (KVzip), 5 oracle; 255: before the first")                     \
+    X(CALL_LAYER, "timeline/calls/layer", I32, 0, "call", "8192", PACKED, PROFILE, MINUS1, "1", "its layer; -1: none")    \
+    X(CALL_STEP, "timeline/calls/step", I32, 0, "call", "8192", PACKED, PROFILE, MINUS1, "1", "its decode step; 0: before the first") \
+    X(CALL_BRANCHES, "timeline/calls/branches", U64, 0, "call", "8192", PACKED, PROFILE, ZERO, "",                        \
+      "bit b: for branch b (63: for that one or a later one); 0: for all")                                               \
+    X(CALL_BYTES, "timeline/calls/bytes", I64, 0, "call", "8192", PACKED, PROFILE, MINUS1, "byte",                        \
+      "the least it must move, by the shapes of its arguments (docs/measures.md); -1: not modelled")                     \
+    X(CALL_START, "timeline/calls/start_ns", I64, 0, "call", "8192", PACKED, PROFILE, MINUS1, "ns", "start of the call on the host, monotonic clock") \
+    X(CALL_DUR, "timeline/calls/duration_ns", I64, 0, "call", "8192", PACKED, PROFILE, MINUS1, "ns", "its duration there: the device may work on") \
+    X(DEV_COUNT, "timeline/device/count", I64, 0, "", "", INPLACE, PROFILE, ZERO, "1", "records of the device")           \
+    X(DEV_LOST, "timeline/device/lost", I64, 0, "", "", INPLACE, PROFILE, ZERO, "1", "records that found no room")        \
+    X(DEV_DROPPED, "timeline/device/dropped", I64, 0, "", "", INPLACE, PROFILE, ZERO, "1", "records that CUPTI lost")     \
+    X(DEV_DAMAGED, "timeline/device/damaged", I64, 0, "", "", INPLACE, PROFILE, ZERO, "1", "buffers of CUPTI that ended before their time") \
+    X(DEV_CUPTI, "timeline/device/cupti", I64, 0, "", "", INPLACE, PROFILE, ZERO, "", "version of CUPTI (cuptiGetVersion); 0: the profile didn't run to its end") \
+    X(DEV_BANDWIDTH, "timeline/device/bandwidth", F64, 0, "", "", INPLACE, PROFILE, ZERO, "byte/s",                       \
+      "of the device's memory by its clock and width; 0: not known")                                                     \
+    X(DEV_REAL0, "timeline/device/real_start_ns", I64, 0, "", "", INPLACE, PROFILE, ZERO, "ns", "CLOCK_REALTIME when the profile began") \
+    X(DEV_MONO0, "timeline/device/monotonic_start_ns", I64, 0, "", "", INPLACE, PROFILE, ZERO, "ns", "CLOCK_MONOTONIC then") \
+    X(DEV_REAL1, "timeline/device/real_end_ns", I64, 0, "", "", INPLACE, PROFILE, ZERO, "ns", "CLOCK_REALTIME when it ended") \
+    X(DEV_MONO1, "timeline/device/monotonic_end_ns", I64, 0, "", "", INPLACE, PROFILE, ZERO, "ns",                        \
+      "CLOCK_MONOTONIC then; CUPTI's times, which follow CLOCK_REALTIME, were taken to this clock by the two pairs")     \
+    X(DEV_KIND, "timeline/device/kind", U8, 0, "record", "8192", PACKED, PROFILE, NO_REASON, "1",                         \
+      "0 kernel, 1 copy, 2 set, 3 a wait of the host, 4 overhead of the driver or of CUPTI")                             \
+    X(DEV_NAME, "timeline/device/name", I32, 0, "record", "8192", PACKED, PROFILE, MINUS1, "1", "index of timeline/names") \
+    X(DEV_CALL, "timeline/device/call", I32, 0, "record", "8192", PACKED, PROFILE, MINUS1, "1",                           \
+      "call that it was done for; -1: none is known")                                                                    \
+    X(DEV_STREAM, "timeline/device/stream", I32, 0, "record", "8192", PACKED, PROFILE, MINUS1, "1", "CUPTI's number of its stream") \
+    X(DEV_BYTES, "timeline/device/bytes", I64, 0, "record", "8192", PACKED, PROFILE, MINUS1, "byte", "copied or set; -1: a kernel, a wait") \
+    X(DEV_START, "timeline/device/start_ns", I64, 0, "record", "8192", PACKED, PROFILE, MINUS1, "ns", "start, monotonic clock; -1: no time was taken") \
+    X(DEV_DUR, "timeline/device/duration_ns", I64, 0, "record", "8192", PACKED, PROFILE, MINUS1, "ns", "duration")        \
+    X(DEV_NAMES, "timeline/names", STR, 96, "name", "64", PACKED, PROFILE, ZERO, "", "names that calls and records refer to") \
     X(RES_KEEP, "result/effective_keep", F64, 0, "branch", "", INPLACE, ALWAYS, NAN, "1",                                \
       "share of the context really kept, over all layers and kv heads, after prefill")                                   \
     X(RES_KEPT, "result/kept_slots", I64, 0, "branch", "", INPLACE, ALWAYS, MINUS1, "1",                                 \
@@ -324,6 +364,11 @@ enum kvt_dataset {
     X(RES_AFTER, 0, KVT_RANGE_ANY) X(RES_PEAK, 0, KVT_RANGE_ANY) X(RES_DIVERGED, 0, KVT_RANGE_ANY)                        \
     X(TIME_COUNT, 0, KVT_RANGE_ANY) X(TIME_LOST, 0, KVT_RANGE_ANY) X(TIME_PART, 0, 11) X(TIME_LAYER, 0, KVT_RANGE_ANY)    \
     X(TIME_BRANCH, 0, KVT_RANGE_ANY) X(TIME_STEP, 0, KVT_RANGE_ANY) X(TIME_START, 0, KVT_RANGE_ANY) X(TIME_DUR, 0, KVT_RANGE_ANY) \
+    X(CALL_COUNT, 0, KVT_RANGE_ANY) X(CALL_LOST, 0, KVT_RANGE_ANY) X(CALL_OP, 0, KVT_RANGE_ANY) X(CALL_PHASE, 0, 5) X(CALL_LAYER, 0, KVT_RANGE_ANY) \
+    X(CALL_STEP, 0, KVT_RANGE_ANY) X(CALL_BYTES, 0, KVT_RANGE_ANY) X(CALL_START, 0, KVT_RANGE_ANY) X(CALL_DUR, 0, KVT_RANGE_ANY) \
+    X(DEV_COUNT, 0, KVT_RANGE_ANY) X(DEV_LOST, 0, KVT_RANGE_ANY) X(DEV_DROPPED, 0, KVT_RANGE_ANY) X(DEV_DAMAGED, 0, KVT_RANGE_ANY) \
+    X(DEV_BANDWIDTH, 0, KVT_RANGE_ANY) X(DEV_KIND, 0, 4) X(DEV_NAME, 0, KVT_RANGE_ANY) X(DEV_CALL, 0, KVT_RANGE_ANY)      \
+    X(DEV_BYTES, 0, KVT_RANGE_ANY) X(DEV_START, 0, KVT_RANGE_ANY) X(DEV_DUR, 0, KVT_RANGE_ANY) \
     X(RES_KL, 0, KVT_RANGE_ANY) X(RES_TOP1, 0, 1) X(RES_LOST, 0, 1) X(RES_LOST_REST, 0, 1) X(RES_LOCAL, 0, KVT_RANGE_ANY) \
     X(RES_PROPAGATED, 0, KVT_RANGE_ANY) X(REASON, 0, 7) X(BUDGET, 0, KVT_RANGE_ANY) X(KEPT, 0, KVT_RANGE_ANY)
 

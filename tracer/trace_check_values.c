@@ -467,6 +467,37 @@ static void check_timeline(struct run *r)
     free(branch);
 }
 
+/* Indices of the first `count` entries of a column: -1 or below `below`. Nothing where the trace hasn't it. */
+static void check_index(struct run *r, enum kvt_dataset counts, enum kvt_dataset id, enum kvt_dim dim, int64_t below)
+{
+    struct kvt_dataset_info d;
+    size_t room = r->c->t->extent[dim];
+    int64_t *count = room ? get(r, counts, 0, 1, sizeof *count) : NULL;
+    int32_t *v = room ? get(r, id, 0, room, sizeof *v) : NULL;
+    kvt_schema_get(id, &d);
+    if (count && (*count < 0 || (uint64_t)*count > room))
+        kvt_check_found(r->c, d.path, "has %lld entries; there is room for %zu", (long long)*count, room);
+    else if (count && v)
+        for (size_t i = 0; i < (size_t)*count; i++)
+            if (v[i] < -1 || v[i] >= below) {
+                kvt_check_found(r->c, d.path, "[%zu] is %d, which isn't there", i, v[i]);
+                break;
+            }
+    free(count);
+    free(v);
+}
+
+static void check_device(struct run *r)
+{
+    int64_t names = (int64_t)r->c->t->extent[KVT_DIM_name];
+    int64_t *calls = names ? get(r, KVT_DS_CALL_COUNT, 0, 1, sizeof *calls) : NULL;
+    check_index(r, KVT_DS_CALL_COUNT, KVT_DS_CALL_OP, KVT_DIM_call, names);
+    check_index(r, KVT_DS_CALL_COUNT, KVT_DS_CALL_LAYER, KVT_DIM_call, r->in->L);
+    check_index(r, KVT_DS_DEV_COUNT, KVT_DS_DEV_NAME, KVT_DIM_record, names);
+    check_index(r, KVT_DS_DEV_COUNT, KVT_DS_DEV_CALL, KVT_DIM_record, calls ? *calls : 0);
+    free(calls);
+}
+
 void kvt_check_invariants(struct kvt_check *c)
 {
     struct kvt_err err = {0};
@@ -498,5 +529,6 @@ void kvt_check_invariants(struct kvt_check *c)
     check_decoded(&r);
     check_steps(&r);
     check_timeline(&r);
+    check_device(&r);
     kvt_trace_close(&r.whole);
 }

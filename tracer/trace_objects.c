@@ -36,6 +36,18 @@ static size_t timed_parts(const struct kvt_trace_plan *p)
     return n < most ? n : most;
 }
 
+/* Calls of operations on the device: 24 for a layer of a pass, and some for each head's rows and each branch's eviction. A record each is
+ * usual, and there is room for two. No more than 2^19: 34 + 96 MB before they are packed. */
+size_t kvt_trace_device_room(const struct kvt_trace_plan *p)
+{
+    size_t L = positive(p->L), B = positive(p->n_branches), per_step = 0, most = (size_t)1 << 19;
+    for (int b = 0; b < p->n_branches; b++)
+        per_step += p->branch[b].schedule && strcmp(p->branch[b].schedule, "prefill") != 0;
+    size_t steps = positive(p->n_new) + (p->n_prompt < 128 ? positive(p->n_prompt) : 128), runs = 1 + positive(p->n_prompt) / 128;
+    size_t n = 4096 + 32 * L * runs * (1 + B / 4) + 64 * L * B + 2 * steps * (L * (24 + 16 * per_step) + 64);
+    return n < most ? n : most;
+}
+
 void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *s)
 {
     *s = (struct kvt_trace_shape){0};
@@ -54,6 +66,10 @@ void kvt_trace_shape_of(const struct kvt_trace_plan *p, struct kvt_trace_shape *
     e[KVT_DIM_phase] = KVT_TRACE_PHASES;
     e[KVT_DIM_event] = timed_parts(p);
     s->made[KVT_WHEN_ALWAYS] = true;
+    s->made[KVT_WHEN_PROFILE] = p->profile;
+    e[KVT_DIM_call] = p->profile ? kvt_trace_device_room(p) : 0;
+    e[KVT_DIM_record] = 2 * e[KVT_DIM_call];
+    e[KVT_DIM_name] = p->profile ? KVT_TRACE_NAMES : 0;
     s->made[KVT_WHEN_LOST] = p->lost_mass;
     s->made[KVT_WHEN_OUTPUT] = p->output_error;
     if (w) {

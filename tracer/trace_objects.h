@@ -7,6 +7,8 @@
 
 #define KVT_TRACE_PHASES 64 /* rows of the phase table; later ones aren't recorded */
 
+enum { KVT_TRACE_NAMES = 512 }; /* of operations and kernels */
+
 /* Extents and lengths of strings: everything that the shape of a trace depends on. */
 struct kvt_trace_shape {
     size_t extent[KVT_N_DIM];

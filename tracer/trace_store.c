@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "kvt/trace.h"
+#include "tracer/trace_device.h"
 #include "tracer/trace_maps.h"
 #include "tracer/trace_tiles.h"
 #include "tracer/trace_times.h"
@@ -567,6 +568,11 @@ int kvt_trace_store_open(struct kvt_trace_store **out, const char *path, const c
     }
     *out = st;
     return KVT_OK;
+}
+
+int kvt_trace_store_device(struct kvt_trace_store *st, const struct kvt_device_times *times, struct kvt_err *err)
+{
+    return kvt_device_write(&st->f, times) ? KVT_OK : io_fail(st, err);
 }
 
 int kvt_trace_store_close(struct kvt_trace_store **stp, bool ok, const char *status, uint64_t logits_hash, int64_t dropped,

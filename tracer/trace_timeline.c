@@ -1,6 +1,7 @@
 /* The times of a run as a JSON object of Chrome's trace events ("Trace Event Format", JSON Object Format), which ui.perfetto.dev and
  * chrome://tracing open: complete events (X) with microseconds, a track for the run, the writer and each branch, and a counter (C) of
- * KV bytes. On a track events nest: phase, step, part. */
+ * KV bytes. On a track events nest: phase, step, part. With kvtrace --profile a process more, the device, with a track for each of its
+ * streams, and on the host's side the calls of its operations. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -8,8 +9,10 @@
 #include "kvt/probe.h"
 #include "tracer/trace_data.h"
 #include "tracer/trace_export.h"
+#include "tracer/trace_profile.h"
 
-enum { TRACK_RUN = 1, TRACK_WRITER = 2, TRACK_BRANCH = 10 };
+enum { TRACK_RUN = 1, TRACK_WRITER = 2, TRACK_CALLS = 3, TRACK_BRANCH = 10 };
+enum { PROCESS_HOST = 1, PROCESS_DEVICE = 2 };
 
 static const struct { const char *name, *cat; } parts[KVT_N_PART] = {
     [KVT_PART_QKV] = {"norm, q, k, v, cache", "layer"}, [KVT_PART_ATTENTION] = {"attention", "layer"}, [KVT_PART_LOOK] = {"look", "layer"},
@@ -148,12 +151,65 @@ static int put_bytes(const struct timeline *l, struct kvt_err *err)
     return rc;
 }
 
+/* ---- the device ---- */
+
+static void begin_event(const struct timeline *l, const char *name, const char *cat, int pid, int tid, int64_t start_ns, int64_t dur_ns)
+{
+    fputs(",\n{\"name\": ", l->out);
+    kvt_json_text(l->out, name);
+    fprintf(l->out, ", \"cat\": \"%s\", \"ph\": \"X\"", cat);
+    put_time(l, "ts", start_ns - l->origin);
+    put_time(l, "dur", dur_ns);
+    fprintf(l->out, ", \"pid\": %d, \"tid\": %d, \"args\": {", pid, tid);
+}
+
+static void put_where(const struct timeline *l, const struct kvt_device_call *c)
+{
+    fprintf(l->out, "\"layer\": %d, \"step\": %d, \"branches\": \"%llx\", \"bytes\": %lld}}", c->layer, c->step, (unsigned long long)c->branches, (long long)c->bytes);
+}
+
+static void put_device(const struct timeline *l, const struct kvt_profile_read *p)
+{
+    static const char *const kind[KVT_N_DEVICE_KIND] = {"kernel", "copy", "set", "wait", "overhead"};
+    if (!p->times.version)
+        return;
+    put_track(l, TRACK_CALLS, "operations");
+    fprintf(l->out, ",\n{\"name\": \"process_name\", \"ph\": \"M\", \"pid\": %d, \"args\": {\"name\": \"device\"}}", PROCESS_DEVICE);
+    for (size_t i = 0; i < p->times.n_calls; i++) {
+        const struct kvt_device_call *c = &p->call[i];
+        if (c->start_ns < l->origin || c->dur_ns < 0)
+            continue;
+        begin_event(l, kvt_profile_name(p, c->name), "operation", PROCESS_HOST, TRACK_CALLS, c->start_ns, c->dur_ns);
+        put_where(l, c);
+    }
+    for (size_t i = 0; i < p->times.n_records; i++) {
+        const struct kvt_device_record *r = &p->record[i];
+        if (r->start_ns < l->origin || r->kind >= KVT_N_DEVICE_KIND) /* no time was taken, or a foreign writer's */
+            continue;
+        bool host = r->kind == KVT_DEVICE_WAIT || r->kind == KVT_DEVICE_OVERHEAD;
+        begin_event(l, kvt_profile_name(p, r->name), kind[r->kind], PROCESS_DEVICE, host ? 1000000 : r->stream, r->start_ns, r->dur_ns);
+        if (r->call < 0) {
+            fputs("}}", l->out);
+            continue;
+        }
+        fputs("\"operation\": ", l->out);
+        kvt_json_text(l->out, kvt_profile_name(p, p->call[r->call].name));
+        fputs(", ", l->out);
+        put_where(l, &p->call[r->call]);
+    }
+}
+
 int kvt_trace_timeline(struct kvt_trace *t, FILE *out, struct kvt_err *err)
 {
     struct timeline l = {.t = t, .out = out, .origin = INT64_MAX};
     const struct kvt_trace_info *in = &t->info;
     kvt_h5_quiet(&t->why);
+    struct kvt_profile_read profile = {0};
     int rc = read_columns(&l, err);
+    if (!rc)
+        rc = kvt_profile_read(t, &profile, err);
+    for (size_t i = 0; i < profile.times.n_calls; i++) /* weights go over before the first phase */
+        l.origin = profile.call[i].start_ns >= 0 && profile.call[i].start_ns < l.origin ? profile.call[i].start_ns : l.origin;
     for (size_t i = 0; !rc && i < l.n; i++)
         l.origin = l.start[i] >= 0 && l.start[i] < l.origin ? l.start[i] : l.origin;
     for (int i = 0; i < in->n_phases; i++)
@@ -169,10 +225,12 @@ int kvt_trace_timeline(struct kvt_trace *t, FILE *out, struct kvt_err *err)
         put_phases(&l);
         for (size_t i = 0; i < l.n; i++)
             put_event(&l, i);
+        put_device(&l, &profile);
         rc = put_bytes(&l, err);
         fputs("\n]}\n", out);
     }
     free_columns(&l);
+    kvt_profile_free(&profile);
     if (!rc && (fflush(out) || ferror(out)))
         rc = kvt_fail(err, KVT_EIO, "cannot write the timeline");
     return rc;

@@ -37,6 +37,7 @@ struct kvt_trace_writer {
     int lock;                      /* descriptor with a shared lock on the file: the run lives (kvinfo --repair asks) */
     bool drop;
     int64_t dropped;
+    const struct kvt_device_times *device; /* borrowed; NULL: none came */
 };
 
 /* Lets the disk begin with what was written, so that the sync at the end finds little to wait for. Where that can't be
@@ -371,6 +372,8 @@ int kvt_trace_create(struct kvt_trace_writer **out, const struct kvt_trace_plan 
     return KVT_OK;
 }
 
+void kvt_trace_device(struct kvt_trace_writer *w, const struct kvt_device_times *times) { w->device = times; }
+
 /* ---- end --------------------------------------------------------------------------------------------------------- */
 
 int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_hash, struct kvt_err *err)
@@ -386,6 +389,8 @@ int kvt_trace_finish(struct kvt_trace_writer **wp, int status, uint64_t logits_h
         *err = w->err;
     struct kvt_h5_why why;
     kvt_h5_quiet(&why);
+    if (!rc && w->device)
+        rc = kvt_trace_store_device(w->store, w->device, err);
     bool readable = !rc && (status == KVT_OK || status == KVT_EINTR);
     const char *word = rc || !readable ? "failed" : status == KVT_OK ? "complete" : "interrupted";
     int closed = kvt_trace_store_close(&w->store, !rc, word, logits_hash, w->dropped, rc ? NULL : err);

@@ -61,6 +61,7 @@ struct kvt_trace_plan {
     int threads;
     uint64_t seed;
     bool drop_when_full;       /* ring policy for maps and rows; decisions and scores always block */
+    bool profile;              /* what the device does, by kvt_trace_device */
     bool compress;             /* maps, scores and vectors too; all else is in any case */
 };
 
@@ -79,6 +80,10 @@ int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes
 int kvt_trace_bytes_peak(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* The model's hash, when it is known: reading the weights takes longer than opening them. */
 int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
+struct kvt_device_times;
+/* What the device did: kept where it lies until the end, when it is written. At most so many calls, and twice as many records, find room. */
+void kvt_trace_device(struct kvt_trace_writer *w, const struct kvt_device_times *times);
+size_t kvt_trace_device_room(const struct kvt_trace_plan *plan);
 /* Ends the file: status KVT_OK -> complete and renamed to path; KVT_EINTR -> "interrupted", renamed too (what is there
  * is readable); anything else -> "failed", left as .part. Frees w. Returns the first error of the writer thread. */
 int kvt_trace_finish(struct kvt_trace_writer **w, int status, uint64_t logits_hash, struct kvt_err *err);

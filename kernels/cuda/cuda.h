@@ -28,6 +28,7 @@ struct kvt_dev {
     size_t box_bytes, box_at;
     unsigned char *in;       /* pinned host memory for small reads */
     struct kvt_cuda_block *owned;
+    const struct kvt_where *where; /* for a profile (cupti_ops.cu); or NULL */
     bool linear_ready[KVT_N_COMPUTE][KVT_N_DTYPE + 1][3]; /* kernels that have been allowed their shared memory (linear.h) */
 };
 

@@ -20,3 +20,10 @@ kvinfo run.h5 --export timeline/count
 mktrace made.h5
 kvinfo made.h5 --export perfetto >made.json
 check_events made.json
+# --time: a phase's rows add up to its sum, and take no longer than it; each layer's attention is there once a call; no column for bytes is filled
+kvinfo --time --format tsv run.h5 2>/dev/null | awk -F'\t' -v layers="$layers" 'NR == 1 { next }
+    $2 == "all" { all[$1] = $5; share[$1] = $6 } $2 != "all" && $2 !~ /^\(/ { sum[$1] += $5 }
+    $1 == "decode" && $2 == "attention" && $3 < layers * 6 { print "attention: " $3 } $7 != "nan" || $4 != "nan" { print "bytes of the host: " $0 }
+    END { for (p in all) if (sum[p] > all[p] + 1e-6 || sum[p] < all[p] - 1e-6 || share[p] > 1.001) print p ": " sum[p] " of " all[p] ", " share[p] }'
+kvinfo --time run.h5 2>&1 | awk 'length > 80 && !/^kvinfo:/'
+kvinfo --time made.h5 2>&1 | grep -c . | awk '$1 < 3 { print "nothing" }'

@@ -193,7 +193,7 @@ cudaError_t launch_raw(const char *name, const void *func, Body body, void *arg,
         uint64_t t0 = now_ns();
         run_grid(name, body, arg, g, b, smem + static_smem);
         if (trace)
-            trace->kernel(name, g, b, static_smem, smem, s, t0, now_ns(), corr);
+            trace->kernel(name, g, b, static_smem, smem, s, t0, now_ns(), corr, 0);
         keep();
     });
     return cudaSuccess;

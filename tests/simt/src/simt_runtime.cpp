@@ -8,7 +8,7 @@ static void traced_copy(void *d, const void *s, size_t n, cudaMemcpyKind k, cuda
     uint64_t t0 = now_ns();
     do_copy(d, s, n);
     if (trace)
-        trace->copy(k, n, st, t0, now_ns(), c);
+        trace->copy(k, n, st, t0, now_ns(), c, 0);
 }
 SIMT_API cudaError_t cudaMalloc(void **p, size_t n) { return dev_alloc(p, n, 0); }
 SIMT_API cudaError_t cudaMallocAsync(void **p, size_t n, cudaStream_t) { return dev_alloc(p, n, 0); }
@@ -83,7 +83,7 @@ SIMT_API cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
         if (hooks)
             hooks->host_write(p, n, true);
         if (trace)
-            trace->set(n, v, s, t0, now_ns(), c);
+            trace->set(n, v, s, t0, now_ns(), c, 0);
     });
     return cudaSuccess;
 }
@@ -133,6 +133,8 @@ SIMT_API cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int)
     case cudaDevAttrMaxSharedMemoryPerBlock: *v = 49152; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *v = 166912; break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *v = 167936; break;
+    case cudaDevAttrMemoryClockRate: *v = 1000000; break; // kHz: with 64 bits 16 GB/s, which mean nothing
+    case cudaDevAttrGlobalMemoryBusWidth: *v = 64; break;
     default: *v = 0;
     }
     return cudaSuccess;

@@ -67,7 +67,10 @@ SIMT_API cudaError_t cudaStreamDestroy(cudaStream_t s)
 }
 SIMT_API cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+    uint64_t t0 = now_ns();
     drain(stream_of(s));
+    if (trace)
+        trace->wait(s, t0, now_ns());
     return sticky ? ret(sticky) : cudaSuccess;
 }
 SIMT_API cudaError_t cudaStreamQuery(cudaStream_t s)
