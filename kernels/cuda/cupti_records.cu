@@ -82,23 +82,21 @@ int32_t kvt_records_name(struct kvt_records *r, const char *name)
     return add_name(r, strdup(name), NULL);
 }
 
-/* "rows_kernel<__half, 8>" of _ZL11rows_kernel...: without its arguments and what it returns. */
+/* "rows_kernel<__half, 8>" of _ZL11rows_kernel...: without namespaces, arguments and what it returns. */
 static char *readable(const char *mangled)
 {
-    int status = -1;
-    char *whole = abi::__cxa_demangle(mangled, NULL, NULL, &status);
+    int status = -1, depth = 0;
+    char *whole = strncmp(mangled, "_Z", 2) ? NULL : abi::__cxa_demangle(mangled, NULL, NULL, &status), *from = whole; /* "a" is signed char */
     if (status || !whole)
         return strdup(mangled);
-    int depth = 0;
-    char *from = whole;
     for (char *c = whole; *c; c++) {
-        depth += (*c == '<') - (*c == '>');
-        if (!depth && *c == ' ' && c[1] != '(')
-            from = c + 1;
         if (!depth && *c == '(' && strncmp(c, "(anonymous", 10)) {
             *c = '\0';
             break;
         }
+        depth += (*c == '<' || *c == '(') - (*c == '>' || *c == ')');
+        if (!depth && (*c == ':' || *c == ' '))
+            from = c + 1;
     }
     memmove(whole, from, strlen(from) + 1);
     return whole;

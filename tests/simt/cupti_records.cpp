@@ -93,7 +93,7 @@ static void joined(const kvt_cupti &cupti)
     CHECK(r.n == 4 && !r.lost && !r.damaged);
     CHECK(r.joined[0].start_ns == -1 && r.joined[0].call == -1 && name_of(r, 0) == "plain");
     CHECK(r.joined[1].call == 0 && r.joined[1].start_ns == 150000 - 1010 && r.joined[1].dur_ns == 500);
-    CHECK(name_of(r, 1) == "(anonymous namespace)::norm_kernel");
+    CHECK(name_of(r, 1) == "norm_kernel");
     CHECK(r.joined[2].call == 1 && name_of(r, 2) == "kernel without a name");
     CHECK(r.joined[3].kind == KVT_DEVICE_COPY && r.joined[3].bytes == 4096 && r.joined[3].call == -1 && name_of(r, 3) == "copy to the host");
     kvt_records_close(&r);
