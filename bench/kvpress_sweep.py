@@ -1,6 +1,7 @@
 """Six presses of kvpress at four budgets on one prompt, each a whole run: prefill, compress, greedy decode.
 
 usage: kvpress_sweep.py MODEL.gguf PROMPT.txt N_NEW      prints one JSON line
+       KEEP='.1 .2' for some of the budgets
 
 What kvtrace does in one command, measured on the peer: transformers in f32 on the same GGUF, sdpa attention. Loading and
 one uncompressed run before aren't counted. Called by kvpress.sh.
@@ -39,16 +40,17 @@ def main():
             x = m(x, past_key_values=cache, position_ids=torch.tensor([[pos + i]])).logits[:, -1:].argmax(-1)
         return prefill, time.time() - start - prefill
 
+    budgets = [float(k) for k in os.environ.get("KEEP", ".1 .2 .4 .6").split()]
     run(None)
     out = {"tokens": ids.shape[1], "full": run(None), "runs": {}}
     for make in (SnapKVPress, PyramidKVPress, ChunkKVPress, TOVAPress, KnormPress, StreamingLLMPress):
-        for keep in (.1, .2, .4, .6):
+        for keep in budgets:
             if make is ChunkKVPress:
                 press = ChunkKVPress(press=SnapKVPress(compression_ratio=1 - keep), chunk_length=20)
             else:
                 press = make(compression_ratio=1 - keep)
             out["runs"][f"{make.__name__} {keep}"] = run(press)
-            print(f"{len(out['runs'])} of 24", file=sys.stderr)
+            print(f"{len(out['runs'])} of {6 * len(budgets)}", file=sys.stderr)
     out["wall_s"] = sum(a + b for a, b in out["runs"].values())
     out["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     print(json.dumps(out))
