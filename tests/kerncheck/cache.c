@@ -413,6 +413,7 @@ static void check_units(struct kc *k)
 static void check(struct kc *k)
 {
     check_pages(k);
+    kc_check_limit(k);
     check_reductions(k);
     check_topk(k);
     check_topk_step(k);

@@ -133,6 +133,7 @@ const char *kc_sabotage_evict_one(struct kvt_ops *ops, int i);
 
 /* cache_pick.c: the second half of the subject `cache` */
 void kc_fill_scores(struct kc *k, float *score, size_t n, int kind); /* kinds 0 .. 3; 3: NaN, infinities, both zeros */
+void kc_check_limit(struct kc *k); /* cache_limit.c */
 void kc_check_pick(struct kc *k);
 void kc_bench_pick(struct kc *k);
 const char *kc_sabotage_pick(struct kvt_ops *ops, int i);

@@ -171,11 +171,29 @@ Test(batch, visible) { all_alike("cpu", 0, 1, KVT_PROTOCOL_VISIBLE); }
 Test(batch, hidden) { all_alike("cpu", 0, 3, KVT_PROTOCOL_HIDDEN); }
 Test(batch, literature) { all_alike("cpu", 1, 3, KVT_PROTOCOL_LITERATURE); }
 Test(batch, by_definition) { all_alike("ref", 2, 5, KVT_PROTOCOL_VISIBLE); }
+/* Slow there, so little: two short prompts, scored and evicted from in steps, together and one by one. */
 Test(batch, on_cuda_kernels)
 {
+    static struct rig r;
+    static struct got both[2], one;
+    struct kvt_session_opts o[2];
+    struct kvt_batch *b = NULL;
+    struct kvt_err err = { 0 };
     if (!kvt_ops_find("simt"))
         cr_skip_test("no simt backend in this build");
-    all_alike("simt", 3, 9, KVT_PROTOCOL_VISIBLE);
+    rig_open(&r);
+    for (int i = 0; i < 2; i++) {
+        o[i] = opts_of(&r, "simt", 3, i, KVT_PROTOCOL_VISIBLE);
+        o[i].n_prompt = 34 - 4 * i, o[i].question_start = 28 - 4 * i, o[i].n_shots = 1, o[i].n_new = 3;
+    }
+    cr_assert_eq(kvt_batch_open(&b, r.model, o, 2, 2, &err), 0, "%s", err.text);
+    from_batch(b, o, 2, both);
+    for (int i = 0; i < 2; i++) {
+        from_batch(b, o + i, 1, &one);
+        same(&both[i], &one, r.V, "on simt, in a batch of two and of one");
+    }
+    kvt_batch_close(&b);
+    kvt_model_close(&r.model);
 }
 
 /* Every sequence with a method of its own, some ending earlier. */
