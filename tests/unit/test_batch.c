@@ -184,7 +184,7 @@ Test(batch, on_cuda_kernels)
     rig_open(&r);
     for (int i = 0; i < 2; i++) {
         o[i] = opts_of(&r, "simt", 3, i, KVT_PROTOCOL_VISIBLE);
-        o[i].n_prompt = 34 - 4 * i, o[i].question_start = 28 - 4 * i, o[i].n_shots = 1, o[i].n_new = 3;
+        o[i].n_prompt = 20 - 2 * i, o[i].question_start = 18 - 2 * i, o[i].n_shots = 0, o[i].n_new = 2;
     }
     cr_assert_eq(kvt_batch_open(&b, r.model, o, 2, 2, &err), 0, "%s", err.text);
     from_batch(b, o, 2, both);
