@@ -7,6 +7,7 @@
 #include "analyzers/kvreport.h"
 #include "base/html.h"
 #include "base/mem.h"
+#include "compare/time_view.h"
 #include "compare/view.h"
 
 enum { MOST_PROMPT = 1500, MOST_SERIES = 8 };
@@ -290,6 +291,8 @@ static void put_origin(FILE *f, const struct kvt_view *v)
     fputs("</tbody></table></div>\n</section>\n", f);
 }
 
+static void time_head(const struct kvt_view *v, FILE *out) { kvt_time_head(v->r, out); }
+
 static int put_body(FILE *f, struct kvt_view *v, const char *texts, int with_texts, struct kvt_err *err)
 {
     struct kvt_table *t = NULL;
@@ -327,6 +330,38 @@ bool kvreport_is_result(const char *path)
     return is;
 }
 
+/* A result of --time: its tables. */
+static int page_of_time(const struct kvt_result *r, const char *path, FILE *f, struct kvt_err *err)
+{
+    static const char *const caption[] = { "Medians of repetitions; low and high: the extremes", "Ratios to the full cache, repetition by repetition",
+                                           "The largest batch that ran within the memory; one sequence more was refused" };
+    static const char *const heading[] = { "Speed", "Against the full cache", "Largest batch" };
+    const struct kvt_view v = { .r = r };
+    char title[200];
+    snprintf(title, sizeof title, "Speed of %.80s", kvt_view_run(&v, "model"));
+    int rc = kvreport_begin_page(f, (const char *)kvreport_css, kvreport_css_bytes, title, err);
+    if (rc)
+        return rc;
+    kvreport_say(f, "<header>\n<h1>%s</h1>\n<p>Result: <code>%s</code></p>\n</header>\n", title, path);
+    fputs("<section id=\"summary\">\n<h2>Summary</h2>\n", f);
+    rc = put_lines(f, &v, time_head, err);
+    fputs("</section>\n", f);
+    for (int what = 0; what < KVT_TIME_TABLES && !rc; what++) {
+        struct kvt_table *t = NULL;
+        rc = kvt_time_table(r, (enum kvt_time_table)what, &t, err);
+        if (rc || !kvt_table_rows(t)) {
+            kvt_table_free(&t);
+            continue;
+        }
+        kvreport_say(f, "<section>\n<h2>%s</h2>\n", heading[what]);
+        rc = put_table(f, &t, 0, caption[what], err);
+        fputs("</section>\n", f);
+    }
+    put_origin(f, &v);
+    kvreport_end_page(f);
+    return rc;
+}
+
 int kvreport_of_result(const char *path, FILE *f, struct kvt_err *err)
 {
     struct kvt_result r;
@@ -337,6 +372,11 @@ int kvreport_of_result(const char *path, FILE *f, struct kvt_err *err)
     int rc = kvt_result_read(&r, path, err), n = 0;
     if (rc)
         return rc;
+    if (kvt_time_is(&r)) {
+        rc = page_of_time(&r, path, f, err);
+        kvt_result_close(&r);
+        return rc;
+    }
     rc = kvt_view_open(&v, &r, NULL, err);
     if (!rc)
         rc = kvt_view_measure(&v, NULL, err);

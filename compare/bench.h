@@ -42,9 +42,8 @@ int kvt_bench_item(struct kvt_bench *b, const struct kvt_item *item, struct kvt_
 int kvt_bench_tables(const struct kvt_bench_options *o, const struct kvt_result *r, struct kvt_err *err);
 int kvt_bench_show(const struct kvt_result *r, const struct kvt_bench_options *o, struct kvt_err *err);
 int kvt_bench_list(const struct kvt_bench_options *o, struct kvt_err *err);
-/* bench_time.c: --time, one method alone in batches; bench_time_largest.c: the largest that fits; bench_time_table.c: what came of it. */
+/* bench_time.c: --time, one method alone in batches; bench_time_largest.c: the largest that fits. What came of it. */
 int kvt_bench_time(struct kvt_bench *b, struct kvt_err *err);
-bool kvt_bench_is_time(const struct kvt_result *r);
 int kvt_bench_time_tables(const struct kvt_bench_options *o, const struct kvt_result *r, struct kvt_err *err);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "compare/energy.h"
+#include "compare/time_view.h"
 
 enum { SHOTS = 8, SENTENCE_TOK = 16 };
 
@@ -165,12 +166,6 @@ int kvt_timing_run(struct kvt_timing *t, int kind, int n, uint64_t kv_bytes, str
 }
 
 /* ---- the result ---- */
-
-bool kvt_bench_is_time(const struct kvt_result *r)
-{
-    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(r->run, "kind");
-    return cJSON_IsString(kind) && !strcmp(kind->valuestring, "time");
-}
 
 static cJSON *run_line(const struct kvt_timing *t)
 {
@@ -347,5 +342,25 @@ int kvt_bench_time(struct kvt_bench *b, struct kvt_err *err)
     kvt_batch_close(&t.engine);
     free(t.kind);
     free(t.batch);
+    return rc;
+}
+
+int kvt_bench_time_tables(const struct kvt_bench_options *o, const struct kvt_result *r, struct kvt_err *err)
+{
+    bool people = o->format == KVT_FORMAT_TABLE;
+    int rc = 0;
+    if (people)
+        kvt_time_head(r, stdout);
+    for (int what = 0; what < KVT_TIME_TABLES && !rc; what++) {
+        struct kvt_table *t = NULL;
+        if (!people && what != o->show)
+            continue;
+        rc = kvt_time_table(r, (enum kvt_time_table)what, &t, err);
+        if (!rc && people && kvt_table_rows(t))
+            putchar('\n');
+        if (!rc && (!people || kvt_table_rows(t)))
+            rc = kvt_table_write(t, stdout, (enum kvt_format)o->format, err);
+        kvt_table_free(&t);
+    }
     return rc;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "compare/bench.h"
+#include "compare/time_view.h"
 
 static volatile int interrupted; /* the one place where a signal can leave its word */
 
@@ -28,7 +29,7 @@ static int of_files(struct kvt_bench *b, const struct kvt_args *args, struct kvt
         if (!rc && i > 1 && b->o.format == KVT_FORMAT_TABLE)
             putchar('\n');
         if (!rc)
-            rc = kvt_bench_is_time(&b->result) ? kvt_bench_time_tables(&b->o, &b->result, err)
+            rc = kvt_time_is(&b->result) ? kvt_bench_time_tables(&b->o, &b->result, err)
                : show ? kvt_bench_show(&b->result, &b->o, err) : kvt_bench_tables(&b->o, &b->result, err);
         if (i + 1 < args->n || rc)
             kvt_result_close(&b->result);

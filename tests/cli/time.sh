@@ -12,7 +12,7 @@ head -c 400 a.jsonl >cut.jsonl
 sed '$d' a.jsonl >b.jsonl && printf '{"time":"h2o 50%%","batch":2,"rep' >>b.jsonl
 try "a line torn by a kill" bench --batch 2 --repeat 3 --method h2o --keep 50% -o b.jsonl
 wc -l <b.jsonl
-mkmodel --seed 3 --layers 8 --heads 8 --kv-heads 8 --head-dim 64 --context 128 wide.gguf # 4 MB of f32 K and V a sequence
+mkmodel --seed 3 --layers 2 --heads 32 --kv-heads 32 --head-dim 128 --context 128 wide.gguf # 8.4 MB of f32 K and V a sequence
 try "the largest batches" kvbench --time -m wide.gguf -t 1 --kv-type f32 --prompt-tokens 110 --new 6 --batch 1 --repeat 1 --method snapkv --keep 50% --memory 120MB -o c.jsonl -q
 kvbench table c.jsonl --format tsv --show largest | awk -F '\t' 'NR > 1 { d = $3 - $5; print $1, $2, (d * d <= 1 ? "as reckoned" : "not as reckoned: " $3 " and " $5), ($7 + 0 <= $9 ? "within" : "over"), (NR < 3 || $3 >= n ? "no fewer" : "fewer"); n = $3 }'
 grep -o '"refused":"[^"]*"' c.jsonl | sed 's/layer [0-9]*/layer N/; s/([0-9]* held)/(N held)/; s/for [0-9]* more/for N more/' | sort -u

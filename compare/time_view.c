@@ -1,12 +1,13 @@
-/* kvbench --time: the tables of its result. Medians over repetitions, with the least and the greatest; ratios to the full cache repetition by repetition. */
+/* The tables of a result of kvbench --time, for kvbench and kvreport. Medians over repetitions, with the least and the greatest; ratios to the full cache
+ * repetition by repetition. */
+#include "compare/time_view.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/sort.h"
-#include "compare/bench_time.h"
 
 enum { MAX_REPEATS = 1000 };
 
@@ -124,7 +125,7 @@ static void put_bytes(struct kvt_table *t, double v)
         kvt_put_none(t);
 }
 
-static int rows_table(const struct kvt_bench_options *o, const struct kvt_result *r, const int *batch, int n, double *room, struct kvt_err *err)
+static struct kvt_table *rows_table(const struct kvt_result *r, const int *batch, int n, double *room)
 {
     static const struct kvt_col col[] = {
         { .name = "branch", .kind = KVT_COL_TEXT }, { .name = "batch", .kind = KVT_COL_INT },
@@ -172,9 +173,7 @@ static int rows_table(const struct kvt_bench_options *o, const struct kvt_result
             kvt_put_text(t, r->branch[b].asked);
             kvt_put_text(t, text_of(r->run, "model"));
         }
-    int rc = kvt_table_write(t, stdout, (enum kvt_format)o->format, err);
-    kvt_table_free(&t);
-    return rc;
+    return t;
 }
 
 /* Faster or slower only where every repetition says so, and there are five: by chance all five fall on one side once in sixteen times. */
@@ -183,7 +182,7 @@ static const char *verdict(const struct spread *ratio)
     return ratio->n < 5 ? "can't be told" : ratio->low > 1 ? "faster" : ratio->high < 1 ? "slower" : "can't be told";
 }
 
-static int pairs_table(const struct kvt_bench_options *o, const struct kvt_result *r, const int *batch, int n, double *room, struct kvt_err *err)
+static struct kvt_table *pairs_table(const struct kvt_result *r, const int *batch, int n, double *room)
 {
     static const struct kvt_col col[] = {
         { .name = "branch", .kind = KVT_COL_TEXT }, { .name = "batch", .kind = KVT_COL_INT },
@@ -214,9 +213,7 @@ static int pairs_table(const struct kvt_bench_options *o, const struct kvt_resul
             kvt_put_real(t, over(r, name, "full", batch[i], PEAK, room).mid);
             kvt_put_text(t, text_of(r->run, "model"));
         }
-    int rc = kvt_table_rows(t) || o->format != KVT_FORMAT_TABLE ? kvt_table_write(t, stdout, (enum kvt_format)o->format, err) : 0;
-    kvt_table_free(&t);
-    return rc;
+    return t;
 }
 
 /* Bytes of `full` with the same memory; NULL: it wasn't tried. */
@@ -228,7 +225,7 @@ static const cJSON *full_of(const struct kvt_result *r, double memory)
     return NULL;
 }
 
-static int largest_table(const struct kvt_bench_options *o, const struct kvt_result *r, struct kvt_err *err)
+static struct kvt_table *largest_table(const struct kvt_result *r)
 {
     static const struct kvt_col col[] = {
         { .name = "branch", .kind = KVT_COL_TEXT }, { .name = "memory", .unit = "bytes", .kind = KVT_COL_BYTES }, { .name = "largest", .kind = KVT_COL_INT },
@@ -258,38 +255,25 @@ static int largest_table(const struct kvt_bench_options *o, const struct kvt_res
         kvt_put_text(t, text_of(l, "refused"));
         kvt_put_text(t, text_of(r->run, "model"));
     }
-    int rc = kvt_table_rows(t) || o->format != KVT_FORMAT_TABLE ? kvt_table_write(t, stdout, (enum kvt_format)o->format, err) : 0;
-    kvt_table_free(&t);
-    return rc;
+    return t;
 }
 
-static bool has_largest(const struct kvt_result *r)
+bool kvt_time_is(const struct kvt_result *r) { return !strcmp(text_of(r->run, "kind"), "time"); }
+
+void kvt_time_head(const struct kvt_result *r, FILE *out)
 {
-    for (const cJSON *o = r->times ? r->times->child : NULL; o; o = o->next)
-        if (*text_of(o, "largest"))
-            return true;
-    return false;
+    fprintf(out, "%s on %s: %.0f + %.0f tokens, protocol %s, %s products, %s KV\n", text_of(r->run, "model"), text_of(r->run, "machine"), number_of(r->run, "prompt_tokens"),
+            number_of(r->run, "new_tokens"), text_of(r->run, "protocol"), text_of(r->run, "compute"), text_of(r->run, "kv_type"));
+    fputs("tokens/s of all sequences together, evict in ms for each; medians of repetitions in turns, low and high the extremes\n", out);
 }
 
-int kvt_bench_time_tables(const struct kvt_bench_options *o, const struct kvt_result *r, struct kvt_err *err)
+int kvt_time_table(const struct kvt_result *r, enum kvt_time_table what, struct kvt_table **out, struct kvt_err *err)
 {
-    bool people = o->format == KVT_FORMAT_TABLE;
     double *room = kvt_calloc(MAX_REPEATS, sizeof *room);
     int *batch = NULL, n = 0, rc = room ? batches_of(r, &batch, &n, err) : no_memory(err);
-    if (!rc && people)
-        printf("%s on %s: %.0f + %.0f tokens, protocol %s, %s products, %s KV\ntokens/s of all sequences together, evict in ms for each; medians of %s\n\n",
-               text_of(r->run, "model"), text_of(r->run, "machine"), number_of(r->run, "prompt_tokens"), number_of(r->run, "new_tokens"), text_of(r->run, "protocol"),
-               text_of(r->run, "compute"), text_of(r->run, "kv_type"), "repetitions in turns, low and high the extremes");
-    if (!rc && (people || o->show == 0))
-        rc = rows_table(o, r, batch, n, room, err);
-    if (!rc && people && r->n_branches > 1)
-        putchar('\n');
-    if (!rc && (people || o->show == 1))
-        rc = pairs_table(o, r, batch, n, room, err);
-    if (!rc && people && has_largest(r))
-        putchar('\n');
-    if (!rc && (people || o->show == 2))
-        rc = largest_table(o, r, err);
+    *out = rc ? NULL : what == KVT_TIME_ROWS ? rows_table(r, batch, n, room) : what == KVT_TIME_PAIRS ? pairs_table(r, batch, n, room) : largest_table(r);
+    if (!rc && !*out)
+        rc = no_memory(err);
     free(room);
     free(batch);
     return rc;
