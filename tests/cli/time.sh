@@ -21,6 +21,25 @@ kvbench table d.jsonl --format csv --show largest | cut -d , -f 1-3
 try "for people" kvbench table a.jsonl
 sed -n '1,2p;4p' try.stdout | sed 's/ on .*: 60/ on a machine: 60/; s/  */ /g'
 
+# the example of docs/measures.md, and a method that is faster every time
+{
+    echo '{"kvbench":1,"task":"time","kind":"time","rules":[],"model":"by hand","prompt_tokens":100}'
+    for b in full a b c; do echo "{\"branch\":\"$b\",\"method\":\"$b\",\"canonical\":\"$b@1\",\"asked\":\"50%\",\"renumbered\":false}"; done
+    i=0
+    for v in 100:100:110:50 100:104:101:60 100:90:120:70 101:110:102:60 99:103:100:50; do
+        i=$((i + 1)) k=0
+        for b in full a b c; do
+            k=$((k + 1)) x=$(echo "$v" | cut -d : -f $k)
+            [ "$b$i" = c5 ] && continue
+            echo "{\"time\":\"$b\",\"batch\":2,\"repeat\":$i,\"prefill_s\":0.5,\"evict_s\":0.004,\"question_s\":0.1,\"decode_s\":10,\"step_evict_s\":1,\"tokens\":${x}0,\"kv_first\":1,\"kv_last\":$x,\"kv_peak\":$x}"
+        done
+    done
+} >hand.jsonl
+try "by hand" kvbench table hand.jsonl --format tsv
+cut -f 1-9 try.stdout
+try "ratios" kvbench table hand.jsonl --format tsv --show pairs
+cut -f 1-8,10 try.stdout
+
 try "another run" bench --batch 1 --repeat 1 -o a.jsonl --protocol hidden
 try "a task too" kvbench gsm8k --time -o x.jsonl
 try "no result file" bench --batch 1

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "compare/bench.h"
+#include "compare/energy.h"
 #include "compare/kept.h"
 #include "compare/paired.h"
 #include "compare/sandbox.h"
@@ -515,4 +516,40 @@ Test(sandbox, lets_programs_run_and_nothing_out, .timeout = 60)
         cr_assert_eq(kvt_sandbox_run(&s, c[i].program, NULL, &passed, &err), 0, "%s", err.text);
         cr_expect_eq(passed, c[i].passes, "%s", c[i].program);
     }
+}
+
+/* Two packages by hand: one used 2.5 J, the other's counter began anew: 10 - 9 + 0.5 J of a range of 10 J. */
+Test(compare, energy_of_packages)
+{
+    char dir[] = "/tmp/kvt-energy-XXXXXX", path[120];
+    static const char *const file[2][2] = { { "1000000", "9000000" }, { "3500000", "500000" } };
+    struct kvt_energy e[2], none;
+    cr_assert_not_null(mkdtemp(dir));
+    kvt_energy_read(&none, dir);
+    cr_assert(isnan(kvt_energy_joules(&none, &none)));
+    for (int when = 0; when < 2; when++) {
+        for (int k = 0; k < 2; k++)
+            for (int what = 0; what < 2; what++) {
+                snprintf(path, sizeof path, "%s/intel-rapl:%d", dir, k);
+                mkdir(path, 0700);
+                snprintf(path, sizeof path, "%s/intel-rapl:%d/%s", dir, k, what ? "max_energy_range_uj" : "energy_uj");
+                FILE *f = fopen(path, "w");
+                cr_assert_not_null(f);
+                fputs(what ? "10000000" : file[when][k], f);
+                fclose(f);
+            }
+        kvt_energy_read(&e[when], dir);
+        cr_assert_eq(e[when].n, 2);
+    }
+    cr_assert_float_eq(kvt_energy_joules(&e[0], &e[1]), 4.0, 1e-9);
+    cr_assert(isnan(kvt_energy_joules(&none, &e[1])));
+    for (int k = 0; k < 2; k++) {
+        snprintf(path, sizeof path, "%s/intel-rapl:%d/energy_uj", dir, k);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/intel-rapl:%d/max_energy_range_uj", dir, k);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/intel-rapl:%d", dir, k);
+        rmdir(path);
+    }
+    rmdir(dir);
 }
