@@ -39,6 +39,8 @@ try "by hand" kvbench table hand.jsonl --format tsv
 cut -f 1-9 try.stdout
 try "ratios" kvbench table hand.jsonl --format tsv --show pairs
 cut -f 1-8,10 try.stdout
+try "a page" kvreport hand.jsonl -o page.html
+grep -o '<h2>[^<]*' page.html
 
 try "another run" bench --batch 1 --repeat 1 -o a.jsonl --protocol hidden
 try "a task too" kvbench gsm8k --time -o x.jsonl
