@@ -5,22 +5,35 @@
 #   LLAMA_BENCH  the program of that name, built Release from llama.cpp (the source inside the Python package
 #                llama-cpp-python will do: cmake -S vendor/llama.cpp -B b -DCMAKE_BUILD_TYPE=Release; ninja -C b llama-bench)
 #   SPEED        our bench/speed, default build/bin/speed
-#   THREADS=2, COMPUTE=f32|bf16|f16 (default: the CPU's fastest), PROMPTS=512,2048, NEW=128 and TSV=file (test, ours, peer) from the environment
+#   THREADS=2, COMPUTE=f32|bf16|f16 (default: the CPU's fastest), PROMPTS=512,2048, NEW=128 and TSV=file (test, ours, peer) from the environment;
+#   STATE=folder remembers what was measured, WRAPPER=a command that runs another alone on the machine
 # Both run with flash attention on and off where it is theirs to choose; the faster of the two counts for llama.cpp.
 set -eu
-[ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 model=$1 peer=$2 ours=${3:-build/bin/speed} rounds=${4:-3} threads=${THREADS:-2} prompts=${PROMPTS:-512,2048} new=${NEW:-128}
 for f in "$model" "$peer" "$ours"; do [ -e "$f" ] || { echo "llama.sh: no such file: $f" >&2; exit 3; }; done
 tests=$(echo "$prompts" | sed 's/[0-9]*/pp&/g'),tg$new,tg$new@d2048
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
+state=${STATE:-$t}
+# ask NAME COMMAND...: its output in $state/NAME, unless it is there from before
+ask() {
+    to=$state/$1
+    shift
+    [ -s "$to" ] && return
+    # shellcheck disable=SC2086  # a command and its arguments
+    ${WRAPPER:-} "$@" 2>/dev/null > "$t/now" || { echo "llama.sh: failed: $*" >&2; exit 1; }
+    mv "$t/now" "$to"
+}
 i=1
 while [ "$i" -le "$rounds" ]; do
     echo "round $i of $rounds" >&2
-    "$ours" -m "$model" -t "$threads" -r 1 -n "$new" ${COMPUTE:+-c "$COMPUTE"} -x "$tests" | awk -F'\t' '{ print "ours\t" $1 "\t" $3 }' >> "$t/all"
+    ask "ours.$i" "$ours" -m "$model" -t "$threads" -r 1 -n "$new" ${COMPUTE:+-c "$COMPUTE"} -x "$tests"
+    awk -F'\t' '{ print "ours\t" $1 "\t" $3 }' "$state/ours.$i" >> "$t/all"
     for fa in 0 1; do
-        "$peer" -m "$model" -t "$threads" -p "$prompts" -n "$new" -fa "$fa" -r 1 -o jsonl 2>/dev/null >> "$t/peer.$fa"
-        "$peer" -m "$model" -t "$threads" -p 0 -n "$new" -d 2048 -fa "$fa" -r 1 -o jsonl 2>/dev/null >> "$t/peer.$fa"
+        ask "peer.$fa.$i" "$peer" -m "$model" -t "$threads" -p "$prompts" -n "$new" -fa "$fa" -r 1 -o jsonl
+        ask "deep.$fa.$i" "$peer" -m "$model" -t "$threads" -p 0 -n "$new" -d 2048 -fa "$fa" -r 1 -o jsonl
+        cat "$state/peer.$fa.$i" "$state/deep.$fa.$i" >> "$t/peer.$fa"
     done
     i=$((i + 1))
 done

@@ -60,7 +60,7 @@ static void speed(const struct kvtrace_run *run, const struct kvt_session *s)
     int prefilled = run->session.no_full ? 0 : hidden ? kvt_session_n_context(s) : run->session.n_prompt;
     for (int b = 0; b < run->n_branches; b++) /* those that prefilled alone */
         prefilled += run->branch[b].spec.policy.prefill_chunk ? kvt_session_n_context(s) : 0;
-    fprintf(stderr, "prefill %.2f s (%.0f tokens/s), evict %.2f s, question %.2f s, decode %.2f s (%.1f steps/s, %d branches), KV peak %.1f MB; %s, %s products, logits %016llx\n",
+    fprintf(stderr, "prefill %.3f s (%.0f tokens/s), evict %.3f s, question %.3f s, decode %.3f s (%.1f steps/s, %d branches), KV peak %.1f MB; %s, %s products, logits %016llx\n",
             prefill, prefill > 0 ? prefilled / prefill : 0, evict, question, decode, decode > 0 ? steps / decode : 0,
             run->n_branches + !run->session.no_full, (double)kvt_session_bytes_peak(s) / 1e6, kvt_session_device(s), kvt_compute_names[run->session.compute],
             (unsigned long long)kvt_session_logits_hash(s));
