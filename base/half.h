@@ -59,6 +59,8 @@ static inline uint16_t kvt_f16_from_f32(float f)
     return (uint16_t)(sign | ((u - 0x38000000u) >> 13));
 }
 
+#define KVT_F16_END 65520.0f /* from here on a number rounds to f16's infinity */
+
 /* The power of two by which a row is multiplied before it is rounded to f16: its largest magnitude then is in [1, 2). Rows
  * of zeros, of what isn't a number, and below 2^-120 in all, are left where they are or brought as near as powers of two go. */
 static inline float kvt_f16_scale(float largest)

@@ -15,6 +15,7 @@ uint64_t kvt_session_bytes_peak(const struct kvt_session *s)
 }
 int kvt_session_steps(const struct kvt_session *s) { return s->steps; }
 const char *kvt_session_device(const struct kvt_session *s) { return s->ops->describe(s->dev); }
+uint64_t kvt_session_beyond_f16(const struct kvt_session *s) { return s->ops->beyond_f16 ? s->ops->beyond_f16(s->dev) : 0; }
 int64_t kvt_session_phase_ns(const struct kvt_session *s, enum kvt_phase phase) { return s->phase_ns[phase]; }
 
 /* A mean over the steps measured; NaN where there are none. */

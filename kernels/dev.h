@@ -13,6 +13,7 @@ struct kvt_dev {
     int threads;
     enum kvt_simd simd;
     char what[96];           /* "cpu, 2 threads, avx512+bf16" */
+    uint64_t beyond_f16;     /* sums that were too large for f16 */
     void *scratch;           /* grows to the largest request, then stays: no allocation inside a warm step */
     size_t scratch_bytes;
 };

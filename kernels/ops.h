@@ -73,7 +73,8 @@ size_t kvt_row_bytes(enum kvt_dtype type, size_t cols);
  * F32: weights and activations as f32. BF16: both rounded to bf16, products exact, sums in f32. F16: both rounded to f16, each row
  * of activations after a multiplication by kvt_f16_scale of its largest (and its sums are divided by that again); products exact, up
  * to 48 of them summed in f16, such sums in f32. A cpu without AVX512_FP16 sums in f32; blocks of Q4_K and Q6_K may
- * have their runs' scales and minima rounded to f16. Weights are below 2^8 there. */
+ * have their runs' scales and minima rounded to f16. A factor from 65,520 on, which f16 lacks, isn't rounded, and a sum that would leave
+ * f16's range is taken from unrounded factors in f64 (host backends; beyond_f16 counts them). */
 enum kvt_compute { KVT_COMPUTE_F32, KVT_COMPUTE_BF16, KVT_COMPUTE_F16, KVT_N_COMPUTE };
 extern const char *const kvt_compute_names[KVT_N_COMPUTE];
 
@@ -448,6 +449,7 @@ struct kvt_ops {
     void (*close)(struct kvt_dev **dev);                 /* accepts NULL and *dev == NULL; writes NULL back */
     const char *(*describe)(struct kvt_dev *dev);        /* "cpu, 2 threads, avx512+bf16"; owned by dev */
     bool (*can_compute)(struct kvt_dev *dev, enum kvt_compute compute); /* at full speed here */
+    uint64_t (*beyond_f16)(struct kvt_dev *dev);         /* sums so far that f16 was too small for; NULL: such a backend has none */
 
     /* memory */
     void *(*alloc)(struct kvt_dev *dev, size_t bytes);   /* zeroed, 64-byte aligned; NULL: no memory */

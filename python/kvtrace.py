@@ -383,6 +383,7 @@ v	status	text	16				inplace	always	in_progress, complete, interrupted or failed
 v	steps_done	i32	0		token		inplace	always	generated tokens recorded so far
 v	dropped	i64	0		1		inplace	always	maps and runs of rows that were lost because the writer's ring was full (only with the policy `drop`)
 v	kv_peak_bytes	i64	0		byte	-1	inplace	always	the most KV bytes that all branches together ever held, as the page allocator counted them
+v	beyond_f16	i64	0		1	-1	inplace	always	sums of products that were too large for `compute` f16 and so were taken in f64
 v	logits_hash	u64	0		1		inplace	always	FNV-1a of the uncompressed branch's last logits: equal runs give equal hashes
 v	model_sha256	text	64				inplace	always	SHA-256 of the files with the weights, one after the other in the order of their names; empty until it is known
 v	text	text	-1				inplace	always	the prompt, byte for byte

@@ -99,6 +99,8 @@ static int show_run(const struct kvt_trace_info *in, const struct opts *o, struc
     if (in->kv_peak >= 0)
         pair(t, "KV peak", people ? kvt_bytes_text((uint64_t)in->kv_peak, size, sizeof size)
                                   : (snprintf(size, sizeof size, "%lld", (long long)in->kv_peak), size));
+    if (in->beyond_f16 > 0)
+        pairf(t, "beyond f16", "%lld sums of products, taken in f64", (long long)in->beyond_f16);
     pairf(t, "dropped", "%lld", (long long)in->dropped);
     pair(t, "model sha256", *in->model_sha256 ? in->model_sha256 : "the run ended before it was known");
     pairf(t, "logits hash", "%016llx", (unsigned long long)in->logits_hash);

@@ -64,6 +64,9 @@ static void speed(const struct kvtrace_run *run, const struct kvt_session *s)
             prefill, prefill > 0 ? prefilled / prefill : 0, evict, question, decode, decode > 0 ? steps / decode : 0,
             run->n_branches + !run->session.no_full, (double)kvt_session_bytes_peak(s) / 1e6, kvt_session_device(s), kvt_compute_names[run->session.compute],
             (unsigned long long)kvt_session_logits_hash(s));
+    if (kvt_session_beyond_f16(s))
+        fprintf(stderr, "kvtrace: %llu sums of products were too large for f16 and were taken in f64, slowly; --compute bf16 holds them all\n",
+                (unsigned long long)kvt_session_beyond_f16(s));
 }
 
 static int finished(struct kvtrace_run *run, struct kvt_session *s, void *arg, struct kvt_err *err)

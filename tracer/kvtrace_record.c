@@ -259,6 +259,8 @@ int kvtrace_close_trace(struct kvt_trace_writer **w, struct kvtrace_run *run, st
         rc = record_branch(*w, run, s, b);
     if (!rc && readable)
         rc = kvt_trace_bytes_peak(*w, -1, kvt_session_bytes_peak(s));
+    if (!rc && readable)
+        rc = kvt_trace_beyond_f16(*w, kvt_session_beyond_f16(s));
     int end = kvt_trace_finish(w, status ? status : rc, kvt_session_logits_hash(s), err);
     return end ? end : rc;
 }

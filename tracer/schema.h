@@ -92,6 +92,8 @@ enum kvt_when { KVT_WHEN_ALWAYS, KVT_WHEN_SCORES, KVT_WHEN_DECISIONS, KVT_WHEN_L
       "maps and runs of rows that were lost because the writer's ring was full (only with the policy `drop`)")           \
     X(KV_PEAK, "kv_peak_bytes", I64, 0, "", "", INPLACE, ALWAYS, MINUS1, "byte",                                         \
       "the most KV bytes that all branches together ever held, as the page allocator counted them")                     \
+    X(BEYOND_F16, "beyond_f16", I64, 0, "", "", INPLACE, ALWAYS, MINUS1, "1",                                            \
+      "sums of products that were too large for `compute` f16 and so were taken in f64")                                 \
     X(LOGITS_HASH, "logits_hash", U64, 0, "", "", INPLACE, ALWAYS, ZERO, "1",                                            \
       "FNV-1a of the uncompressed branch's last logits: equal runs give equal hashes")                                   \
     X(MODEL_SHA256, "model_sha256", STR, 64, "", "", INPLACE, ALWAYS, ZERO, "",                                          \
@@ -338,7 +340,7 @@ enum kvt_dataset {
 
 /* Datasets that every newer file has but older minor versions lack: id, the minor version that brought it. (What a run need not
  * have at all, by its `when` or an empty dimension, needs no line here.) */
-#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1) X(FULL_ROWS, 1) X(TIME_COUNT, 1) X(TIME_LOST, 1)
+#define KVT_SINCE_MAP(X) X(RES_AFTER, 1) X(RES_PEAK, 1) X(KV_PEAK, 1) X(FULL_ROWS, 1) X(TIME_COUNT, 1) X(TIME_LOST, 1) X(BEYOND_F16, 3)
 
 /* What numbers can be, beside their fill value (kvinfo --check); floats with a slack of 1e-3. id, least, largest; ANY: finite. */
 #define KVT_RANGE_ANY 1.7e308

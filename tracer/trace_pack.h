@@ -6,7 +6,7 @@
 
 #include "kvt/probe.h"
 
-enum kvt_msg_kind { KVT_MSG_EVENT, KVT_MSG_TOKEN, KVT_MSG_RESULT, KVT_MSG_AFTER, KVT_MSG_PEAK, KVT_MSG_FIDELITY, KVT_MSG_MODEL, KVT_MSG_TILES, KVT_MSG_MAPS };
+enum kvt_msg_kind { KVT_MSG_EVENT, KVT_MSG_TOKEN, KVT_MSG_RESULT, KVT_MSG_AFTER, KVT_MSG_PEAK, KVT_MSG_FIDELITY, KVT_MSG_MODEL, KVT_MSG_BEYOND, KVT_MSG_TILES, KVT_MSG_MAPS };
 
 struct kvt_msg {
     enum kvt_msg_kind kind;
@@ -16,6 +16,7 @@ struct kvt_msg {
         struct { int branch, diverged; double mean_kl, top1; const char *text; } result;
         struct { int branch; double mean[5]; } fidelity;
         struct { const char *sha256; } model;
+        struct { int64_t sums; } beyond;
         struct { int branch; int64_t bytes; } after, peak; /* KV bytes after prefill-end eviction; the most it held */
         /* Rows of one head's full map (trace_tiles.h): tile c holds keys [c, c + 1) * edge; used[c] 0: it is all zero. Packed
          * elsewhere: kvt_tiles_pack. */

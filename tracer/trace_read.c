@@ -504,6 +504,9 @@ static int read_state(struct kvt_trace *t, struct kvt_err *err)
     t->info.kv_peak = -1; /* of an older trace */
     if (!rc && kvt_trace_has_dataset(t, KVT_DS_KV_PEAK, 0))
         rc = kvt_trace_get(t, KVT_DS_KV_PEAK, 0, NULL, NULL, &t->info.kv_peak, err);
+    t->info.beyond_f16 = -1;
+    if (!rc && kvt_trace_has_dataset(t, KVT_DS_BEYOND_F16, 0))
+        rc = kvt_trace_get(t, KVT_DS_BEYOND_F16, 0, NULL, NULL, &t->info.beyond_f16, err);
     if (rc)
         return rc;
     if (steps < 0 || steps > t->info.n_new)

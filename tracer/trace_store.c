@@ -453,6 +453,7 @@ int kvt_trace_store_put(struct kvt_trace_store *st, const struct kvt_msg *m, siz
         break;
     }
     case KVT_MSG_MODEL: ok = put_text(st, KVT_DS_MODEL_SHA256, NULL, 0, m->model.sha256); break;
+    case KVT_MSG_BEYOND: ok = put(st, KVT_DS_BEYOND_F16, 0, NULL, NULL, 0, &m->beyond.sums); break;
     case KVT_MSG_PEAK:
         ok = m->peak.branch < 0 ? put(st, KVT_DS_KV_PEAK, 0, NULL, NULL, 0, &m->peak.bytes)
                                 : put_at(st, KVT_DS_RES_PEAK, (size_t)m->peak.branch, &m->peak.bytes);

@@ -203,6 +203,12 @@ int kvt_trace_bytes_peak(struct kvt_trace_writer *w, int branch, uint64_t bytes)
     return send(w, &m, true);
 }
 
+int kvt_trace_beyond_f16(struct kvt_trace_writer *w, uint64_t sums)
+{
+    struct kvt_msg m = {.kind = KVT_MSG_BEYOND, .beyond = {(int64_t)sums}};
+    return send(w, &m, true);
+}
+
 int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex)
 {
     struct kvt_msg m = {.kind = KVT_MSG_MODEL, .model = {hex}};

@@ -78,6 +78,8 @@ int kvt_trace_fidelity(struct kvt_trace_writer *w, int branch, const double mean
 int kvt_trace_bytes_after(struct kvt_trace_writer *w, int branch, uint64_t bytes);
 /* The most that it ever held (its bytes_peak); branch -1: that all branches together did. */
 int kvt_trace_bytes_peak(struct kvt_trace_writer *w, int branch, uint64_t bytes);
+/* Sums that were too large for f16, of the whole run. */
+int kvt_trace_beyond_f16(struct kvt_trace_writer *w, uint64_t sums);
 /* The model's hash, when it is known: reading the weights takes longer than opening them. */
 int kvt_trace_model_sha256(struct kvt_trace_writer *w, const char *hex);
 struct kvt_device_times;

@@ -148,6 +148,8 @@ int kvt_session_result(const struct kvt_session *s, int branch, struct kvt_branc
 uint64_t kvt_session_bytes_peak(const struct kvt_session *s);
 int kvt_session_steps(const struct kvt_session *s);
 const char *kvt_session_device(const struct kvt_session *s);
+/* Sums of products so far that were too large for f16 (kernels/ops.h), and so were taken in f64. */
+uint64_t kvt_session_beyond_f16(const struct kvt_session *s);
 /* Nanoseconds spent in a phase. */
 int64_t kvt_session_phase_ns(const struct kvt_session *s, enum kvt_phase phase);
 /* Positions held by a cell, ascending; returns how many (capacity n). For checks and tests. */

@@ -74,6 +74,7 @@ struct kvt_trace_info {
     int n_late, late_from;     /* last rows of the prefill, position of the first; 0 = not recorded */
     int n_squares, n_question; /* sums of squares; tokens of the question that were fed again */
     int64_t kv_peak;           /* the most KV bytes that all branches together held; -1: not known */
+    int64_t beyond_f16;        /* sums that were too large for f16 and were taken in f64; -1: not known */
     const char *path;          /* the file really opened: run.h5.part where only that exists */
     int n_phases;
     const struct kvt_trace_phase *phase;

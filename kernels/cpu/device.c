@@ -48,6 +48,8 @@ static bool cpu_can_compute(struct kvt_dev *dev, enum kvt_compute compute)
     return compute == KVT_COMPUTE_F32 || dev->simd >= (compute == KVT_COMPUTE_F16 ? KVT_SIMD_AVX512_FP16 : KVT_SIMD_AVX512_BF16);
 }
 
+static uint64_t cpu_beyond_f16(struct kvt_dev *dev) { return dev->beyond_f16; }
+
 const struct kvt_ops kvt_ops_cpu = {
     .name = "cpu",
     .run = 512,
@@ -55,6 +57,7 @@ const struct kvt_ops kvt_ops_cpu = {
     .close = kvt_dev_close,
     .describe = kvt_dev_describe,
     .can_compute = cpu_can_compute,
+    .beyond_f16 = cpu_beyond_f16,
     .alloc = kvt_host_alloc,
     .free = kvt_host_free,
     .write = kvt_host_copy,

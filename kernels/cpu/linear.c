@@ -2,6 +2,7 @@
  * outputs into its scratch, multiplies it with all rows, and goes on. With few rows the blocks are decoded in
  * registers. How the sums are done is the business of a vector level, see linear.h. */
 #include <assert.h>
+#include <math.h>
 #include <omp.h>
 
 #include "base/half.h"
@@ -41,12 +42,14 @@ static void round_to(enum kvt_compute compute, float scale, float *x, int n)
     for (int i = 0; i < n && compute == KVT_COMPUTE_BF16; i++)
         x[i] = kvt_f32_from_bf16(kvt_bf16_from_f32(x[i]));
     for (int i = 0; i < n && compute == KVT_COMPUTE_F16; i++)
-        x[i] = kvt_f32_from_f16(kvt_f16_from_f32(x[i] * scale)) / scale;
+        if (fabsf(x[i] * scale) < KVT_F16_END)
+            x[i] = kvt_f32_from_f16(kvt_f16_from_f32(x[i] * scale)) / scale;
 }
 
 struct job {
     const struct kvt_linear_args *a;
     const struct kvt_linear_kernel *kernel;
+    uint64_t *beyond_f16;
     bool round;
     int Kp;
     size_t row_bytes;    /* of weights */
@@ -76,6 +79,8 @@ static struct kvt_tile tile_at(const struct job *j, int t, int rows, int n, int 
         .out = a->out + (size_t)t * (size_t)a->w.n + n, .ld = (size_t)a->w.n,
         .bias = a->bias ? a->bias + n : NULL,
         .accumulate = a->accumulate,
+        .type = a->w.type, .in = a->in + (size_t)t * (size_t)a->w.k, .blocks = (const uint8_t *)a->w.data + (size_t)n * j->row_bytes,
+        .row_bytes = j->row_bytes, .beyond_f16 = j->beyond_f16,
     };
 }
 
@@ -149,7 +154,7 @@ int kvt_cpu_linear(struct kvt_dev *dev, const struct kvt_linear_args *a)
     assert(N > 0 && K > 0 && T >= 0 && K % kvt_dtypes[a->w.type].block_values == 0);
     if (!T)
         return 0;
-    struct job j = {.a = a, .kernel = kernel_of(dev->simd, a->compute), .Kp = (K + 31) & ~31};
+    struct job j = {.a = a, .kernel = kernel_of(dev->simd, a->compute), .beyond_f16 = &dev->beyond_f16, .Kp = (K + 31) & ~31};
     j.round = a->compute != KVT_COMPUTE_F32 && j.kernel->value_bytes == sizeof(float);
     j.tile_cols = j.kernel->tile_cols ? j.kernel->tile_cols : KVT_TILE_COLS;
     j.row_bytes = kvt_row_bytes(a->w.type, (size_t)K);

@@ -21,6 +21,12 @@ struct kvt_tile {
     size_t ld;           /* N */
     const float *bias;   /* at this tile's first output, or NULL */
     bool accumulate;
+    /* where it all came from, for sums that are too large for the arithmetic */
+    enum kvt_dtype type;
+    const float *in;        /* (rows, K) */
+    const uint8_t *blocks;  /* (cols, row_bytes) */
+    size_t row_bytes;
+    uint64_t *beyond_f16;   /* how many there were */
 };
 
 struct kvt_linear_kernel {
@@ -67,6 +73,9 @@ static inline void kvt_tile_store(const struct kvt_tile *t, int r, int c, __m128
     }
 }
 #endif
+
+/* The sum of row r and output c once more, from factors as they are, in f64. */
+float kvt_linear_wide(const struct kvt_tile *t, int r, int c);
 
 /* pack and unpack in plain C, for levels without their own. */
 void kvt_linear_pack_plain(enum kvt_dtype type, const float *in, int K, int Kp, void *act);

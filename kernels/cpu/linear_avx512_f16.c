@@ -1,8 +1,8 @@
 /* linear in f16 with AVX512_FP16: 32 lanes are 16 of each of two outputs; a tile is 6 rows x 8 outputs, 24 sums in registers.
  *
  * A row of activations is multiplied by a power of two that brings its largest into [1, 2), so that no sum leaves f16's range while
- * weights stay below some hundreds; what that costs a row's smallest values is far below f16's own rounding of its
- * largest. Products are exact inside an fma; a lane adds up to CHUNK of them in f16, two levels of the tree that joins a sum's
+ * weights stay below 170 (4 lanes of 48 products are joined in f16); what that costs a row's smallest values is far below f16's own
+ * rounding of its largest. Sums that do leave it are seen when they are stored, and taken again. Products are exact inside an fma; a lane adds up to CHUNK of them in f16, two levels of the tree that joins a sum's
  * lanes are f16 as well, the rest of it and all chunks are added in f32. */
 #include "kernels/cpu/simd.h"
 
@@ -36,6 +36,17 @@ KVT_INLINE KVT_AVX512_FP16 __m256 reduce8(const __m512h *v)
     return _mm512_castps512_ps256(_mm512_permutexvar_ps(_mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 0, 0, 0, 0, 0, 0, 0, 0), a));
 }
 
+/* An infinity anywhere on a sum's way leaves an infinity or NaN: those of `beyond` are taken again. */
+static __attribute__((noinline)) KVT_AVX512_FP16 __m256 wide8(const struct kvt_tile *t, int r, int c, unsigned beyond, __m256 sum)
+{
+    float some[COLS];
+    _mm256_storeu_ps(some, sum);
+    for (int i = 0; i < COLS; i++)
+        if (beyond >> i & 1)
+            some[i] = kvt_linear_wide(t, r, c + i);
+    return _mm256_loadu_ps(some);
+}
+
 /* Stores the sums of row r, outputs [c, c + 8) of the tile: out = sum (+ bias) (+ out), in this order. */
 KVT_INLINE KVT_AVX512_FP16 void store8(const struct kvt_tile *t, int r, int c, float scale, __m256 sum)
 {
@@ -43,6 +54,9 @@ KVT_INLINE KVT_AVX512_FP16 void store8(const struct kvt_tile *t, int r, int c, f
     int cols = t->cols - c;
     __mmask8 have = cols >= COLS ? 0xff : (__mmask8)((1u << cols) - 1);
     sum = _mm256_mul_ps(sum, _mm256_set1_ps(scale));
+    __mmask8 beyond = have & _mm256_cmp_ps_mask(_mm256_sub_ps(sum, sum), _mm256_setzero_ps(), _CMP_NEQ_UQ);
+    if (beyond)
+        sum = wide8(t, r, c, beyond, sum);
     if (t->bias)
         sum = _mm256_add_ps(sum, _mm256_maskz_loadu_ps(have, t->bias + c));
     if (t->accumulate)

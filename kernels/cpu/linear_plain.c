@@ -1,6 +1,8 @@
 /* linear without vectors asked for: 16 lanes in plain C, which a compiler may vectorise as it likes. */
+#include <math.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "kernels/cpu/linear.h"
 
 enum { LANES = 16 };
@@ -16,6 +18,30 @@ void kvt_linear_unpack_plain(enum kvt_dtype type, const uint8_t *blocks, int K, 
 {
     kvt_dequantize(type, blocks, panel, (size_t)K);
     memset((float *)panel + K, 0, (size_t)(Kp - K) * sizeof(float));
+}
+
+float kvt_linear_wide(const struct kvt_tile *t, int r, int c)
+{
+    enum { PIECE = 256 }; /* values: every type's blocks divide it */
+    const float *x = t->in + (size_t)r * (size_t)t->K;
+    const uint8_t *row = t->blocks + (size_t)c * t->row_bytes;
+    double sum = 0;
+    int lost = 0;
+    for (int k = 0; k < t->K; k++)
+        lost |= (kvt_bits_from_f32(x[k]) & 0x7f800000) == 0x7f800000;
+    if (lost) /* a row with an infinity or NaN: no arithmetic helps */
+        return NAN;
+    for (int k = 0; k < t->K; k += PIECE) {
+        float w[PIECE];
+        int n = t->K - k < PIECE ? t->K - k : PIECE;
+        kvt_dequantize(t->type, row + kvt_row_bytes(t->type, (size_t)k), w, (size_t)n);
+        for (int i = 0; i < n; i++)
+            sum += (double)x[k + i] * (double)w[i];
+    }
+    if (isfinite((float)sum)) /* else it isn't f16 that was too small */
+        #pragma omp atomic
+        ++*t->beyond_f16;
+    return (float)sum;
 }
 
 static float dot(const float *x, const float *w, int Kp)

@@ -2,6 +2,7 @@
 #include "kernels/ref/ref.h"
 
 #include <assert.h>
+#include <math.h>
 
 #include "base/half.h"
 
@@ -10,7 +11,7 @@ static float rounded(float x, enum kvt_compute compute, float scale)
 {
     switch (compute) {
     case KVT_COMPUTE_BF16: return kvt_f32_from_bf16(kvt_bf16_from_f32(x));
-    case KVT_COMPUTE_F16: return kvt_f32_from_f16(kvt_f16_from_f32(x * scale)) / scale;
+    case KVT_COMPUTE_F16: return fabsf(x * scale) < KVT_F16_END ? kvt_f32_from_f16(kvt_f16_from_f32(x * scale)) / scale : x;
     default: return x;
     }
 }

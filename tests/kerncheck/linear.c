@@ -210,6 +210,32 @@ static void judge_several(struct kc *k, enum kvt_dtype type, enum kvt_dtype thir
     kc_end_case(k, "linear");
 }
 
+/* Sums that leave f16's range, in one chunk of K and in some, and weights that do: they stay right, and a row's bits its own. */
+static void judge_wide(struct kc *k, float largest, bool few)
+{
+    enum { MOST = 8 };
+    struct problem p = {.type = KVT_F32, .compute = KVT_COMPUTE_F16, .s = {13, few ? 288 : 1803, few ? 3 : MOST}, .with_bias = true, .accumulate = few};
+    make(k, &p, KC_UNIFORM);
+    size_t NK = (size_t)p.s.N * (size_t)p.s.K;
+    float *w = kc_host(k, NK * sizeof *w);
+    kc_fill(k, w, NK, KC_UNIFORM);
+    for (size_t i = 0; i < NK; i++) /* of one sign, or they cancel; a few rows are small */
+        w[i] = fabsf(w[i]) * (i / (size_t)p.s.K % 4 == 3 ? 1 : largest);
+    p.w = kc_edge(k, w, NK * sizeof *w);
+    for (size_t i = 0; i < (size_t)(p.s.T * p.s.K); i++)
+        p.in[i] = fabsf(p.in[i]);
+    p.fill = "wide";
+    judge(k, &p);
+    float all[13 * MOST], one[13];
+    for (int i = 0; i < k->n_cand; i++) {
+        run(k, &k->cand[i], &p, 0, p.s.T, all);
+        run(k, &k->cand[i], &p, 1, 1, one);
+        if (!p.accumulate)
+            kc_same(k, &k->cand[i], "linear exact", all + 13, one, sizeof one, "f16, sums beyond it, row 1 alone");
+    }
+    kc_end_case(k, "linear");
+}
+
 /* Row r of a call with 100 rows has the bits of the same row in calls of other sizes. */
 static void judge_exact(struct kc *k, enum kvt_dtype type, enum kvt_compute compute, bool longer)
 {
@@ -271,6 +297,11 @@ static void check(struct kc *k)
     for (size_t i = 0; i < sizeof together / sizeof *together && !kc_caught(k); i++)
         for (int T = 1; T <= 16 && !kc_skip(k); T += i ? 5 : 2)
             judge_several(k, together[i][0], together[i][1], T == 1 ? 2048 : 2304, T, false), judge_several(k, together[i][0], together[i][1], 2304, T, true);
+    for (int few = 0; few < 2 && !kc_caught(k); few++) {
+        judge_wide(k, 2000, few);
+        if (k->cand[0].ops->beyond_f16) /* others decode to f16 */
+            judge_wide(k, 3e5f, few);
+    }
     /* the shared prefill's kind of call: many rows, not exact, sizes of a small model; rows that don't fit a core's cache at once;
      * few rows, so wide that their sums are joined more than once; more rows than a backend may take at once */
     static const struct { enum kvt_dtype type; struct shape s; } large[] = {{KVT_Q4_1, {192, 576, 200}}, {KVT_Q4_0, {40, 2304, 200}}, {KVT_Q4_K, {6, 12800, 2}}, {KVT_Q8_0, {6, 64, 1030}}};
