@@ -1,5 +1,5 @@
 /* What the full branch's rows of attention come to while it decodes, by the definitions of the
- * prefill's sweep. Only where asked: each layer's row is then reduced on the host, in double, as it comes (engine/rows.c). */
+ * prefill's sweep. Only where asked: each layer's row is then reduced on the host as it comes (engine/rows.c). */
 #ifndef KVT_ENGINE_DECODE_ROWS_H
 #define KVT_ENGINE_DECODE_ROWS_H
 
@@ -8,21 +8,16 @@
 
 struct kvt_session;
 
-/* What one row comes to; NULL: not wanted. */
+/* What the rows of a step come to, as in struct kvt_reduce_row_args, (L, H, ...); NULL: not wanted. */
 struct kvt_row_out {
-    float *entropy, *keys, *first, *sink, *local, *own; /* one value each */
-    float *distance;           /* (bins) */
-    float *offset, *spans;     /* (w->n_offsets), (w->n_spans) */
-    float *top;                /* (w->top_k) */
+    float *entropy, *keys, *first, *sink, *local, *own, *distance, *offset, *spans, *top;
     int32_t *top_at;
 };
-/* A row of n keys in the order of the text, its own the last; the first n_prompt are the prompt's. */
-void kvt_row_reduce(const struct kvt_wants *w, int n_prompt, int bins, const float *row, int n, const struct kvt_row_out *out);
 
 struct kvt_decode_rows {
     struct kvt_wants wants;
     struct kvt_ev_decode ev;   /* of the step; its arrays are those of `all` */
-    struct kvt_row_out all;    /* (L, H, ...), owned */
+    struct kvt_row_out all;    /* owned */
     int step;                  /* of which rows were seen last */
 };
 

@@ -510,6 +510,7 @@ struct kvt_ops {
     int (*contest)(struct kvt_dev *dev, const struct kvt_contest_args *a);
     int (*evict_one)(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
     int (*topk_within)(struct kvt_dev *dev, const struct kvt_topk_within_args *a);
+    int (*reduce_row)(struct kvt_dev *dev, const struct kvt_reduce_row_args *a); /* host memory; NULL: take ref's */
 
     /* attn */
     int (*attn)(struct kvt_dev *dev, const struct kvt_attn_args *a);

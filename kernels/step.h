@@ -68,4 +68,22 @@ struct kvt_topk_within_args {
     uint8_t *reason;         /* (R, ld) enum kvt_reason, or NULL */
 };
 
+/* What rows of decoding come to, by the definitions of struct kvt_see: each head's row of n probabilities, in the order of the text, the newest
+ * token's own last. All of it is host memory; outputs are NULL where they aren't wanted. Distances and offsets are from the newest token; an
+ * offset that the row doesn't reach is NaN. */
+struct kvt_reduce_row_args {
+    const float *row;        /* (H, ld) */
+    int H, n, ld;
+    int n_sink, n_local;     /* the first and the last positions that count as such */
+    int n_prompt;            /* tokens of the prompt: `own` is the mass behind them */
+    float *entropy, *keys, *first, *sink, *local, *own; /* (H); keys: e to the entropy; first: of position 0 */
+    float *distance;         /* (H, n_distances): bins of kvt_distance_start; the last one takes all that is farther */
+    float *offset;           /* (H, n_offsets) */
+    float *spans;            /* (H, n_spans) mass on [span[2 i], span[2 i + 1]) */
+    float *top;              /* (H, top_k) the largest, descending, of equal ones the earlier first; 0 and -1 where there are fewer */
+    int32_t *top_at;         /* (H, top_k) */
+    const int32_t *offset_at, *span;
+    int n_distances, n_offsets, n_spans, top_k;
+};
+
 #endif

@@ -52,6 +52,9 @@ int kvt_cpu_contest(struct kvt_dev *dev, const struct kvt_contest_args *a);
 int kvt_cpu_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
 int kvt_cpu_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a);
 
+/* row.c */
+int kvt_cpu_reduce_row(struct kvt_dev *dev, const struct kvt_reduce_row_args *a);
+
 /* attn.c */
 int kvt_cpu_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
 void kvt_cpu_row_sums(int T, uint8_t *level);

@@ -107,6 +107,7 @@ const struct kvt_ops kvt_ops_cpu = {
     .contest = kvt_cpu_contest,
     .evict_one = kvt_cpu_evict_one,
     .topk_within = kvt_cpu_topk_within,
+    .reduce_row = kvt_cpu_reduce_row,
     .attn = kvt_cpu_attn,
     .row_sums = kvt_cpu_row_sums,
     .lost = kvt_cpu_lost,

@@ -70,6 +70,7 @@ const struct kvt_ops kvt_ops_ref = {
     .contest = kvt_ref_contest,
     .evict_one = kvt_ref_evict_one,
     .topk_within = kvt_ref_topk_within,
+    .reduce_row = kvt_ref_reduce_row,
     .attn = kvt_ref_attn,
     .row_sums = kvt_ref_row_sums,
     .lost = kvt_ref_lost,

@@ -60,6 +60,9 @@ int kvt_ref_contest(struct kvt_dev *dev, const struct kvt_contest_args *a);
 int kvt_ref_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a);
 int kvt_ref_topk_within(struct kvt_dev *dev, const struct kvt_topk_within_args *a);
 
+/* row.c */
+int kvt_ref_reduce_row(struct kvt_dev *dev, const struct kvt_reduce_row_args *a);
+
 /* attn.c */
 int kvt_ref_attn(struct kvt_dev *dev, const struct kvt_attn_args *a);
 void kvt_ref_row_sums(int T, uint8_t *level);

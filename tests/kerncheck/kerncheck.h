@@ -126,10 +126,15 @@ double kc_time(struct kc_cand *c, void (*run)(void *arg), void *arg);
 void kc_line(struct kc *k, const struct kc_cand *c, const char *op, const char *what, double seconds, double flops,
              double bytes);
 
-/* step_one.c: the second half of the subject `step` */
+/* step_one.c: the second part of the subject `step` */
 void kc_check_evict_one(struct kc *k);
 void kc_bench_evict_one(struct kc *k);
 const char *kc_sabotage_evict_one(struct kvt_ops *ops, int i);
+
+/* step_row.c: the third part of it */
+void kc_check_reduce_row(struct kc *k);
+void kc_bench_reduce_row(struct kc *k);
+const char *kc_sabotage_reduce_row(struct kvt_ops *ops, int i);
 
 /* cache_pick.c: the second half of the subject `cache` */
 void kc_fill_scores(struct kc *k, float *score, size_t n, int kind); /* kinds 0 .. 3; 3: NaN, infinities, both zeros */

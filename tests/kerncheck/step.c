@@ -189,6 +189,7 @@ static void check(struct kc *k)
     check_contest(k);
     check_printed(k);
     kc_check_evict_one(k);
+    kc_check_reduce_row(k);
 }
 
 /* ---- mistakes that must be caught ---- */
@@ -255,6 +256,7 @@ static void run_contest(void *arg) { struct timed *t = arg; t->c->ops->contest(t
 static void bench(struct kc *k)
 {
     kc_bench_evict_one(k);
+    kc_bench_reduce_row(k);
     enum { G = 3, H = 9, N = 2049 };
     float *row = kc_host(k, H * N * 4), *score = kc_host(k, G * N * 4);
     int32_t *pos = kc_host(k, G * N * 4);

@@ -243,7 +243,7 @@ const char *kc_sabotage_evict_one(struct kvt_ops *ops, int i)
     case 2: ops->evict_one = old_tenant; return "evict_one: a new slot starts with what an earlier tenant left";
     case 3: ops->evict_one = without_age; return "evict_one: the mean over visible rows is a sum";
     case 4: ops->evict_one = without_turn; return "evict_one: no contest";
-    default: return NULL;
+    default: return kc_sabotage_reduce_row(ops, i - 5);
     }
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/decode_rows.h"
+#include "kernels/ops.h"
 #include "kvt/session.h"
 #include "mkmodel.h"
 
@@ -23,9 +23,10 @@ Test(decode_rows, by_hand)
     const int32_t span[4] = { 0, 6, 5, 20 }, offset[3] = { 1, 6, 12 };
     float one[6], distance[10], at[3], on[2], top[5];
     int32_t top_at[5];
-    struct kvt_wants w = { .n_sink = 1, .n_local = 3, .span = span, .n_spans = 2, .offset = offset, .n_offsets = 3, .top_k = 5 };
-    struct kvt_row_out out = { one, one + 1, one + 2, one + 3, one + 4, one + 5, distance, at, on, top, top_at };
-    kvt_row_reduce(&w, 10, 10, row, 12, &out);
+    struct kvt_reduce_row_args a = { .row = row, .H = 1, .n = 12, .ld = 12, .n_sink = 1, .n_local = 3, .n_prompt = 10, .entropy = one, .keys = one + 1, .first = one + 2,
+                                     .sink = one + 3, .local = one + 4, .own = one + 5, .distance = distance, .offset = at, .spans = on, .top = top, .top_at = top_at,
+                                     .offset_at = offset, .span = span, .n_distances = 10, .n_offsets = 3, .n_spans = 2, .top_k = 5 };
+    kvt_ops_ref.reduce_row(NULL, &a);
     const double want[6] = { 1.75 * log(2), exp(1.75 * log(2)), .5, .5, .25, .125 };
     for (int i = 0; i < 6; i++)
         cr_expect_float_eq(one[i], want[i], 1e-6, "%d: %g, not %g", i, (double)one[i], want[i]);
