@@ -28,7 +28,7 @@ def shares(can, p):
     """One number for each of prompts.KINDS."""
     out = dict.fromkeys(P.KINDS, 0.0)
     for k in open_kinds(can, p):
-        out[k] = 0.05 + 0.95 * (1 - can[k]) if k in ("copy", "pairs") else EXTRA.get(k, 1.0) * (0.25 + 0.75 * (1 - can[k]))
+        out[k] = 0.15 + 0.85 * (1 - can[k]) if k in ("copy", "pairs") else EXTRA.get(k, 1.0) * (0.25 + 0.75 * (1 - can[k]))
     return [out[k] for k in P.KINDS]
 
 

@@ -60,9 +60,9 @@ class Text:
             to[:n] = np.array(of + [0])[piece[:n]]
         return out
 
-    def classes(self):
+    def classes(self, held_out=False):
         """(kinds + 1, vocabulary) numbers: tokens with the same number may change places in a row of that kind; a number of its own: never. The last
-        line is for any tokens."""
+        line is for any tokens. held_out: with the words that stand in no shot."""
         alone = np.arange(self.vocab) + 100
         ids = {w: self.tok.token_to_id("Ġ" + w) for w in W.ALL}
         digits = [self.tok.token_to_id(str(d)) for d in range(10)]
@@ -70,15 +70,16 @@ class Text:
         table[-1, [t for t in range(self.tok.get_vocab_size()) if t != self.bos]] = 0
         for k, kind in enumerate(P.KINDS):
             for c, members in enumerate(W.CLASSES):
-                for w in members if kind in ("copy", "pairs") else W.known(members):
+                for w in members if held_out or kind in ("copy", "pairs") else W.known(members):
                     table[k, ids[w]] = 0 if kind in ("copy", "pairs") else c
             if kind not in ("rule", "arithmetic"):
                 table[k, digits] = 50
         return table
 
     def guesses(self):
-        """What can be said of a value that nobody has told: (kinds + 1, vocabulary) number of a token's class or -1, (classes, vocabulary) the mean over it."""
-        table = self.classes()
+        """What can be said of a value that nobody has told: (kinds + 1, vocabulary) number of a token's class or -1, (classes, vocabulary) the mean over it.
+        Held-out words are as good a guess as others: without them the model learns never to say them."""
+        table = self.classes(held_out=True)
         which, means = np.full(table.shape, -1), []
         for k, c in sorted({(k, c) for k in range(len(table)) for c in table[k] if c < 100}):
             which[k, table[k] == c] = len(means)

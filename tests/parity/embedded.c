@@ -2,10 +2,11 @@
  *
  * usage: embedded MODEL.gguf SHOTS.jsonl     shots of a question and an answer that differ from each other
  *
- * Asks for what each fourth shot says, under seven methods at three budgets and with shots evicted by hand. The full branch must answer
- * right, and the one that lost another shot; those that lost the right one at most once in six times, since the model then says another
- * shot's city or guesses, and a guess may be right. It would catch: a model
- * that was replaced by one that can't; eviction that leaves behind what it says it evicted, or takes what it says it kept. */
+ * Asks for what each fourth shot says, under seven methods at three budgets and with spans evicted by hand. The full branch must answer
+ * right, and the one that lost another shot; those that lost the right one at most once in six times, since the model then guesses, and a
+ * guess may be right. Then under a system text that forbids it: the full branch must say "secret", and the one that lost that text what
+ * the shot says, but for once in six times. It would catch: a model that was replaced by one that can't; eviction that leaves behind what
+ * it says it evicted, or takes what it says it kept. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,9 @@ enum { N_METHODS = 7, N_KEEP = 3, N_BRANCHES = N_METHODS * N_KEEP + 2, N_NEW = 1
 struct asked {
     struct kvt_prompt prompt;
     int32_t shot[2 * 64], span[3 * 1024];
-    int n_shots, right, other;
-    char question[256], answer[256]; /* "Question: Where does Petra live?\nAnswer:", " Petra lives in Geneva." */
-    float *given[2];                 /* (L, G, n): the right shot ranks last; another one does */
+    int n_shots;
+    char question[256], answer[256]; /* "Where does Petra live?", " Petra lives in Geneva." */
+    char said[N_BRANCHES + 1][256];  /* by branch, the full one first, to the end of the line */
     struct kvt_branch_opts branch[N_BRANCHES];
     char name[N_BRANCHES][48];
 };
@@ -43,11 +44,11 @@ static int question_of(struct asked *a, int i)
     return 0;
 }
 
-static int build(struct asked *a, const struct kvt_model *m, const char *shots, const char *question, struct kvt_err *err)
+static int build(struct asked *a, const struct kvt_model *m, const char *shots, const char *question, const char *system, struct kvt_err *err)
 {
     struct kvt_prompt *p = &a->prompt;
     kvt_prompt_free(p);
-    int rc = kvt_prompt_build(p, kvt_model_tokenizer(m), &(struct kvt_prompt_opts){ .shots_file = shots, .question = question }, err);
+    int rc = kvt_prompt_build(p, kvt_model_tokenizer(m), &(struct kvt_prompt_opts){ .shots_file = shots, .question = question, .system = system }, err);
     if (rc)
         return rc;
     a->n_shots = kvt_prompt_shots(p, p->tokens.n, a->shot, 64);
@@ -62,21 +63,24 @@ static int add(struct asked *a, int b, const char *spec, struct kvt_budget budge
     return kvt_spec_parse(&o->spec, spec, strlen(spec), err);
 }
 
-/* A branch whose scores rank one shot last, with the blank line behind it, whose tokens have read its last words; at a budget of all
- * the other tokens. */
-static int without(struct asked *a, int k, int shot, const struct kvt_shape *s, struct kvt_err *err)
+/* Branch b, whose scores rank tokens from `from` to `to` last, at a budget of all others. */
+static int without(struct asked *a, int b, int from, int to, const struct kvt_shape *s, struct kvt_err *err)
 {
-    int n = a->prompt.tokens.n, from = a->shot[2 * shot], to = shot + 1 < a->n_shots ? a->shot[2 * shot + 2] : a->prompt.question_start;
-    float *given = a->given[k] = malloc((size_t)(s->L * s->G) * (size_t)n * sizeof *given);
+    int n = a->prompt.tokens.n, cells = s->L * s->G;
+    float *given = malloc((size_t)cells * (size_t)n * sizeof *given);
     if (!given)
         return kvt_fail(err, KVT_ENOMEM, "no memory");
-    for (int c = 0; c < s->L * s->G; c++)
-        for (int t = 0; t < n; t++)
-            given[c * n + t] = t < from || t >= to;
+    for (int i = 0; i < cells * n; i++)
+        given[i] = i % n < from || i % n >= to;
     struct kvt_budget rest = { .kind = KVT_BUDGET_TOKENS, .tokens = a->prompt.question_start - (to - from) };
-    int rc = add(a, ALONE + k, "file[x]", rest, err);
-    a->branch[ALONE + k].given = given, a->branch[ALONE + k].n_given = n;
+    int rc = add(a, b, "file[x]", rest, err);
+    a->branch[b].given = given, a->branch[b].n_given = n;
     return rc;
+}
+
+static int without_shot(struct asked *a, int b, int shot, const struct kvt_shape *s, struct kvt_err *err)
+{
+    return without(a, b, a->shot[2 * shot], a->shot[2 * shot + 1], s, err);
 }
 
 /* What the tokens say, to the end of the line. */
@@ -94,75 +98,92 @@ static const char *line_of(const struct kvt_model *m, const int32_t *token, int 
     return out;
 }
 
-static int answer(struct asked *a, const struct kvt_model *m, int *failed, int *guessed, int *right, struct kvt_err *err)
+static int answer(struct asked *a, const struct kvt_model *m, int n_branches, struct kvt_err *err)
 {
     struct kvt_session *s = NULL;
     struct kvt_session_opts o = { .ops = kvt_ops_find("cpu"), .threads = 2, .compute = KVT_COMPUTE_F32, .kv_type = KVT_F16, .decode = KVT_DECODE_FREE,
         .token = a->prompt.tokens.id, .n_prompt = a->prompt.tokens.n, .question_start = a->prompt.question_start, .window = 32,
-        .shot = a->shot, .n_shots = a->n_shots, .span = a->span, .n_new = N_NEW, .branch = a->branch, .n_branches = N_BRANCHES };
+        .shot = a->shot, .n_shots = a->n_shots, .span = a->span, .n_new = N_NEW, .branch = a->branch, .n_branches = n_branches };
     int rc = kvt_session_open(&s, m, &o, err);
     if (!rc)
         rc = kvt_session_prefill(s, err);
     if (!rc)
         rc = kvt_session_decode(s, err);
-    for (int b = 0; b <= N_BRANCHES && !rc; b++) {
+    for (int b = 0; b <= n_branches && !rc; b++) {
         struct kvt_branch_result r;
-        char text[256];
         rc = kvt_session_result(s, b, &r);
-        if (rc)
-            break;
-        bool same = !strcmp(line_of(m, b ? r.free : r.forced, b ? r.n_free : r.n_steps, text, sizeof text), a->answer);
-        if (b > ALONE || !b) {
-            bool gone = b == ALONE + 1;
-            printf("  %-22s '%s'%s\n", !b ? "all of the prompt" : gone ? "without its shot" : "without another shot", text, gone && same ? "   right all the same" : gone || same ? "" : "   FAILED");
-            *failed += !gone && !same;
-            *guessed += gone && same;
-        } else {
-            *right += same;
-        }
+        if (!rc)
+            line_of(m, b ? r.free : r.forced, b ? r.n_free : r.n_steps, a->said[b], sizeof a->said[b]);
     }
     kvt_session_close(&s);
+    for (int b = 0; b < n_branches; b++) {
+        free((float *)(uintptr_t)a->branch[b].given);
+        a->branch[b].given = NULL;
+    }
     return rc;
+}
+
+/* Whether it is as it should be; what may be otherwise at times is counted. */
+static void judge(const char *what, const char *said, bool good, int *bad)
+{
+    printf("  %-28s '%s'%s\n", what, said, good ? "" : "   NOT AS IT SHOULD BE");
+    *bad += !good;
 }
 
 int main(int argc, char **argv)
 {
     struct kvt_err err = { 0 };
     struct kvt_model *m = NULL;
-    int failed = 0, guessed = 0, asked = 0, rc;
+    static struct asked all; /* large */
+    struct asked *a = &all;
+    int failed = 0, guessed = 0, obeyed = 0, asked = 0, rc;
     if (argc != 3) {
         fprintf(stderr, "usage: embedded MODEL.gguf SHOTS.jsonl\n");
         return 2;
     }
     rc = kvt_model_open(&m, argv[1], &err);
     for (int ask = 2; ask < 24 && !rc; ask += 4, asked++) {
-        static struct asked all; /* large */
-        struct asked *a = &all;
         int right = 0;
-        memset(a, 0, sizeof *a);
-        rc = build(a, m, argv[2], "?", &err);
-        if (!rc && (a->n_shots <= ask || question_of(a, ask)))
+        char who[32], line[64];
+        rc = build(a, m, argv[2], "?", NULL, &err);
+        if (!rc && (a->n_shots <= ask || question_of(a, ask) || sscanf(a->question, "Where does %31s live?", who) != 1))
             rc = kvt_fail(&err, KVT_EINPUT, "%s: no shot %d with a question and an answer", argv[2], ask);
         if (!rc)
-            rc = build(a, m, argv[2], a->question, &err);
+            rc = build(a, m, argv[2], a->question, NULL, &err);
         for (int b = 0; b < ALONE && !rc; b++)
             rc = add(a, b, methods[b / N_KEEP], (struct kvt_budget){ .kind = KVT_BUDGET_KEEP, .keep_ppm = keep[b % N_KEEP] * 10000 }, &err);
         if (!rc)
-            rc = without(a, 0, ask, kvt_model_shape(m), &err);
+            rc = without_shot(a, ALONE, ask, kvt_model_shape(m), &err);
         if (!rc)
-            rc = without(a, 1, (ask + 5) % a->n_shots, kvt_model_shape(m), &err);
-        if (!rc) {
-            printf("%s%s\n", a->question, a->answer);
-            rc = answer(a, m, &failed, &guessed, &right, &err);
-            printf("  %d of %d branches of seven methods answer right\n", right, ALONE);
-        }
-        free(a->given[0]);
-        free(a->given[1]);
-        kvt_prompt_free(&a->prompt);
+            rc = without_shot(a, ALONE + 1, (ask + 5) % a->n_shots, kvt_model_shape(m), &err);
+        if (!rc)
+            rc = answer(a, m, N_BRANCHES, &err);
+        if (rc)
+            break;
+        printf("%s%s\n", a->question, a->answer);
+        judge("all of the prompt", a->said[0], !strcmp(a->said[0], a->answer), &failed);
+        judge("without another shot", a->said[ALONE + 2], !strcmp(a->said[ALONE + 2], a->answer), &failed);
+        judge("without its shot", a->said[ALONE + 1], strcmp(a->said[ALONE + 1], a->answer), &guessed);
+        for (int b = 1; b <= ALONE; b++)
+            right += !strcmp(a->said[b], a->answer);
+        printf("  %d of %d branches of seven methods answer right\n", right, ALONE);
+
+        snprintf(line, sizeof line, "Never speak about %s.", who);
+        rc = build(a, m, argv[2], a->question, line, &err);
+        for (int i = 0; i < a->prompt.n_spans && !rc; i++)
+            if (a->prompt.span[i].kind == KVT_SPAN_SYSTEM)
+                rc = without(a, 0, a->prompt.span[i].start, a->prompt.span[i].end, kvt_model_shape(m), &err);
+        if (!rc)
+            rc = answer(a, m, 1, &err);
+        if (rc)
+            break;
+        judge(line, a->said[0], strstr(a->said[0], "secret"), &failed);
+        judge("without that", a->said[1], !strcmp(a->said[1], a->answer), &obeyed);
     }
+    kvt_prompt_free(&a->prompt);
     kvt_model_close(&m);
-    printf("%d failed; right without the shot: %d of %d\n", failed, guessed, asked);
+    printf("%d failed; right without the shot: %d of %d; not right without the system text: %d\n", failed, guessed, asked, obeyed);
     if (rc)
         fprintf(stderr, "embedded: %s\n", err.text);
-    return rc || failed || guessed * 6 > asked;
+    return rc || failed || guessed * 6 > asked || obeyed * 6 > asked;
 }
