@@ -89,6 +89,21 @@ static void segv(int, siginfo_t *si, void *)
     signal(SIGSEGV, SIG_DFL);
     raise(SIGSEGV);
 }
+cudaError_t device_state(bool first_use)
+{
+    const char *e = getenv("SIMT_DEVICE");
+    return !e || first_use != !strcmp(e, "busy") ? cudaSuccess
+           : first_use                           ? cudaErrorDevicesUnavailable
+           : !strcmp(e, "none")                  ? cudaErrorNoDevice
+           : !strcmp(e, "old")                   ? cudaErrorInsufficientDriver
+                                                 : cudaSuccess;
+}
+bool device_lost()
+{
+    static const char *e = getenv("SIMT_DEVICE");
+    static const uint64_t last_launch = e && !strncmp(e, "lost:", 5) ? strtoull(e + 5, nullptr, 10) : ~uint64_t(0);
+    return stats.launches >= last_launch;
+}
 void init_once()
 {
     static bool done;
@@ -119,6 +134,8 @@ void init_once()
 void run_grid(const char *name, Body body, void *arg, dim3 g, dim3 b, size_t smem)
 {
     init_once();
+    if (sticky == cudaSuccess && device_lost())
+        sticky = last = cudaErrorLaunchFailure;
     if (sticky != cudaSuccess)
         return;
     stats.launches++;
@@ -184,18 +201,20 @@ cudaError_t launch_raw(const char *name, const void *func, Body body, void *arg,
     else if (smem > lim)
         e = cudaErrorInvalidValue; // more than 48 KiB needs cudaFuncAttributeMaxDynamicSharedMemorySize
     if (e != cudaSuccess) {
+        if (stream_of(s)->capture)
+            stream_of(s)->capture_failed = true;
         keep();
         return ret(e);
     }
     uint64_t c0 = now_ns();
-    uint32_t corr = trace ? trace->api(211, c0, now_ns()) : 0; // CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_v7000
+    uint32_t corr = trace && !stream_of(s)->capture ? trace->api(211, c0, now_ns()) : 0; // CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_v7000
     submit(s, [=] {
         uint64_t t0 = now_ns();
         run_grid(name, body, arg, g, b, smem + static_smem);
         if (trace)
-            trace->kernel(name, g, b, static_smem, smem, s, t0, now_ns(), corr, 0);
+            trace->kernel(name, g, b, static_smem, smem, s, t0, now_ns(), running_node.corr ? running_node.corr : corr, running_node.node);
         keep();
-    });
+    }, func);
     return cudaSuccess;
 }
 } // namespace simt

@@ -10,11 +10,13 @@ static void traced_copy(void *d, const void *s, size_t n, cudaMemcpyKind k, cuda
     if (trace)
         trace->copy(k, n, st, t0, now_ns(), c, 0);
 }
-SIMT_API cudaError_t cudaMalloc(void **p, size_t n) { return dev_alloc(p, n, 0); }
+SIMT_API cudaError_t cudaMalloc(void **p, size_t n) { return capturing() ? not_in_capture("cudaMalloc") : dev_alloc(p, n, 0); }
 SIMT_API cudaError_t cudaMallocAsync(void **p, size_t n, cudaStream_t) { return dev_alloc(p, n, 0); }
 SIMT_API cudaError_t cudaMallocManaged(void **p, size_t n, unsigned) { return dev_alloc(p, n, 1); }
 SIMT_API cudaError_t cudaFree(void *p)
 {
+    if (capturing())
+        return not_in_capture("cudaFree");
     drain_all();
     return dev_free(p);
 }
@@ -25,6 +27,8 @@ SIMT_API cudaError_t cudaFreeAsync(void *p, cudaStream_t s)
 }
 SIMT_API cudaError_t cudaMallocHost(void **p, size_t n)
 {
+    if (capturing())
+        return not_in_capture("cudaMallocHost");
     *p = aligned_alloc(4096, (n + 4095) & ~size_t(4095));
     allocs[(unsigned char *)*p] = Alloc{(unsigned char *)*p, n, 2, false};
     return cudaSuccess;
@@ -32,11 +36,15 @@ SIMT_API cudaError_t cudaMallocHost(void **p, size_t n)
 SIMT_API cudaError_t cudaHostAlloc(void **p, size_t n, unsigned) { return cudaMallocHost(p, n); }
 SIMT_API cudaError_t cudaFreeHost(void *p)
 {
+    if (capturing())
+        return not_in_capture("cudaFreeHost");
     drain_all();
     return dev_free(p);
 }
 SIMT_API cudaError_t cudaMemcpy(void *d, const void *s, size_t n, cudaMemcpyKind k)
 {
+    if (capturing()) // it goes to the legacy stream
+        return not_in_capture("cudaMemcpy");
     drain_all();
     if (sticky)
         return ret(sticky);
@@ -54,7 +62,7 @@ SIMT_API cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcp
     if (e)
         return ret(e);
     uint32_t c = trace ? trace->api(41, now_ns(), now_ns()) : 0;
-    if (deferred() && !in_device_arena(s) && !find_alloc(s)) { // a pageable source is staged at the call
+    if (deferred() && !stream_of(st)->capture && !in_device_arena(s) && !find_alloc(s)) { // a pageable source is staged at the call
         std::string tmp((const char *)s, n);
         submit(st, [=] { traced_copy(d, tmp.data(), n, k, st, c); });
     } else {
@@ -64,6 +72,8 @@ SIMT_API cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcp
 }
 SIMT_API cudaError_t cudaMemset(void *p, int v, size_t n)
 {
+    if (capturing())
+        return not_in_capture("cudaMemset");
     drain_all();
     if (!dev_range(p, n))
         return ret(cudaErrorInvalidValue);
@@ -97,8 +107,9 @@ SIMT_API cudaError_t cudaPeekAtLastError(void) { return last; }
 SIMT_API cudaError_t cudaGetDeviceCount(int *n)
 {
     init_once();
-    *n = 1;
-    return cudaSuccess;
+    cudaError_t e = device_state(false);
+    *n = e == cudaSuccess;
+    return ret(e);
 }
 SIMT_API cudaError_t cudaGetDevice(int *d)
 {
@@ -113,7 +124,7 @@ SIMT_API cudaError_t cudaRuntimeGetVersion(int *v)
 }
 SIMT_API cudaError_t cudaDriverGetVersion(int *v)
 {
-    *v = CUDART_VERSION;
+    *v = device_state(false) == cudaErrorInsufficientDriver ? 12040 : CUDART_VERSION;
     return cudaSuccess;
 }
 SIMT_API cudaError_t cudaMemGetInfo(size_t *f, size_t *t)
@@ -197,12 +208,16 @@ SIMT_API const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     case cudaErrorNotReady: return "cudaErrorNotReady";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     default: return "cudaError(emulated)";
     }
 }
 SIMT_API const char *cudaGetErrorString(cudaError_t e) { return cudaGetErrorName(e); }
 SIMT_API cudaError_t cudaDeviceSynchronize(void)
 {
+    if (capturing())
+        return not_in_capture("cudaDeviceSynchronize");
     drain_all();
     for (auto &a : allocs)
         if (!a.second.freed && !check_red(a.second)) {
