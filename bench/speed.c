@@ -1,12 +1,13 @@
 /* Prefill and decode speed of the engine: one branch, the full one, nothing observed.
  *
- * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16|f16 (default the fastest)] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]
+ * usage: speed -m MODEL.gguf [-t threads] [-r repetitions] [-n new tokens] [-c f32|bf16|f16 (default the fastest)] [-k f32|f16|bf16] [-b backend] [-x tests] [-o] [-g]
  *
  * Prints tab-separated: test, tokens, median tokens/s, smallest, largest. The tests are those of llama-bench, with its
  * names: pp512 and pp2048 (a prompt, then the logits of its last token), tg128 (tokens one by one, from an empty cache),
  * tg128@d2048 (the same behind 2048 tokens). Opening a session (packing of weights) isn't counted, as llama-bench
  * doesn't count its loading; one run before the others warms up. -x pp512,tg128 takes only those; pp1024, pp4096 and pp8192 run if
  * they are named there.
+ * -g: each launch of a step by itself where a backend would make graphs of them.
  * -o also prints what observing costs: pp2048 with the scores and pooled maps that kvtrace records by default. */
 #include <math.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ struct setup {
     const struct kvt_model *m;
     const struct kvt_ops *ops;
     int threads, reps;
+    bool no_graphs;
     enum kvt_compute compute;
     enum kvt_dtype kv;
     const char *only;          /* names, comma-separated; NULL: all */
@@ -60,7 +62,7 @@ static int one(const struct setup *u, int n, int n_new, bool observed, double *p
         x = x * 1664525u + 1013904223u;
         token[i] = (int32_t)((x >> 8) % (uint32_t)V);
     }
-    struct kvt_session_opts o = { .ops = u->ops, .threads = u->threads, .compute = u->compute, .kv_type = u->kv,
+    struct kvt_session_opts o = { .ops = u->ops, .threads = u->threads, .no_graphs = u->no_graphs, .compute = u->compute, .kv_type = u->kv,
                                   .protocol = KVT_PROTOCOL_LITERATURE, .decode = KVT_DECODE_FREE, .token = token, .n_prompt = n,
                                   .question_start = -1, .window = 32, .n_new = n_new, .probe = observed ? &probe : NULL };
     int rc = kvt_session_open(&s, u->m, &o, err);
@@ -124,7 +126,7 @@ static int test(const struct setup *u, const char *name, int n, int n_new, bool 
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: speed -m MODEL.gguf [-t threads] [-r 1..64] [-n new tokens] [-c f32|bf16|f16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o]\n");
+    fprintf(stderr, "usage: speed -m MODEL.gguf [-t threads] [-r 1..64] [-n new tokens] [-c f32|bf16|f16] [-k f32|f16|bf16] [-b backend] [-x tests] [-o] [-g]\n");
     return 2;
 }
 
@@ -137,7 +139,7 @@ int main(int argc, char **argv)
     int c, n_new = 128;
     bool observed = false;
     double a, b;
-    while ((c = getopt(argc, argv, "m:t:r:n:c:k:b:x:o")) != -1) {
+    while ((c = getopt(argc, argv, "m:t:r:n:c:k:b:x:og")) != -1) {
         switch (c) {
         case 'm': path = optarg; break;
         case 't': u.threads = atoi(optarg); break;
@@ -148,6 +150,7 @@ int main(int argc, char **argv)
         case 'b': u.ops = kvt_ops_find(optarg); break;
         case 'x': u.only = optarg; break;
         case 'o': observed = true; break;
+        case 'g': u.no_graphs = true; break;
         default: return usage();
         }
     }

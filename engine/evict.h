@@ -41,6 +41,7 @@ struct kvt_evict_env {
     /* KVT_SCORE_ORACLE in a step: what positions are worth from the next step on, host (G, max_slots) */
     const float *(*future)(void *self, int branch, int layer);
     void *future_self;
+    bool in_step;              /* what leaves is told when the step is over: kvt_evict_later, then kvt_evict_settled */
     struct kvt_times *times;   /* of scoring, selecting, compacting; or NULL */
 };
 
@@ -135,5 +136,8 @@ bool kvt_evictor_wants_row(const struct kvt_evictor *e);
  * layer. step >= 1 counts generated tokens; 0 while the question is fed. */
 int kvt_evict_step(struct kvt_evictor *e, int model_layer, const float *row, int row_ld, int pos, int step,
                    struct kvt_err *err);
+/* A step's end, where env->in_step was: the positions that left begin to come; when they have, they are told. */
+int kvt_evict_later(struct kvt_evictor *e, struct kvt_err *err);
+int kvt_evict_settled(struct kvt_evictor *e, struct kvt_err *err);
 
 #endif

@@ -56,6 +56,7 @@ struct kvt_evictor {
     int32_t *pos;              /* (G, ld) */
     int32_t *left;             /* (G, ld) */
     int32_t *n_live, *n_left, *budget_tok; /* (G) */
+    int32_t *gone;             /* (L, G) evict_one: the position that left in this step; -1: none */
     uint8_t *protect;          /* (G, ld) */
     /* the same on the host */
     void *host_block;
@@ -66,6 +67,10 @@ struct kvt_evictor {
     int32_t *host_n;           /* (G) */
     int32_t *host_few;         /* (2, G) evict_one: budgets, newest tokens that stay */
     uint8_t *host_protect;     /* (ld) */
+    uint8_t *pending;          /* (L) layers whose `gone` isn't told yet, of pending_step */
+    bool any_pending;
+    int pending_step;
+    int32_t *host_gone;        /* (L, G) of kvt_later_alloc */
 };
 
 /* Work memory of one kvt_evict_prefill call. R rows of a layer compete: G, or 1 where heads share a set. */

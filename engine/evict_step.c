@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "engine/evict_state.h"
+#include "engine/later.h"
 #include "engine/times.h"
 
 /* Scores that rows are added up for over many steps; between two evictions of schedule=every, or in a chunk, also those of a few rows. */
@@ -30,6 +31,7 @@ static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carv
     e->n_live = kvt_carve(dev, G, sizeof(int32_t));
     e->n_left = kvt_carve(dev, G, sizeof(int32_t));
     e->budget_tok = kvt_carve(dev, G, sizeof(int32_t));
+    e->gone = kvt_carve(dev, (size_t)e->env->L * G, sizeof(int32_t));
     e->protect = kvt_carve(dev, G * ld, 1);
     e->host_rank = kvt_carve(host, ld, sizeof(float));
     e->host_pos = kvt_carve(host, G * ld, sizeof(int32_t));
@@ -38,6 +40,7 @@ static void layout(struct kvt_evictor *e, struct kvt_carve *dev, struct kvt_carv
     e->host_n = kvt_carve(host, G, sizeof(int32_t));
     e->host_few = kvt_carve(host, 2 * G, sizeof(int32_t));
     e->host_protect = kvt_carve(host, ld, 1);
+    e->pending = kvt_carve(host, (size_t)e->env->L, 1);
 }
 
 size_t kvt_evict_step_bytes(struct kvt_evictor *e)
@@ -55,7 +58,8 @@ int kvt_evict_step_open(struct kvt_evictor *e, struct kvt_err *err)
     layout(e, &dev, &host);
     e->host_block = kvt_calloc(host.used, 1);
     e->block = e->env->ops->alloc(e->env->dev, dev.used);
-    if (!e->host_block || !e->block)
+    e->host_gone = kvt_later_alloc(e->env->ops, e->env->dev, (size_t)e->env->L * (size_t)e->env->G * sizeof *e->host_gone);
+    if (!e->host_block || !e->block || !e->host_gone)
         return kvt_fail(err, KVT_ENOMEM, "%s: no memory for the state of %d slots (%zu bytes)", e->spec.method->name,
                         e->ld, dev.used + host.used);
     dev = (struct kvt_carve){e->block, 0};
@@ -68,6 +72,9 @@ void kvt_evict_step_close(struct kvt_evictor *e)
 {
     if (e->block)
         e->env->ops->free(e->env->dev, e->block);
+    if (e->host_gone)
+        kvt_later_free(e->env->ops, e->env->dev, e->host_gone);
+    e->host_gone = NULL;
     free(e->host_block);
     e->block = e->host_block = NULL;
 }

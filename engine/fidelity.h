@@ -13,10 +13,12 @@ struct kvt_session;
 struct kvt_fidelity {
     bool lost, output;         /* what is measured */
     float *out;                /* (H, D) backend: the full branch's attention of this step and layer */
-    int32_t *branch, *at;      /* (n) cells compared in one call, and whose they are */
+    int32_t *branch;           /* (n) cells compared in one call */
+    int32_t *at;               /* (L, n) whose they are, in a layer's calls of a step */
+    int *count;                /* (L) how many there are */
     const float **own;         /* (n) */
-    float *h_lost, *h_rest;    /* (n, H) of one layer */
-    float *h_local, *h_propagated; /* (n) of one layer */
+    float *h_lost, *h_rest;    /* (L, n, H) in that order: a backend may bring them at the step's end */
+    float *h_local, *h_propagated; /* (L, n) */
     float *lost_mass, *lost_rest;  /* (n, L, G) of the step */
     float *local, *propagated;     /* (n, L) of the step */
     double *sum;               /* (n, 4) of the steps' means */

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/later.h"
 #include "engine/run.h"
 #include "kvt/prompt.h"
 
@@ -62,6 +63,29 @@ int kvt_lockstep_feed(struct kvt_session *s, int T, struct kvt_err *err)
     int rc = kvt_forward_embed(s->forward, &rows, s->x, err);
     for (int l = 0; l < s->shape->L && !rc; l++)
         rc = kvt_forward_layer(s->forward, l, &rows, s->x, &look, err);
+    return rc;
+}
+
+static int head(struct kvt_session *s, int n, int first, struct kvt_err *err);
+
+/* The same as a step: what a backend may take as a whole, with the head of its rows where `logits` says so. */
+static int feed_step(struct kvt_session *s, int T, bool logits, struct kvt_err *err)
+{
+    int rc = s->ops->step_begin ? op(s, s->ops->step_begin(s->dev, &(struct kvt_step_args){ .cache = s->cache, .T = T }), err) : 0;
+    if (rc)
+        return rc;
+    s->env.in_step = s->ops->read_later != NULL;
+    rc = kvt_lockstep_feed(s, T, err);
+    s->env.in_step = false;
+    if (!rc && logits)
+        rc = head(s, T, s->row0, err);
+    for (int t = 0; t < T && !rc; t++)
+        rc = s->r_stream[t] ? kvt_evict_later(s->r_stream[t]->evictor, err) : 0;
+    int done = s->ops->step_end ? s->ops->step_end(s->dev) : 0; /* whatever happened: nothing may be left half done */
+    if (!rc)
+        rc = op(s, done ? done : kvt_later_settle(s->ops, s->dev), err);
+    for (int t = 0; t < T && !rc; t++)
+        rc = s->r_stream[t] ? kvt_evict_settled(s->r_stream[t]->evictor, err) : 0;
     return rc;
 }
 
@@ -132,7 +156,7 @@ int kvt_lockstep_question(struct kvt_session *s, struct kvt_err *err)
             br->forced.row = s->row0 + blocked + row;
             put_row(s, row++, &br->forced, br->renumber, s->token[first + i], first + i, &blocks);
         }
-        rc = kvt_lockstep_feed(s, row, err);
+        rc = feed_step(s, row, false, err);
         kvt_session_progress(s, KVT_PHASE_QUESTION, i + 1, n);
     }
     return rc ? rc : head(s, row, s->row0 + blocked, err);
@@ -252,9 +276,9 @@ static int advance(struct kvt_session *s, struct step_state *st, int k, struct k
     s->full_fed = s->full_row && (own ? s->branch[0].n_free >= k : st->forced_on);
     if (!T) /* the last free-running text has just ended */
         return 0;
-    int rc = kvt_lockstep_feed(s, T, err);
+    int rc = feed_step(s, T, true, err);
     s->full_fed = false;
-    return rc ? rc : head(s, T, s->row0, err);
+    return rc;
 }
 
 /* The step's event: what everybody would have said, what it cost. Rows are those that chose step k's token. */

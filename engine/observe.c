@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/later.h"
 #include "kernels/plugin.h"
 
 #define ROWS_BYTES ((size_t)16 << 20) /* full rows are streamed in pieces of about this size */
@@ -20,9 +21,25 @@ static void zero(struct kvt_observer *o, float *p, size_t count)
         o->ops->zero(o->dev, p, count * sizeof *p);
 }
 
+/* Attention writes to the place of the layer that is run. */
+static void see_own(struct kvt_observer *o)
+{
+    struct kvt_see *s = &o->see;
+    const struct kvt_observer_own *w = &o->own;
+    s->entropy = w->entropy, s->sink = w->sink, s->keys = w->keys, s->local = w->local, s->distance = w->distance, s->offset = w->offset;
+    s->spans = w->spans, s->top = w->top, s->top_at = w->top_at, s->map_mean = w->map_mean, s->map_max = w->map_max;
+}
+
 static const struct kvt_see *before(void *self, int layer, int row0, int n)
 {
     struct kvt_observer *o = self;
+    if (layer != o->layer && o->half) { /* the other place is empty: kvt_observer_layer has seen to that */
+        struct kvt_observer_own own = o->own;
+        o->own = o->other, o->other = own;
+        o->turn ^= 1;
+        see_own(o);
+    }
+    o->layer = layer;
     size_t at = (size_t)layer * (size_t)o->H * (size_t)o->n;
     o->see.mass = o->raw.mass ? (float *)o->raw.mass + at : NULL;
     for (int w = 0; w < o->raw.n_windows; w++)
@@ -36,17 +53,17 @@ static const struct kvt_see *before(void *self, int layer, int row0, int n)
     o->see.rows = late ? o->late : rows && !o->wants.half ? o->rows : NULL;
     o->see.half = rows && o->wants.half ? o->rows : NULL;
     o->see.row_heads = late ? ~UINT64_C(0) >> (64 - o->H) : rows ? o->head_bits : 0;
-    if (o->trace_square >= 0 && o->square)
-        o->see.sqmass[o->trace_square] = o->square;
-    if (o->max)
-        o->see.max = o->max;
+    if (o->trace_square >= 0 && o->own.square)
+        o->see.sqmass[o->trace_square] = o->own.square;
+    if (o->own.max)
+        o->see.max = o->own.max;
     if (row0 == 0) { /* what is added to, and of one layer */
         size_t hn = (size_t)o->H * (size_t)o->n, H = (size_t)o->H, S = (size_t)o->see.n_segments;
-        zero(o, o->square, hn);
-        zero(o, o->max, hn);
-        zero(o, o->distance, H * (size_t)kvt_distance_bins(o->n));
-        zero(o, o->offset, H * (size_t)o->see.n_offsets);
-        zero(o, o->spans, H * S * S);
+        zero(o, o->own.square, hn);
+        zero(o, o->own.max, hn);
+        zero(o, o->own.distance, H * (size_t)kvt_distance_bins(o->n));
+        zero(o, o->own.offset, H * (size_t)o->see.n_offsets);
+        zero(o, o->own.spans, H * S * S);
     }
     return &o->see;
 }
@@ -135,14 +152,18 @@ static size_t staged_floats(const struct kvt_wants *w, int H, int n, const struc
     return most > late ? most : late;
 }
 
+/* A layer's results leave while the next one is run. Not beside full rows and those of a replay, which are read as they come. */
+static bool leaves_later(const struct kvt_wants *w, const struct kvt_ops *ops) { return ops->read_later && !w->full && !w->replay; }
+
 void kvt_observer_bytes(const struct kvt_wants *w, int run, int L, int H, int n, const struct kvt_needs *needs, bool in_host, size_t *scores, size_t *maps)
 {
     size_t hn = (size_t)H * (size_t)n * sizeof(float), bins = (size_t)w->map_r * (size_t)w->map_c * sizeof(float);
     size_t heads = (size_t)heads_wanted(w, H, NULL), rows = heads ? rows_floats(w, (int)heads, attn_rows(w, n, (int)heads), n) * sizeof(float) : 0;
     size_t late = (size_t)late_rows(w, run, n, heads ? attn_rows(w, n, (int)heads) : 0) * (size_t)n;
     size_t staged = staged_floats(w, H, n, needs, in_host, rows / sizeof(float), late) * sizeof(float);
+    size_t places = !in_host && !w->full && !w->replay ? 2 : 1; /* of what leaves */
     *scores = hn * (size_t)L * (size_t)n_scores(w, needs);
-    *maps = 3 * (size_t)H * bins + bins + layer_floats(w, H, n, needs) * sizeof(float) + rows + (size_t)H * late * sizeof(float) + staged;
+    *maps = (2 + places) * (size_t)H * bins + bins + places * (layer_floats(w, H, n, needs) * sizeof(float) + staged) + rows + (size_t)H * late * sizeof(float);
 }
 
 static int ascending(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }
@@ -171,46 +192,50 @@ static bool make_segments(struct kvt_observer *o)
     return true;
 }
 
+/* Memory of what is made anew by each layer. */
+static bool open_own(struct kvt_observer *o, const struct kvt_needs *needs, struct kvt_observer_own *own)
+{
+    const struct kvt_wants *w = &o->wants;
+    size_t H = (size_t)o->H, hn = H * (size_t)o->n, bins = (size_t)w->map_r * (size_t)w->map_c, S = (size_t)o->see.n_segments;
+    bool ok = true;
+#define GET(p, count) (ok = ((count) == 0 || ((p) = o->ops->alloc(o->dev, (count) * sizeof *(p)))) && ok)
+    GET(own->entropy, w->scores ? hn : 0);
+    GET(own->sink, w->scores ? hn : 0);
+    GET(own->map_mean, H * bins);
+    GET(own->map_max, H * bins);
+    GET(own->square, o->trace_square >= needs->n_squares ? hn : 0);
+    GET(own->max, w->max && !needs->max ? hn : 0);
+    GET(own->keys, w->keys ? hn : 0);
+    GET(own->local, w->local ? hn : 0);
+    GET(own->distance, w->distance ? H * (size_t)kvt_distance_bins(o->n) : 0);
+    GET(own->offset, H * (size_t)w->n_offsets);
+    GET(own->spans, w->n_spans ? H * S * S : 0);
+    GET(own->top, hn * (size_t)w->top_k);
+    GET(own->top_at, hn * (size_t)w->top_k);
+#undef GET
+    return ok;
+}
+
 /* What the trace wants of a layer beside raw scores. */
-static int open_more(struct kvt_observer *o, const struct kvt_needs *needs, bool *ok, struct kvt_err *err)
+static int choose_more(struct kvt_observer *o, const struct kvt_needs *needs, bool *ok, struct kvt_err *err)
 {
     struct kvt_wants *w = &o->wants;
-    size_t H = (size_t)o->H, hn = H * (size_t)o->n;
-#define GET(p, count) (*ok = ((p) = o->ops->alloc(o->dev, (count) * sizeof *(p))) != NULL && *ok)
     o->trace_square = -1;
-    if (w->square) {
-        for (int i = 0; i < needs->n_squares; i++)
-            if (!needs->square[i].window && !needs->square[i].distance)
-                o->trace_square = i;
-        if (o->trace_square < 0) {
-            if (needs->n_squares == KVT_MAX_WINDOWS)
-                return kvt_fail(err, KVT_EUNSUP, "the methods need squares of %d windows, which leaves no room for the trace's own; leave out `square`", KVT_MAX_WINDOWS);
-            o->trace_square = o->see.n_squares++;
-            o->see.square[o->trace_square] = (struct kvt_square){ .window = 0 };
-            GET(o->square, hn);
-        }
+    for (int i = 0; i < needs->n_squares && w->square; i++)
+        if (!needs->square[i].window && !needs->square[i].distance)
+            o->trace_square = i;
+    if (w->square && o->trace_square < 0) {
+        if (needs->n_squares == KVT_MAX_WINDOWS)
+            return kvt_fail(err, KVT_EUNSUP, "the methods need squares of %d windows, which leaves no room for the trace's own; leave out `square`", KVT_MAX_WINDOWS);
+        o->trace_square = o->see.n_squares++;
+        o->see.square[o->trace_square] = (struct kvt_square){ .window = 0 };
     }
-    if (w->max && !needs->max)
-        GET(o->max, hn);
-    if (w->keys)
-        GET(o->keys, hn);
-    if (w->local)
-        GET(o->local, hn);
-    if (w->distance)
-        GET(o->distance, H * (size_t)kvt_distance_bins(o->n));
-    if (w->n_offsets)
-        GET(o->offset, H * (size_t)w->n_offsets);
-    if (w->n_spans && (*ok = make_segments(o) && *ok))
-        GET(o->spans, H * (size_t)o->see.n_segments * (size_t)o->see.n_segments);
-    if (w->top_k) {
-        GET(o->top, hn * (size_t)w->top_k);
-        GET(o->top_at, hn * (size_t)w->top_k);
-    }
-#undef GET
+    if (w->n_spans)
+        *ok = make_segments(o) && *ok;
     struct kvt_see *s = &o->see;
-    s->keys = o->keys, s->local = o->local, s->n_local = w->n_local ? w->n_local : 32;
-    s->distance = o->distance, s->offset = o->offset, s->offset_at = w->offset, s->n_offsets = w->n_offsets, s->far_from = KVT_FEW_KEYS - 1;
-    s->spans = o->spans, s->top = o->top, s->top_at = o->top_at, s->top_k = w->top_k;
+    s->n_local = w->n_local ? w->n_local : 32;
+    s->offset_at = w->offset, s->n_offsets = w->n_offsets, s->far_from = KVT_FEW_KEYS - 1;
+    s->top_k = w->top_k;
     return 0;
 }
 
@@ -229,6 +254,7 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     memset(o, 0, sizeof *o);
     o->ops = ops, o->dev = dev, o->probe = probe, o->L = L, o->H = H, o->n = n;
     o->wants.n_sink = 4;
+    o->layer = -1;
     o->in_host = kvt_ops_in_host(ops);
     if (probe)
         probe->wants(probe->self, &o->wants);
@@ -255,16 +281,10 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         GET(o->raw.max, all);
     if (needs->later)
         GET(o->raw.later, all);
-    if (w->scores) {
-        GET(o->entropy, hn);
-        GET(o->sink, hn);
-    }
     if (bins) {
         GET(o->pool_mean, (size_t)H * bins);
         GET(o->pool_max, (size_t)H * bins);
         GET(o->weight, bins);
-        ok = (o->map_mean = ops->alloc(dev, (size_t)H * bins * sizeof *o->map_mean)) != NULL && ok;
-        ok = (o->map_max = ops->alloc(dev, (size_t)H * bins * sizeof *o->map_max)) != NULL && ok;
     }
     ok = (o->head = kvt_calloc((size_t)H, sizeof *o->head)) != NULL && ok;
     o->n_heads = ok ? heads_wanted(w, H, o->head) : 0;
@@ -284,13 +304,17 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
         ok = (o->level = kvt_calloc((size_t)o->late_rows, 1)) != NULL && ok;
     int rc = check_late(o, err);
     if (!rc)
-        rc = open_more(o, needs, &ok, err);
+        rc = choose_more(o, needs, &ok, err);
     if (rc) {
         kvt_observer_close(o);
         return rc;
     }
+    bool later = probe && leaves_later(w, ops);
+    size_t staged = staged_floats(w, H, n, needs, o->in_host, rows, (size_t)o->late_rows * (size_t)n) + 1;
+    ok = open_own(o, needs, &o->own) && (!later || open_own(o, needs, &o->other)) && ok;
+    o->half = later ? staged : 0;
     if (probe)
-        ok = (o->host = kvt_calloc(staged_floats(w, H, n, needs, o->in_host, rows, (size_t)o->late_rows * (size_t)n) + 1, sizeof *o->host)) != NULL && ok;
+        ok = (o->host = kvt_later_alloc(ops, dev, (later ? 2 : 1) * staged * sizeof *o->host)) != NULL && ok;
 #undef GET
     if (!ok) {
         size_t scores, maps;
@@ -305,9 +329,10 @@ int kvt_observer_open(struct kvt_observer *o, const struct kvt_ops *ops, struct 
     }
     o->see.ld = o->see.n_rows = n;
     o->see.n_windows = needs->n_windows;
-    o->see.entropy = o->entropy, o->see.sink = o->sink, o->see.n_sink = w->n_sink;
+    o->see.n_sink = w->n_sink;
     o->see.R = w->map_r, o->see.C = w->map_c, o->see.pool_mean = o->pool_mean, o->see.pool_max = o->pool_max;
-    o->see.weight = o->weight, o->see.map_mean = o->map_mean, o->see.map_max = o->map_max;
+    o->see.weight = o->weight;
+    see_own(o);
     o->look.self = o, o->look.before = before, o->look.after = after;
     return rc ? kvt_fail(err, rc, "%s", kvt_dev_error(dev)) : 0;
 }
@@ -391,17 +416,24 @@ void kvt_observer_close(struct kvt_observer *o)
     if (!o->ops)
         return;
     void *own[] = { (void *)o->raw.mass, (void *)o->raw.last, (void *)o->raw.max, (void *)o->raw.later, (void *)o->raw.query_mean,
-                    (void *)o->raw.query_scatter, o->entropy, o->sink, o->pool_mean, o->pool_max, o->rows, o->keys, o->local, o->square, o->max,
-                    o->distance, o->offset, o->spans, o->top, o->top_at, o->weight, o->map_mean, o->map_max, o->late };
+                    (void *)o->raw.query_scatter, o->pool_mean, o->pool_max, o->rows, o->weight, o->late };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         o->ops->free(o->dev, own[i]);
+    struct kvt_observer_own *const places[] = { &o->own, &o->other };
+    for (size_t p = 0; p < 2; p++) {
+        struct kvt_observer_own *w = places[p];
+        void *of[] = { w->entropy, w->sink, w->keys, w->local, w->square, w->max, w->distance, w->offset, w->spans, w->top, w->top_at, w->map_mean, w->map_max };
+        for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+            o->ops->free(o->dev, of[i]);
+    }
     for (int w = 0; w < o->raw.n_windows; w++)
         o->ops->free(o->dev, (void *)o->raw.wmass[w]);
     for (int i = 0; i < o->raw.n_squares; i++)
         o->ops->free(o->dev, (void *)o->raw.sqmass[i]);
     free(o->head);
     free(o->level);
-    free(o->host);
+    if (o->host)
+        kvt_later_free(o->ops, o->dev, o->host);
     free(o->vectors);
     free(o->segment);
     memset(o, 0, sizeof *o);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/later.h"
 #include "engine/observe.h"
 
 /* Reads count floats into the staging area at *at and moves on; NULL stays NULL. */
@@ -9,8 +10,8 @@ static float *copy_of(struct kvt_observer *o, const float *src, size_t count, si
 {
     if (!src || *rc)
         return NULL;
-    float *dst = o->host + *at;
-    *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
+    float *dst = o->host + (size_t)o->turn * o->half + *at;
+    *rc = o->half ? kvt_later_read(o->ops, o->dev, dst, src, count * sizeof *dst) : o->ops->read(o->dev, dst, src, count * sizeof *dst);
     *at += count;
     return dst;
 }
@@ -44,8 +45,8 @@ static const uint16_t *stage_half(struct kvt_observer *o, const uint16_t *src, s
 {
     if (*rc || o->in_host)
         return *rc ? NULL : src;
-    uint16_t *dst = (uint16_t *)(void *)(o->host + *at);
-    *rc = o->ops->read(o->dev, dst, src, count * sizeof *dst);
+    uint16_t *dst = (uint16_t *)(void *)(o->host + (size_t)o->turn * o->half + *at);
+    *rc = o->half ? kvt_later_read(o->ops, o->dev, dst, src, count * sizeof *dst) : o->ops->read(o->dev, dst, src, count * sizeof *dst);
     *at += (count + 1) / 2;
     return dst;
 }
@@ -57,43 +58,32 @@ static int rows_of(const struct kvt_observer *o, int j, int window)
     return o->n - j < window ? o->n - j : window;
 }
 
-static const float *visible_of(struct kvt_observer *o, int layer, size_t *at, int *rc)
+/* The sums of a layer that have come, in place: means over the rows that can see a key; over rows of the mass in each bin, and at each
+ * offset. */
+static void visible_of(const struct kvt_observer *o, int layer, float *v)
 {
     size_t hn = (size_t)o->H * (size_t)o->n;
     int window = o->shape ? kvt_layer_window(o->shape, layer) : 0;
-    float *v = copy_of(o, o->see.mass, hn, at, rc);
-    for (size_t i = 0; v && !*rc && i < hn; i++)
+    for (size_t i = 0; v && i < hn; i++)
         v[i] /= (float)rows_of(o, (int)(i % (size_t)o->n), window);
-    return v;
 }
 
-/* Means over rows of the mass in each bin, and at each offset. */
-static void far_of(struct kvt_observer *o, struct kvt_ev_prefill_layer *p, size_t *at, int *rc)
+static void far_of(const struct kvt_observer *o, float *distance, int bins, float *offset)
 {
     const struct kvt_see *s = &o->see;
-    int bins = o->distance ? kvt_distance_bins(o->n) : 0;
-    float *distance = copy_of(o, o->distance, (size_t)(o->H * bins), at, rc);
-    float *offset = copy_of(o, o->offset, (size_t)(o->H * s->n_offsets), at, rc);
     for (int i = 0; distance && i < o->H * bins; i++)
         distance[i] = o->n > s->far_from ? distance[i] / (float)(o->n - s->far_from) : NAN;
     for (int i = 0; offset && i < o->H * s->n_offsets; i++) {
         int d = s->offset_at[i % s->n_offsets], from = d > s->far_from ? d : s->far_from;
         offset[i] = o->n > from ? offset[i] / (float)(o->n - from) : NAN;
     }
-    p->distance = distance, p->n_distances = bins;
-    p->offset = offset, p->n_offsets = s->n_offsets;
 }
 
 /* A span's pieces joined: mean over its rows. */
-static const float *spans_of(struct kvt_observer *o, size_t *at, int *rc)
+static void spans_of(const struct kvt_observer *o, const float *piece, float *out)
 {
     int S = o->see.n_segments, N = o->wants.n_spans;
     const int32_t *edge = o->segment, *of = o->segment + 2 * N + 2;
-    const float *piece = kvt_observer_stage(o, o->spans, (size_t)(o->H * S * S), at, rc);
-    float *out = o->host + *at;
-    if (!piece || *rc)
-        return NULL;
-    *at += (size_t)(o->H * N * N);
     for (int h = 0; h < o->H; h++)
         for (int a = 0; a < N; a++)
             for (int b = 0; b < N; b++) {
@@ -104,15 +94,30 @@ static const float *spans_of(struct kvt_observer *o, size_t *at, int *rc)
                         sum += piece[(h * S + r) * S + c];
                 out[(h * N + a) * N + b] = rows > 0 ? sum / (float)rows : NAN;
             }
-    return out;
+}
+
+int kvt_observer_finish(struct kvt_observer *o)
+{
+    if (!o->waiting)
+        return 0;
+    o->waiting = false;
+    const struct kvt_ev_prefill_layer *p = &o->late_ev.prefill_layer;
+    int rc = kvt_later_settle(o->ops, o->dev);
+    if (rc)
+        return rc;
+    visible_of(o, p->layer, (float *)p->visible);
+    far_of(o, (float *)p->distance, p->n_distances, (float *)p->offset);
+    if (p->spans)
+        spans_of(o, o->piece, (float *)p->spans);
+    return o->probe->see(o->probe->self, &o->late_ev);
 }
 
 int kvt_observer_layer(struct kvt_observer *o, int layer)
 {
-    size_t at = 0, hn = (size_t)o->H * (size_t)o->n, bins = (size_t)o->see.R * (size_t)o->see.C;
-    int rc = 0;
-    struct kvt_event ev = { .kind = KVT_EV_PREFILL_LAYER };
-    struct kvt_ev_prefill_layer *p = &ev.prefill_layer;
+    size_t at = 0, hn = (size_t)o->H * (size_t)o->n, bins = (size_t)o->see.R * (size_t)o->see.C, S = (size_t)o->see.n_segments;
+    int rc = kvt_observer_finish(o), n_bins = o->own.distance ? kvt_distance_bins(o->n) : 0;
+    struct kvt_ev_prefill_layer *p = &o->late_ev.prefill_layer;
+    o->late_ev = (struct kvt_event){ .kind = KVT_EV_PREFILL_LAYER };
     const struct kvt_wants *w = &o->wants;
     p->layer = layer, p->n = o->n, p->R = o->see.R, p->C = o->see.C;
     if (w->scores) {
@@ -123,26 +128,30 @@ int kvt_observer_layer(struct kvt_observer *o, int layer)
             p->wmass[i] = kvt_observer_stage(o, o->see.wmass[i], hn, &at, &rc);
         }
         p->last = kvt_observer_stage(o, o->see.last, hn, &at, &rc);
-        p->entropy = kvt_observer_stage(o, o->entropy, hn, &at, &rc);
-        p->sink = kvt_observer_stage(o, o->sink, hn, &at, &rc);
+        p->entropy = kvt_observer_stage(o, o->own.entropy, hn, &at, &rc);
+        p->sink = kvt_observer_stage(o, o->own.sink, hn, &at, &rc);
     }
     if (w->visible)
-        p->visible = visible_of(o, layer, &at, &rc);
+        p->visible = copy_of(o, o->see.mass, hn, &at, &rc);
     if (w->square)
         p->square = kvt_observer_stage(o, o->see.sqmass[o->trace_square], hn, &at, &rc);
     if (w->max)
         p->max = kvt_observer_stage(o, o->see.max, hn, &at, &rc);
-    p->keys = kvt_observer_stage(o, o->keys, hn, &at, &rc);
-    p->local = kvt_observer_stage(o, o->local, hn, &at, &rc);
-    far_of(o, p, &at, &rc);
+    p->keys = kvt_observer_stage(o, o->own.keys, hn, &at, &rc);
+    p->local = kvt_observer_stage(o, o->own.local, hn, &at, &rc);
+    p->distance = copy_of(o, o->own.distance, (size_t)(o->H * n_bins), &at, &rc);
+    p->offset = copy_of(o, o->own.offset, (size_t)(o->H * o->see.n_offsets), &at, &rc);
+    p->n_distances = n_bins, p->n_offsets = o->see.n_offsets;
     if (w->n_spans) {
-        p->spans = spans_of(o, &at, &rc);
+        o->piece = kvt_observer_stage(o, o->own.spans, (size_t)o->H * S * S, &at, &rc);
+        p->spans = o->host + (size_t)o->turn * o->half + at;
         p->n_spans = w->n_spans;
+        at += (size_t)o->H * (size_t)w->n_spans * (size_t)w->n_spans;
     }
     if (w->top_k) {
         size_t k = hn * (size_t)w->top_k;
-        p->top = kvt_observer_stage(o, o->top, k, &at, &rc);
-        p->top_at = (const int32_t *)(const void *)kvt_observer_stage(o, (const float *)(const void *)o->top_at, k, &at, &rc);
+        p->top = kvt_observer_stage(o, o->own.top, k, &at, &rc);
+        p->top_at = (const int32_t *)(const void *)kvt_observer_stage(o, (const float *)(const void *)o->own.top_at, k, &at, &rc);
         p->top_k = w->top_k;
     }
     if (w->replay) {
@@ -155,10 +164,11 @@ int kvt_observer_layer(struct kvt_observer *o, int layer)
         }
     }
     if (bins) {
-        p->map_mean = stage_half(o, o->map_mean, (size_t)o->H * bins, &at, &rc);
-        p->map_max = stage_half(o, o->map_max, (size_t)o->H * bins, &at, &rc);
+        p->map_mean = stage_half(o, o->own.map_mean, (size_t)o->H * bins, &at, &rc);
+        p->map_max = stage_half(o, o->own.map_max, (size_t)o->H * bins, &at, &rc);
     }
-    return rc ? rc : o->probe->see(o->probe->self, &ev);
+    o->waiting = !rc;
+    return rc || o->half ? rc : kvt_observer_finish(o);
 }
 
 int kvt_observer_late(struct kvt_observer *o, int layer, int row0, int n)

@@ -411,7 +411,7 @@ static int open_parts(struct kvt_session *s, struct kvt_err *err)
     if (s->shared)
         s->dev = s->shared->dev, s->cache = s->shared->cache;
     else
-        rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads, .where = &s->times.where }, err);
+        rc = s->ops->open(&s->dev, &(struct kvt_dev_opts){ .threads = s->o.threads, .no_graphs = s->o.no_graphs, .where = &s->times.where }, err);
     if (!rc && !s->shared)
         rc = s->ops->cache_open(s->dev, &s->cache, &co, err);
     if (!rc && !s->shared)

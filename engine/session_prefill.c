@@ -54,6 +54,9 @@ static int run_prompt(struct kvt_session *s, struct kvt_err *err)
     }
     if (!rc && end)
         rc = kvt_prefix_keep(s, end, err);
+    int done = !rc || rc == KVT_EINTR ? kvt_observer_finish(&s->observer) : 0; /* an interrupted run keeps what it has */
+    if (!rc && done)
+        rc = kvt_fail(err, done, "the observer stopped the run at the last layer: %s", kvt_status_text(done));
     free(zero);
     free(pos);
     return rc;

@@ -408,6 +408,7 @@ struct kvt_attn_args {
 
 /* What branches lost of one row of attention (measures.md 3): the row is that of branch `from`, slot j of whose cells holds
  * position j; the others' cells hold some of those positions, in any order. All outputs are host memory, NULL = not asked.
+ * Between step_begin and step_end they may come later: when settle has returned.
  * The restricted output of a head is the sum of p v over the positions held, divided by the sum of p over them, with p and v
  * those of `from`; 0 where nothing is held. Errors are relative L2 norms over the H D values of a layer: |x - out| / |out|;
  * exactly 0 where nothing is missing and where the outputs are equal; NaN where out is 0 and x isn't. */
@@ -436,8 +437,14 @@ struct kvt_dev; /* one opened backend: threads or a stream, scratch, error text.
 
 struct kvt_where;            /* kernels/profile.h */
 
+struct kvt_step_args {
+    struct kvt_cache *cache;
+    int T;                   /* rows, each of which may be appended to its cells, and one slot of which evicted */
+};
+
 struct kvt_dev_opts {
     int threads;             /* 0 = one for each core */
+    bool no_graphs;          /* each launch of a step by itself: the same bits, more slowly */
     const struct kvt_where *where; /* where the run is, kept true by who opens; for a profile; or NULL */
 };
 
@@ -461,6 +468,16 @@ struct kvt_ops {
     /* Makes a weight matrix usable in place: *mat has host data (a mapped file) and leaves with backend data.
      * A CPU returns it unchanged. Released with the device. */
     int (*weights)(struct kvt_dev *dev, struct kvt_mat *mat);
+    /* A step of decoding, from its first operation to its last: the same operations as in the step before, mostly, which a GPU then gets as
+     * one graph. Any operation may be called within, and gives what it gives outside. Both NULL where it makes no difference. */
+    int (*step_begin)(struct kvt_dev *dev, const struct kvt_step_args *a);
+    int (*step_end)(struct kvt_dev *dev);
+    /* Results that leave while the device works (engine/later.h): read_later is as `read`, but what it reads is there only when `settle`
+     * returns; until then its source isn't written again. It writes to memory of alloc_host alone. NULL, all four, where `read` is as good. */
+    void *(*alloc_host)(struct kvt_dev *dev, size_t bytes);
+    void (*free_host)(struct kvt_dev *dev, void *p);
+    int (*read_later)(struct kvt_dev *dev, void *host_dst, const void *src, size_t bytes);
+    int (*settle)(struct kvt_dev *dev);
 
     /* elem */
     int (*embed)(struct kvt_dev *dev, const struct kvt_embed_args *a);

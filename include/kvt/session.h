@@ -37,6 +37,7 @@ static inline int kvt_interrupted(volatile const int *interrupted)
 
 struct kvt_session_opts {
     const struct kvt_ops *ops;
+    bool no_graphs;          /* kvt_dev_opts.no_graphs */
     int threads;
     enum kvt_compute compute;
     enum kvt_dtype kv_type;

@@ -9,6 +9,8 @@ static bool prefill_asked(const struct kvt_see *s)
                  s->offset || s->spans || s->top || s->pool_mean || s->pool_max || s->rows || s->half);
 }
 
+enum { STEP_SLOTS = 256 };
+
 static size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
 int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
@@ -34,7 +36,7 @@ int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
     a.in_cap = given->cap > 0 ? given->scale / given->cap : 0;
     a.any_turned = turned; /* a row that isn't has the same bits by either kernel */
     const bool rows_wanted = see && see->row_at, sweep = prefill_asked(see);
-    if (T <= KVT_FEW_ROWS && !sweep) {
+    if (T <= KVT_FEW_ROWS && !sweep && !kvt_cuda_in_step(dev)) {
         for (int t = 0; t < T; t++) {
             a.few.branch[t] = given->branch[t];
             a.few.pos[t] = given->pos[t];
@@ -43,14 +45,16 @@ int kvt_cuda_attn(struct kvt_dev *dev, const struct kvt_attn_args *given)
         }
     } else {
         size_t bytes = (size_t)T * sizeof(int32_t);
-        a.pos = (const int32_t *)kvt_cuda_post(dev, given->pos, bytes);
-        a.row_at = a.pos && rows_wanted ? (const int32_t *)kvt_cuda_post(dev, see->row_at, bytes) : NULL;
-        a.turned = a.pos && given->renumber ? (const uint8_t *)kvt_cuda_post(dev, given->renumber, (size_t)T) : NULL;
-        a.branch = a.pos ? (const int32_t *)kvt_cuda_post(dev, given->branch, bytes) : NULL;
+        a.pos = (const int32_t *)kvt_cuda_post_once(dev, KVT_POST_POS, given->pos, bytes);
+        a.row_at = a.pos && rows_wanted ? (const int32_t *)kvt_cuda_post_once(dev, KVT_POST_ROW_AT, see->row_at, bytes) : NULL;
+        a.turned = a.pos && given->renumber ? (const uint8_t *)kvt_cuda_post_once(dev, KVT_POST_TURNED, given->renumber, (size_t)T) : NULL;
+        a.branch = a.pos ? (const int32_t *)kvt_cuda_post_once(dev, KVT_POST_BRANCH, given->branch, bytes) : NULL;
         if (!a.branch || (rows_wanted && !a.row_at) || (given->renumber && !a.turned))
             return dev->err.code;
     }
 
+    if (kvt_cuda_in_step(dev)) /* the same for many steps; blocks behind a cell's own slots end at once */
+        most = (most + STEP_SLOTS - 1) / STEP_SLOTS * STEP_SLOTS;
     const bool tiles = !given->exact && one_branch && !turned && !rows_wanted && T > 1 && kvt_cuda_attn_prefill_can(dev, &a);
     const int pages = (most + KVT_PAGE_SLOTS - 1) / KVT_PAGE_SLOTS;
     size_t sums_bytes = sweep ? aligned((size_t)T * (size_t)H * sizeof(struct kvt_row_sum)) : 0;

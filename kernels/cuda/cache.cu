@@ -252,19 +252,21 @@ static __global__ void drop_kernel(struct kvt_pages p, int branch)
         p.n[cell] = 0;
 }
 
-/* out: pages of the branch, and of these the ones that nobody else holds */
-static __global__ void count_kernel(struct kvt_pages p, int branch, unsigned long long *out)
+/* One block for each cell (x) of each branch (y); out: (branches, and one with the queue's ends), zero before. */
+static __global__ void count_kernel(struct kvt_pages p, struct kvt_holding *out)
 {
-    size_t cell = kvt_cell(p, branch, 0, 0) + blockIdx.x;
+    size_t cell = kvt_cell(p, blockIdx.y, 0, 0) + blockIdx.x;
     unsigned all = 0, only = 0;
     for (int i = threadIdx.x; i < (p.n[cell] + SLOTS - 1) / SLOTS; i += blockDim.x) {
         all++;
         only += p.refs[kvt_table(p, cell)[i]] == 1;
     }
     if (all)
-        atomicAdd(&out[0], (unsigned long long)all);
+        atomicAdd(&out[blockIdx.y].all, (unsigned long long)all);
     if (only)
-        atomicAdd(&out[1], (unsigned long long)only);
+        atomicAdd(&out[blockIdx.y].only, (unsigned long long)only);
+    if (!threadIdx.x && !blockIdx.x && !blockIdx.y)
+        out[gridDim.y] = {p.ends->tail - p.ends->head, (unsigned long long)p.ends->peak};
 }
 
 /* ---- the pool, on the host ---- */
@@ -326,6 +328,8 @@ static int grow(struct kvt_dev *dev, struct kvt_cache *c, struct kvt_queue *q)
         rc = kvt_cuda_write(dev, c->at.pos + c->n_slab, &c->pos[c->n_slab], sizeof c->pos[0]);
     if (!rc)
         rc = kvt_cuda_launched(dev, "kv cache");
+    if (!rc)
+        rc = kvt_cuda_flush(dev);
     cudaFree(c->at.refs); /* waits for what still reads them */
     cudaFree(c->at.queue);
     c->at.refs = refs;
@@ -338,6 +342,7 @@ static int grow(struct kvt_dev *dev, struct kvt_cache *c, struct kvt_queue *q)
 /* Room for `pages` more, beside what the bound says is held. Where the bound is too high the device is asked. */
 static int reserve(struct kvt_dev *dev, struct kvt_cache *c, int64_t pages)
 {
+    c->counted = false; /* its caller changes who holds what */
     if (c->held_most + pages > c->at.n_page) {
         struct kvt_queue q;
         int rc = ends_of(dev, c, &q);
@@ -353,6 +358,22 @@ static int reserve(struct kvt_dev *dev, struct kvt_cache *c, int64_t pages)
     return 0;
 }
 
+int kvt_cuda_cache_room(struct kvt_dev *dev, struct kvt_cache *c, int T)
+{
+    /* for each cell: a new page, and copies of one that is appended to and of one with the hole that an evicted slot leaves */
+    int64_t pages = (int64_t)c->o.L * c->o.G * 3 * T, held = c->held_most;
+    if (held + pages <= c->at.n_page)
+        return 0;
+    int rc = reserve(dev, c, pages);
+    if (!rc)
+        c->held_most -= pages;
+    else if (rc == KVT_ENOMEM) { /* the bound is seldom reached: the step may do without */
+        c->held_most = held;
+        rc = 0;
+    }
+    return rc;
+}
+
 static size_t cells_of(const struct kvt_cache *c) { return (size_t)c->o.max_branch * (size_t)c->o.L * (size_t)c->o.G; }
 
 int kvt_cuda_cache_open(struct kvt_dev *dev, struct kvt_cache **out, const struct kvt_cache_opts *o, struct kvt_err *err)
@@ -361,7 +382,10 @@ int kvt_cuda_cache_open(struct kvt_dev *dev, struct kvt_cache **out, const struc
     struct kvt_cache *c = (struct kvt_cache *)calloc(1, sizeof *c);
     if (c)
         c->n_most = (int32_t *)calloc((size_t)o->max_branch * (size_t)o->L, sizeof *c->n_most);
-    if (!c || !c->n_most) {
+    if (c)
+        c->host_holding = (struct kvt_holding *)calloc((size_t)o->max_branch + 1, sizeof *c->host_holding);
+    if (!c || !c->n_most || !c->host_holding) {
+        free(c ? c->n_most : NULL);
         free(c);
         return kvt_fail(err, KVT_ENOMEM, "kv cache: no memory for the tables of %d branches", o->max_branch);
     }
@@ -380,7 +404,8 @@ int kvt_cuda_cache_open(struct kvt_dev *dev, struct kvt_cache **out, const struc
     p->n = (int32_t *)kvt_cuda_alloc(dev, cells_of(c) * sizeof *p->n);
     p->table = (int32_t *)kvt_cuda_alloc(dev, all * sizeof *p->table);
     p->ends = (struct kvt_queue *)kvt_cuda_alloc(dev, sizeof *p->ends);
-    if (!p->kv || !p->pos || !p->n || !p->table || !p->ends) {
+    c->holding = (struct kvt_holding *)kvt_cuda_alloc(dev, ((size_t)o->max_branch + 1) * sizeof *c->holding);
+    if (!p->kv || !p->pos || !p->n || !p->table || !p->ends || !c->holding) {
         kvt_cuda_cache_close(dev, &c);
         return kvt_fail(err, KVT_ENOMEM, "kv cache: no device memory for the tables of %d branches", o->max_branch);
     }
@@ -398,10 +423,11 @@ void kvt_cuda_cache_close(struct kvt_dev *dev, struct kvt_cache **cache)
         cudaFree(c->kv[i]);
         cudaFree(c->pos[i]);
     }
-    void *own_memory[] = {c->at.kv, c->at.pos, c->at.n, c->at.table, c->at.refs, c->at.queue, c->at.ends};
+    void *own_memory[] = {c->at.kv, c->at.pos, c->at.n, c->at.table, c->at.refs, c->at.queue, c->at.ends, c->holding};
     for (size_t i = 0; i < sizeof own_memory / sizeof *own_memory; i++)
         cudaFree(own_memory[i]);
     free(c->n_most);
+    free(c->host_holding);
     free(c);
     *cache = NULL;
 }
@@ -468,11 +494,11 @@ int kvt_cuda_cache_append(struct kvt_dev *dev, const struct kvt_append_args *a)
     if (!rc)
         rc = reserve(dev, c, pages);
     struct call_rows rows = {};
-    if (!rc && a->T <= FEW_ROWS) {
+    if (!rc && a->T <= FEW_ROWS && !kvt_cuda_in_step(dev)) {
         memcpy(rows.few_of, of, (size_t)n_branch * sizeof *of);
         memcpy(rows.few_row, row, (size_t)a->T * sizeof *row);
     } else if (!rc) {
-        rows.of = (const struct newcomers *)kvt_cuda_post(dev, of, bytes);
+        rows.of = (const struct newcomers *)kvt_cuda_post_once(dev, KVT_POST_APPEND, of, bytes);
         rows.row = (const struct newcomer *)(rows.of + a->T);
         rc = rows.of ? 0 : dev->err.code;
     }
@@ -523,6 +549,7 @@ int kvt_cuda_cache_remove(struct kvt_dev *dev, const struct kvt_remove_args *a)
 int kvt_cuda_cache_fork(struct kvt_dev *dev, struct kvt_cache *c, int src, int dst)
 {
     size_t L = (size_t)c->o.L;
+    c->counted = false;
     memcpy(c->n_most + (size_t)dst * L, c->n_most + (size_t)src * L, L * sizeof *c->n_most);
     GPU_LAUNCH(fork_kernel, (unsigned)(c->o.L * c->o.G), THREADS, 0, dev->stream, c->at, src, dst);
     return kvt_cuda_launched(dev, "fork");
@@ -530,30 +557,40 @@ int kvt_cuda_cache_fork(struct kvt_dev *dev, struct kvt_cache *c, int src, int d
 
 int kvt_cuda_cache_drop(struct kvt_dev *dev, struct kvt_cache *c, int branch)
 {
+    c->counted = false;
     memset(c->n_most + (size_t)branch * (size_t)c->o.L, 0, (size_t)c->o.L * sizeof *c->n_most);
     GPU_LAUNCH(drop_kernel, (unsigned)(c->o.L * c->o.G), THREADS, 0, dev->stream, c->at, branch);
     return kvt_cuda_launched(dev, "drop");
 }
 
+/* Pages are counted for all branches at once: who asks after a step asks for each of them. */
+static int count(struct kvt_dev *dev, struct kvt_cache *c)
+{
+    size_t n = (size_t)c->o.max_branch, bytes = (n + 1) * sizeof *c->holding;
+    int rc = c->counted ? 0 : kvt_cuda_zero(dev, c->holding, bytes);
+    if (rc || c->counted)
+        return rc;
+    GPU_LAUNCH(count_kernel, dim3((unsigned)(c->o.L * c->o.G), (unsigned)n), THREADS, 0, dev->stream, c->at, c->holding);
+    rc = kvt_cuda_launched(dev, "kv cache");
+    if (!rc)
+        rc = kvt_cuda_fetch(dev, c->host_holding, c->holding, bytes);
+    c->counted = !rc;
+    if (!rc)
+        c->held_most = c->at.n_page - (int64_t)c->host_holding[n].all;
+    return rc;
+}
+
 int kvt_cuda_cache_bytes(struct kvt_dev *dev, struct kvt_cache *c, int branch, struct kvt_cache_bytes *out)
 {
-    struct kvt_queue q;
-    unsigned long long host[2], *count = (unsigned long long *)kvt_cuda_scratch(dev, sizeof host);
     memset(out, 0, sizeof *out);
-    int rc = count ? kvt_cuda_zero(dev, count, sizeof host) : KVT_ENOMEM;
-    if (!rc)
-        GPU_LAUNCH(count_kernel, (unsigned)(c->o.L * c->o.G), THREADS, 0, dev->stream, c->at, branch, count);
-    if (!rc)
-        rc = kvt_cuda_fetch(dev, host, count, sizeof host);
-    if (!rc)
-        rc = ends_of(dev, c, &q);
+    int rc = count(dev, c);
     if (rc)
         return rc;
-    c->held_most = c->at.n_page - (int64_t)(q.tail - q.head);
-    out->held = (size_t)c->held_most * c->at.page_bytes;
-    out->peak = (size_t)q.peak * c->at.page_bytes;
-    out->alone = (size_t)host[0] * c->at.page_bytes;
-    out->own = (size_t)host[1] * c->at.page_bytes;
+    const struct kvt_holding *queue = &c->host_holding[c->o.max_branch];
+    out->held = (size_t)(c->at.n_page - (int64_t)queue->all) * c->at.page_bytes;
+    out->peak = (size_t)queue->only * c->at.page_bytes;
+    out->alone = (size_t)c->host_holding[branch].all * c->at.page_bytes;
+    out->own = (size_t)c->host_holding[branch].only * c->at.page_bytes;
     out->tables = sizeof *c + cells_of(c) * (1 + (size_t)c->at.table_ld) * sizeof(int32_t) + (size_t)c->at.n_page * (SLOTS + 2) * sizeof(int32_t) +
                   KVT_MAX_SLABS * (sizeof *c->at.kv + sizeof *c->at.pos);
     return 0;

@@ -37,12 +37,18 @@ struct kvt_queue {           /* free pages are queue[head .. tail) modulo n_page
     int32_t peak;            /* the most pages ever held at once, seen at the end of an operation */
 };
 
+struct kvt_holding {         /* pages of a branch, and of these the ones that nobody else holds */
+    unsigned long long all, only;
+};
+
 struct kvt_cache {
     struct kvt_cache_opts o;
     struct kvt_pages at;
     int n_slab;
     int64_t held_most;       /* no more pages than these are held */
     int32_t *n_most;         /* (branches, L) no cell of the layer has more live slots than these */
+    struct kvt_holding *holding, *host_holding; /* (branches, 1 more for the queue's ends) on the device; on the host, as long as `counted` */
+    bool counted;
     unsigned char *kv[KVT_MAX_SLABS]; /* the slabs again, for the host */
     int32_t *pos[KVT_MAX_SLABS];
 };

@@ -10,9 +10,11 @@ extern "C" {
 }
 #include <cublas_v2.h>
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/launch.h"
 
 struct kvt_cuda_block;       /* memory that lives as long as the device: weights (device.cu) */
+struct kvt_cuda_out;         /* copies to the host that nobody waits for (out.cu) */
+struct kvt_cuda_steps;       /* what a step has noted, and graphs (graph.cu) */
 
 struct kvt_dev {
     struct kvt_err err;      /* first: kvt_dev_error reads it from the outside */
@@ -27,6 +29,8 @@ struct kvt_dev {
     unsigned char *box, *box_dev; /* kvt_cuda_post: pinned host memory and its copy on the device */
     size_t box_bytes, box_at;
     unsigned char *in;       /* pinned host memory for small reads */
+    struct kvt_cuda_out *out;
+    struct kvt_cuda_steps *steps; /* NULL: every launch is made at once */
     struct kvt_cuda_block *owned;
     const struct kvt_where *where; /* for a profile (cupti_ops.cu); or NULL */
     bool linear_ready[KVT_N_COMPUTE][KVT_N_DTYPE + 1][3]; /* kernels that have been allowed their shared memory (linear.h) */
@@ -39,8 +43,31 @@ enum { KVT_CUDA_IN_BYTES = 1 << 20 };
 void *kvt_cuda_scratch(struct kvt_dev *dev, size_t bytes);
 
 /* A small host array as device memory, in the stream's order, valid for kernels launched before the next 64 posts (and until the host
- * next waits, for longer). 16-byte aligned. NULL: failed, and the error text is set. */
+ * next waits, for longer); in a step, until it ends. 16-byte aligned. NULL: failed, and the error text is set. */
 const void *kvt_cuda_post(struct kvt_dev *dev, const void *host, size_t bytes);
+/* What layers of a step have in common is sent once: the same bytes as the last of that kind are where those are. Outside of a step as above. */
+enum kvt_post_kind { KVT_POST_OWN, KVT_POST_APPEND, KVT_POST_BRANCH, KVT_POST_POS, KVT_POST_ROW_AT, KVT_POST_TURNED, KVT_POST_KINDS };
+const void *kvt_cuda_post_once(struct kvt_dev *dev, enum kvt_post_kind kind, const void *host, size_t bytes);
+
+/* graph.cu. In a step launches are noted (launch.h). What touches the stream otherwise, or frees memory, first has them made: */
+int kvt_cuda_flush(struct kvt_dev *dev);
+bool kvt_cuda_in_step(const struct kvt_dev *dev); /* then what changes from step to step must not be among a kernel's arguments */
+int kvt_cuda_steps_open(struct kvt_dev *dev);
+void kvt_cuda_steps_close(struct kvt_dev *dev);
+/* A post in a step. NULL: more than kvt_cuda_step_post_most, or failed. */
+const void *kvt_cuda_step_post(struct kvt_dev *dev, enum kvt_post_kind kind, const void *host, size_t bytes);
+size_t kvt_cuda_step_post_most(void);
+/* out.cu. A step begins; its copies begin: all its launches have been made. */
+int kvt_cuda_out_step(struct kvt_dev *dev);
+int kvt_cuda_out_begin(struct kvt_dev *dev);
+/* In a step: room on the device for what an operation's host outputs are made of (NULL: wait for them, as outside), and who makes them
+ * when they have come. job is of malloc, freed behind it. */
+void *kvt_cuda_answer_room(struct kvt_dev *dev, size_t bytes);
+int kvt_cuda_answer(struct kvt_dev *dev, const void *result, void (*take)(void *job, const void *result), void *job);
+int kvt_cuda_out_open(struct kvt_dev *dev);
+void kvt_cuda_out_close(struct kvt_dev *dev);
+/* cache.cu: pages for a step of T rows and an eviction of each, so that nobody has to ask within it. */
+int kvt_cuda_cache_room(struct kvt_dev *dev, struct kvt_cache *cache, int T);
 
 /* 0, or the error as KVT_E* with "what: CUDA's words" in dev->err. */
 int kvt_cuda_failed(struct kvt_dev *dev, cudaError_t code, const char *what);
@@ -65,6 +92,14 @@ int kvt_cuda_read(struct kvt_dev *dev, void *host_dst, const void *src, size_t b
 int kvt_cuda_zero(struct kvt_dev *dev, void *dst, size_t bytes);
 int kvt_cuda_copy(struct kvt_dev *dev, void *dst, const void *src, size_t bytes);
 int kvt_cuda_weights(struct kvt_dev *dev, struct kvt_mat *mat);
+/* graph.cu */
+int kvt_cuda_step_begin(struct kvt_dev *dev, const struct kvt_step_args *a);
+int kvt_cuda_step_end(struct kvt_dev *dev);
+/* out.cu */
+void *kvt_cuda_alloc_host(struct kvt_dev *dev, size_t bytes);
+void kvt_cuda_free_host(struct kvt_dev *dev, void *p);
+int kvt_cuda_read_later(struct kvt_dev *dev, void *host_dst, const void *src, size_t bytes);
+int kvt_cuda_settle(struct kvt_dev *dev);
 
 /* elem.cu */
 int kvt_cuda_embed(struct kvt_dev *dev, const struct kvt_embed_args *a);

@@ -14,15 +14,34 @@ enum { BOX_BYTES = 4 << 20, ALIGN = 256, PAD = 64 }; /* PAD: a kernel may read a
 
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
+/* What to do about errors after which the device does nothing more for this process. */
+static const char *advice(cudaError_t code)
+{
+    switch (code) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorContained:
+    case cudaErrorUnknown: return "; the device is lost to this run, what was recorded is kept: start it again (nvidia-smi tells whether the GPU is well), or use --backend cpu";
+    default: return "";
+    }
+}
+
 int kvt_cuda_failed(struct kvt_dev *dev, cudaError_t code, const char *what)
 {
     if (code == cudaSuccess)
         return 0;
     cudaGetLastError(); /* an error that doesn't stick is not reported twice */
-    return kvt_fail(&dev->err, code == cudaErrorMemoryAllocation ? KVT_ENOMEM : KVT_EDEVICE, "%s: %s", what, cudaGetErrorString(code));
+    return kvt_fail(&dev->err, code == cudaErrorMemoryAllocation ? KVT_ENOMEM : KVT_EDEVICE, "%s: %s%s", what, cudaGetErrorString(code), advice(code));
 }
 
-int kvt_cuda_launched(struct kvt_dev *dev, const char *what) { return kvt_cuda_failed(dev, cudaGetLastError(), what); }
+int kvt_cuda_launched(struct kvt_dev *dev, const char *what) { return kvt_cuda_in_step(dev) ? 0 : kvt_cuda_failed(dev, cudaGetLastError(), what); }
 
 /* ---- open and close ---- */
 
@@ -37,14 +56,13 @@ static int no_device(struct kvt_err *err, cudaError_t code, int count)
     if (code == cudaErrorInsufficientDriver)
         return kvt_fail(err, KVT_EDEVICE, "cuda: the driver knows CUDA %d.%d, this build needs %d.%d; update the driver, or use --backend cpu",
                         driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-    if (code == cudaSuccess && !count)
-        return kvt_fail(err, KVT_EDEVICE, "cuda: no GPU is visible (CUDA_VISIBLE_DEVICES?); use --backend cpu");
+    if ((code == cudaSuccess && !count) || code == cudaErrorNoDevice)
+        return kvt_fail(err, KVT_EDEVICE, "cuda: no GPU is visible (CUDA_VISIBLE_DEVICES? with MIG, it names an instance: nvidia-smi -L); use --backend cpu");
     return kvt_fail(err, KVT_EDEVICE, "cuda: %s; use --backend cpu", cudaGetErrorString(code));
 }
 
 int kvt_cuda_open(struct kvt_dev **out, const struct kvt_dev_opts *opts, struct kvt_err *err)
 {
-    (void)opts;
     *out = NULL;
     int count = 0, at = 0, most = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
@@ -60,17 +78,25 @@ int kvt_cuda_open(struct kvt_dev **out, const struct kvt_dev_opts *opts, struct 
     if (!rc)
         rc = kvt_cuda_failed(dev, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, at), "cuda: asking for shared memory");
     if (!rc)
-        rc = kvt_cuda_failed(dev, cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "cuda: making a stream");
+        rc = kvt_cuda_failed(dev, code = cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "cuda: making a stream"); /* the first call that needs the device itself */
+    const bool busy = code == cudaErrorDevicesUnavailable;
     if (!rc)
         rc = kvt_cuda_failed(dev, cudaMallocHost((void **)&dev->in, KVT_CUDA_IN_BYTES), "cuda: pinned memory");
     if (!rc)
         rc = kvt_cuda_failed(dev, cudaMallocHost((void **)&dev->box, BOX_BYTES), "cuda: pinned memory");
     if (!rc)
         rc = kvt_cuda_failed(dev, cudaMalloc((void **)&dev->box_dev, BOX_BYTES), "cuda: device memory");
+    if (!rc)
+        rc = kvt_cuda_out_open(dev);
+    if (!rc && !(opts && opts->no_graphs))
+        rc = kvt_cuda_steps_open(dev);
     if (!rc && (cublasCreate(&dev->blas) != CUBLAS_STATUS_SUCCESS || cublasSetStream(dev->blas, dev->stream) != CUBLAS_STATUS_SUCCESS))
         rc = kvt_fail(&dev->err, KVT_EDEVICE, "cuda: cuBLAS could not be started");
     if (rc) {
-        kvt_fail(err, rc, "%s; use --backend cpu", dev->err.text);
+        if (busy)
+            kvt_fail(err, rc, "cuda: the GPU is busy: another process has it for itself (nvidia-smi -q -d COMPUTE), or it is in MIG mode and CUDA_VISIBLE_DEVICES names no instance; use --backend cpu");
+        else
+            kvt_fail(err, rc, "%s; use --backend cpu", dev->err.text);
         kvt_cuda_close(&dev);
         return rc;
     }
@@ -96,6 +122,8 @@ void kvt_cuda_close(struct kvt_dev **out)
         free(dev->owned);
         dev->owned = next;
     }
+    kvt_cuda_out_close(dev);
+    kvt_cuda_steps_close(dev);
     cudaFree(dev->scratch);
     cudaFree(dev->box_dev);
     cudaFreeHost(dev->box);
@@ -135,7 +163,7 @@ void *kvt_cuda_alloc(struct kvt_dev *dev, size_t bytes)
 
 void kvt_cuda_free(struct kvt_dev *dev, void *p)
 {
-    (void)dev;
+    kvt_cuda_flush(dev);
     cudaFree(p); /* waits for kernels that still use it */
 }
 
@@ -143,8 +171,28 @@ void kvt_cuda_free(struct kvt_dev *dev, void *p)
  * what is launched into another stream then doesn't wait for it. */
 static int upload(struct kvt_dev *dev, void *dst, const void *src, size_t bytes, const char *what)
 {
-    int rc = kvt_cuda_failed(dev, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, dev->stream), what);
+    int rc = kvt_cuda_flush(dev);
+    if (!rc)
+        rc = kvt_cuda_failed(dev, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, dev->stream), what);
     return rc ? rc : kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), what);
+}
+
+/* A block copies 1024 words. */
+static __global__ void words_kernel(unsigned *dst, const unsigned *src, size_t words)
+{
+    size_t i = (size_t)blockIdx.x * 1024 + threadIdx.x;
+    for (int k = 0; k < 4; k++, i += 256)
+        if (i < words)
+            dst[i] = src[i];
+}
+
+/* A copy among a step's launches; false: it isn't one of whole words. */
+static bool copy_words(struct kvt_dev *dev, void *dst, const void *src, size_t bytes)
+{
+    if (((uintptr_t)dst | (uintptr_t)src | bytes) % sizeof(unsigned) || bytes > 1 << 20)
+        return false;
+    GPU_LAUNCH(words_kernel, kvt_blocks(bytes / sizeof(unsigned), 1024), 256, 0, dev->stream, (unsigned *)dst, (const unsigned *)src, bytes / sizeof(unsigned));
+    return true;
 }
 
 /* Small writes go through the box, so that the caller's memory is free at once and nobody waits. */
@@ -154,6 +202,10 @@ int kvt_cuda_write(struct kvt_dev *dev, void *dst, const void *host_src, size_t 
         return 0;
     if (bytes > dev->box_bytes / 16)
         return upload(dev, dst, host_src, bytes, "write");
+    if (kvt_cuda_in_step(dev)) {
+        const void *src = kvt_cuda_post(dev, host_src, bytes);
+        return !src ? dev->err.code : copy_words(dev, dst, src, bytes) ? 0 : kvt_cuda_copy(dev, dst, src, bytes);
+    }
     if (round_up(bytes, ALIGN) > dev->box_bytes - dev->box_at) {
         int rc = kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "write");
         if (rc)
@@ -171,7 +223,9 @@ int kvt_cuda_fetch(struct kvt_dev *dev, void *host, const void *device, size_t b
     if (!bytes)
         return 0;
     bool small = bytes <= KVT_CUDA_IN_BYTES;
-    int rc = kvt_cuda_failed(dev, cudaMemcpyAsync(small ? dev->in : host, device, bytes, cudaMemcpyDeviceToHost, dev->stream), "read");
+    int rc = kvt_cuda_flush(dev);
+    if (!rc)
+        rc = kvt_cuda_failed(dev, cudaMemcpyAsync(small ? dev->in : host, device, bytes, cudaMemcpyDeviceToHost, dev->stream), "read");
     if (!rc)
         rc = kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "read");
     if (!rc && small)
@@ -183,12 +237,16 @@ int kvt_cuda_read(struct kvt_dev *dev, void *host_dst, const void *src, size_t b
 
 int kvt_cuda_zero(struct kvt_dev *dev, void *dst, size_t bytes)
 {
-    return bytes ? kvt_cuda_failed(dev, cudaMemsetAsync(dst, 0, bytes, dev->stream), "zero") : 0;
+    int rc = bytes ? kvt_cuda_flush(dev) : 0;
+    return bytes && !rc ? kvt_cuda_failed(dev, cudaMemsetAsync(dst, 0, bytes, dev->stream), "zero") : rc;
 }
 
 int kvt_cuda_copy(struct kvt_dev *dev, void *dst, const void *src, size_t bytes)
 {
-    return bytes ? kvt_cuda_failed(dev, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, dev->stream), "copy") : 0;
+    if (!bytes || (kvt_cuda_in_step(dev) && copy_words(dev, dst, src, bytes)))
+        return 0;
+    int rc = kvt_cuda_flush(dev);
+    return rc ? rc : kvt_cuda_failed(dev, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, dev->stream), "copy");
 }
 
 int kvt_cuda_weights(struct kvt_dev *dev, struct kvt_mat *mat)
@@ -217,6 +275,8 @@ void *kvt_cuda_scratch(struct kvt_dev *dev, size_t bytes)
 {
     if (bytes <= dev->scratch_bytes)
         return dev->scratch;
+    if (kvt_cuda_flush(dev))
+        return NULL;
     cudaFree(dev->scratch); /* waits for kernels that still use it */
     dev->scratch_bytes = 0;
     dev->scratch = NULL;
@@ -235,6 +295,10 @@ void *kvt_cuda_scratch(struct kvt_dev *dev, size_t bytes)
 const void *kvt_cuda_post(struct kvt_dev *dev, const void *host, size_t bytes)
 {
     size_t need = round_up(bytes ? bytes : 1, ALIGN);
+    if (kvt_cuda_in_step(dev) && bytes <= kvt_cuda_step_post_most())
+        return kvt_cuda_step_post(dev, KVT_POST_OWN, host, bytes);
+    if (kvt_cuda_flush(dev))
+        return NULL;
     if (need > dev->box_bytes - dev->box_at) {
         if (kvt_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "post"))
             return NULL;
@@ -256,4 +320,10 @@ const void *kvt_cuda_post(struct kvt_dev *dev, const void *host, size_t bytes)
         return NULL;
     dev->box_at += need;
     return to;
+}
+
+const void *kvt_cuda_post_once(struct kvt_dev *dev, enum kvt_post_kind kind, const void *host, size_t bytes)
+{
+    bool step = kvt_cuda_in_step(dev) && bytes <= kvt_cuda_step_post_most();
+    return step ? kvt_cuda_step_post(dev, kind, host, bytes) : kvt_cuda_post(dev, host, bytes);
 }

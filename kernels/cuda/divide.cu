@@ -299,7 +299,7 @@ int kvt_cuda_divide(struct kvt_dev *dev, const struct kvt_divide_args *a)
     unsigned char *mem = (unsigned char *)kvt_cuda_scratch(dev, at);
     if (!mem)
         return KVT_ENOMEM;
-    int rc = kvt_cuda_failed(dev, cudaMemsetAsync(mem, 0, zeros, dev->stream), "divide");
+    int rc = kvt_cuda_zero(dev, mem, zeros);
     if (rc)
         return rc;
     struct divide_mem d = {(unsigned *)(mem + hist), (unsigned *)(mem + row_hist), (unsigned *)(mem + before), (int32_t *)(mem + win),

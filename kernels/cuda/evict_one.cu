@@ -5,7 +5,10 @@
 #include "kernels/cuda/cache.h"
 #include "kernels/cuda/select.h"
 
-enum { THREADS = 256 };
+#include <assert.h>
+#include <string.h>
+
+enum { THREADS = 256, MAX_G = 1024 };
 
 /* f of the row reduced over the heads of group g, for slot j. */
 static __device__ double received(const struct kvt_evict_one_args &a, int G, int g, int j)
@@ -15,7 +18,7 @@ static __device__ double received(const struct kvt_evict_one_args &a, int G, int
 }
 
 /* slot, count, a.left: (G). weight: (G, ld) */
-static __global__ void __launch_bounds__(THREADS, 2) leaver_kernel(struct kvt_pages p, struct kvt_evict_one_args a, const int32_t *budget, const int32_t *recent,
+static __global__ void __launch_bounds__(THREADS, 2) leaver_kernel(struct kvt_pages p, struct kvt_evict_one_args a, const int32_t *given,
                                                                 float *weight, int32_t *slot, int32_t *count)
 {
     __shared__ unsigned hist[256];
@@ -24,7 +27,8 @@ static __global__ void __launch_bounds__(THREADS, 2) leaver_kernel(struct kvt_pa
     const int G = p.G, g0 = a.shared ? 0 : (int)blockIdx.x, cells = a.shared ? G : 1, tid = (int)threadIdx.x;
     const size_t cell = kvt_cell(p, a.branch, a.layer, g0);
     const int32_t *table = kvt_table(p, cell);
-    const int n = p.n[cell];
+    const int32_t *budget = given + 1, *recent = budget + (a.shared ? 1 : G); /* given: the row's position, then one of each for a choice */
+    const int n = p.n[cell], row_pos = given[0];
     float *score = weight + (size_t)g0 * (size_t)a.ld;
     for (int g = g0; a.state && g < g0 + cells; g++) {
         float *state = a.state + (size_t)g * (size_t)a.ld;
@@ -36,7 +40,7 @@ static __global__ void __launch_bounds__(THREADS, 2) leaver_kernel(struct kvt_pa
     if (n > budget[g0]) {
         auto is_free = [=](int j) {
             int32_t at = kvt_slot_pos(p, table, j);
-            return at >= a.sinks && at <= a.pos - recent[g0];
+            return at >= a.sinks && at <= row_pos - recent[g0];
         };
         long long room = 0;
         u64 worst = 0;
@@ -47,7 +51,7 @@ static __global__ void __launch_bounds__(THREADS, 2) leaver_kernel(struct kvt_pa
                 x += a.state ? a.state[(size_t)g * (size_t)a.ld + j] : a.row ? received(a, G, g, j) : at;
             float y = (float)x;
             if (a.visible_mean)
-                y /= (float)(a.pos - at + 1);
+                y /= (float)(row_pos - at + 1);
             score[j] = y;
             if (is_free(j)) {
                 u64 key = ((u64)score_key(y) << 32 | (unsigned)at) + 1; /* 0: nobody */
@@ -102,16 +106,27 @@ int kvt_cuda_evict_one(struct kvt_dev *dev, const struct kvt_evict_one_args *a)
 {
     const struct kvt_cache *c = a->cache;
     size_t G = (size_t)c->o.G, few = a->shared ? 1 : G;
-    const int32_t *budget = (const int32_t *)kvt_cuda_post(dev, a->budget, few * sizeof *budget);
-    const int32_t *recent = budget ? (const int32_t *)kvt_cuda_post(dev, a->recent, few * sizeof *recent) : NULL;
-    if (!recent)
+    struct kvt_evict_one_args fixed = *a; /* what is the same in every step */
+    int32_t most = 0, host[1 + 2 * MAX_G] = {a->pos};
+    assert(few <= MAX_G);
+    memcpy(host + 1, a->budget, few * sizeof *host);
+    memcpy(host + 1 + few, a->recent, few * sizeof *host);
+    for (size_t g = 0; g < few; g++)
+        most = a->budget[g] > most ? a->budget[g] : most;
+    fixed.pos = 0, fixed.budget = fixed.recent = NULL;
+    const int32_t *given = (const int32_t *)kvt_cuda_post(dev, host, (1 + 2 * few) * sizeof *host);
+    if (!given)
         return dev->err.code;
     int32_t *slot = (int32_t *)kvt_cuda_scratch(dev, 2 * G * sizeof *slot + G * (size_t)a->ld * sizeof(float));
     if (!slot)
         return KVT_ENOMEM;
-    GPU_LAUNCH(leaver_kernel, (unsigned)(a->shared ? 1 : G), THREADS, 0, dev->stream, c->at, *a, budget, recent, (float *)(slot + 2 * G), slot, slot + G);
+    GPU_LAUNCH(leaver_kernel, (unsigned)(a->shared ? 1 : G), THREADS, 0, dev->stream, c->at, fixed, given, (float *)(slot + 2 * G), slot, slot + G);
     int rc = kvt_cuda_launched(dev, "evict_one");
     struct kvt_remove_args gone = {};
     gone.cache = a->cache, gone.branch = a->branch, gone.layer = a->layer, gone.slot = slot, gone.count = slot + G, gone.ld = 1, gone.state = a->state, gone.state_ld = a->ld;
-    return rc ? rc : kvt_cuda_cache_remove(dev, &gone);
+    if (!rc)
+        rc = kvt_cuda_cache_remove(dev, &gone);
+    int32_t *bound = &a->cache->n_most[(size_t)a->branch * (size_t)c->o.L + (size_t)a->layer];
+    *bound = !rc && *bound > most + 1 ? most + 1 : *bound; /* one slot at most was too many, and one that may not leave has stayed */
+    return rc;
 }

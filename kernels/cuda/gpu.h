@@ -1,7 +1,7 @@
 /* What a .cu file stands on: CUDA C as nvcc compiles it, or the same words for a host compiler (tests/simt), so that one source is
  * the product and what the tests run. The PTX written by hand is here and nowhere else.
  *
- * Rules that keep both compilers happy: kernels are launched by GPU_LAUNCH, dynamic shared memory is had by GPU_DYN_SHARED,
+ * Rules that keep both compilers happy: kernels are launched by GPU_LAUNCH (launch.h), dynamic shared memory is had by GPU_DYN_SHARED,
  * __CUDA_ARCH__ is not asked for outside this file, sums of floats by several threads have a fixed order (no atomics on floats:
  * a result must have the same bits in each run; atomics on integers are exact in any order). */
 #ifndef KVT_KERNELS_CUDA_GPU_H
@@ -14,6 +14,7 @@
 #include <cuda_runtime.h>
 
 #define GPU_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+#define GPU_KERNEL(name, kernel) ((void)(name)) /* the emulation must be told what cudaLaunchKernel will get */
 #define GPU_DYN_SHARED(T, name)                                   \
     extern __shared__ __align__(16) unsigned char gpu_dyn_raw_[]; \
     T *name = reinterpret_cast<T *>(gpu_dyn_raw_)
@@ -74,6 +75,8 @@ static __device__ __forceinline__ float gpu_exp2(float x)
 
 #include "simt.h"
 #include "ptx_rt.h"
+
+#define GPU_KERNEL(name, kernel) ::simt::kernel_known(name, kernel)
 
 static inline void gpu_cp_async16(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }
 static inline void gpu_cp_async16_line(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }

@@ -133,6 +133,9 @@ static int library(struct kvt_dev *dev, const struct kvt_linear_args *a)
                 GPU_LAUNCH(decode_kernel<__nv_bfloat16>, grid, THREADS, 0, dev->stream, (int)a->w.type, w, row_bytes, K, (__nv_bfloat16 *)(scratch + in_bytes));
             w = scratch + in_bytes;
         }
+        int rc = kvt_cuda_flush(dev);
+        if (rc)
+            return rc;
         /* column-major: out' (N, T) = w'' in' */
         cublasStatus_t said = cublasGemmEx(dev->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)rows, T, K, &one, w, how, K, x, how, K, &old, a->out + n, CUDA_R_32F, N,
                                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);

@@ -177,6 +177,8 @@ int kvt_cuda_logit_stats(struct kvt_dev *dev, const struct kvt_logit_stats_args 
     GPU_LAUNCH(span_kernel, dim3((unsigned)spans, (unsigned)T), THREADS, 0, dev->stream, a->logits, base, V, part);
     GPU_LAUNCH(join_kernel, kvt_blocks((size_t)T, 4), 128, 0, dev->stream, a->logits, token, T, V, (int)spans, part, joined);
     int rc = kvt_cuda_launched(dev, "logit_stats");
+    if (!rc)
+        rc = kvt_cuda_flush(dev);
     if (rc)
         return rc;
     rc = kvt_cuda_failed(dev, cudaMemcpyAsync(dev->in, joined, bytes, cudaMemcpyDeviceToHost, dev->stream), "logit_stats");

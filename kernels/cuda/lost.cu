@@ -114,6 +114,35 @@ static __global__ void norm_kernel(const float *out, const float *const *own, in
 
 static float ratio(double difference2, double norm2) { return difference2 == 0 ? 0 : norm2 == 0 ? NAN : (float)sqrt(difference2 / norm2); }
 
+/* Where a call's results go on the host. */
+struct lost_job {
+    float *lost, *lost_rest, *local, *propagated;
+    int B, H;
+};
+
+/* result: (B, H) losses, then (B + 1) squares. */
+static void take(void *of, const void *result)
+{
+    const struct lost_job *a = (const struct lost_job *)of;
+    const struct loss *host = (const struct loss *)result;
+    const double *host_square = (const double *)(host + (size_t)a->B * (size_t)a->H);
+    for (int b = 0; b < a->B; b++) {
+        double local2 = 0;
+        for (int h = 0; h < a->H; h++) {
+            struct loss x = host[b * a->H + h];
+            if (a->lost)
+                a->lost[b * a->H + h] = (float)x.lost;
+            if (a->lost_rest)
+                a->lost_rest[b * a->H + h] = x.rest > 0 ? (float)(x.lost_rest / x.rest) : 0;
+            local2 += x.local2;
+        }
+        if (a->local)
+            a->local[b] = ratio(local2, host_square[a->B]);
+        if (a->propagated)
+            a->propagated[b] = ratio(host_square[b], host_square[a->B]);
+    }
+}
+
 int kvt_cuda_lost(struct kvt_dev *dev, const struct kvt_lost_args *a)
 {
     const struct kvt_cache *c = a->cache;
@@ -123,16 +152,21 @@ int kvt_cuda_lost(struct kvt_dev *dev, const struct kvt_lost_args *a)
     assert(H % c->o.G == 0);
     if (c->o.D > MAX_D)
         return kvt_fail(&dev->err, KVT_EUNSUP, "lost mass: no kernel for heads of %d values (at most %d); use --backend cpu", c->o.D, MAX_D);
-    size_t losses = (size_t)B * (size_t)H, bytes = losses * sizeof(struct loss) + ((size_t)B + 1) * sizeof(double), bits = ((size_t)n / 32 + 1) * sizeof(unsigned);
+    size_t losses = (size_t)B * (size_t)H, bytes = losses * sizeof(struct loss) + ((size_t)B + 1) * sizeof(double), bits = ((size_t)n / 1024 + 1) * 128; /* a bit a slot, the same for many steps */
     const int32_t *branch = (const int32_t *)kvt_cuda_post(dev, a->branch, (size_t)B * sizeof *branch);
     const float *const *own = branch && a->propagated ? (const float *const *)kvt_cuda_post(dev, a->own, (size_t)B * sizeof *own) : NULL;
     if (!branch || (a->propagated && !own))
         return dev->err.code;
-    struct loss *result = (struct loss *)kvt_cuda_scratch(dev, bytes), *host = (struct loss *)malloc(bytes);
-    if (!result || !host) {
-        free(host);
+    struct loss *result = (struct loss *)kvt_cuda_answer_room(dev, bytes);
+    const bool wait = !result;
+    if (wait)
+        result = (struct loss *)kvt_cuda_scratch(dev, bytes);
+    struct lost_job *job = (struct lost_job *)malloc(sizeof *job + (wait ? bytes : 0));
+    if (!result || !job) {
+        free(job);
         return result ? kvt_fail(&dev->err, KVT_ENOMEM, "lost mass: no memory for %zu bytes", bytes) : KVT_ENOMEM;
     }
+    *job = {a->lost, a->lost_rest, a->local, a->propagated, B, H};
     double *square = (double *)(result + losses);
     int rc = 0;
     if (bits > 32 << 10)
@@ -143,24 +177,12 @@ int kvt_cuda_lost(struct kvt_dev *dev, const struct kvt_lost_args *a)
             GPU_LAUNCH(norm_kernel, (unsigned)(B + 1), THREADS, 0, dev->stream, a->out, own, H * c->o.D, square);
         rc = kvt_cuda_launched(dev, "lost mass");
     }
+    if (!rc && !wait)
+        return kvt_cuda_answer(dev, result, take, job);
     if (!rc)
-        rc = kvt_cuda_fetch(dev, host, result, bytes);
-    const double *host_square = (const double *)(host + losses);
-    for (int b = 0; !rc && b < B; b++) {
-        double local2 = 0;
-        for (int h = 0; h < H; h++) {
-            struct loss x = host[b * H + h];
-            if (a->lost)
-                a->lost[b * H + h] = (float)x.lost;
-            if (a->lost_rest)
-                a->lost_rest[b * H + h] = x.rest > 0 ? (float)(x.lost_rest / x.rest) : 0;
-            local2 += x.local2;
-        }
-        if (a->local)
-            a->local[b] = ratio(local2, host_square[B]);
-        if (a->propagated)
-            a->propagated[b] = ratio(host_square[b], host_square[B]);
-    }
-    free(host);
+        rc = kvt_cuda_fetch(dev, job + 1, result, bytes);
+    if (!rc)
+        take(job, job + 1);
+    free(job);
     return rc;
 }

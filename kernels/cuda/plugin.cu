@@ -15,6 +15,12 @@ extern "C" __attribute__((visibility("default"))) const struct kvt_ops kvt_plugi
     .zero = kvt_cuda_zero,
     .copy = kvt_cuda_copy,
     .weights = kvt_cuda_weights,
+    .step_begin = kvt_cuda_step_begin,
+    .step_end = kvt_cuda_step_end,
+    .alloc_host = kvt_cuda_alloc_host,
+    .free_host = kvt_cuda_free_host,
+    .read_later = kvt_cuda_read_later,
+    .settle = kvt_cuda_settle,
 
     .embed = kvt_cuda_embed,
     .norm = kvt_cuda_norm,

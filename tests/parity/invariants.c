@@ -1,11 +1,12 @@
 /* What must hold bit for bit, whatever the numbers are: on a tiny random model, in f32 and in the default arithmetic.
  *
- * usage: invariants MODEL.gguf [BACKEND]
+ * usage: invariants MODEL.gguf [BACKEND [graphs]]
  *
  *   keep 100 %    every method's branch gives the full branch's logits, tokens and slots, under each protocol
  *   neighbours    a branch alone and among 24 gives the same logits, tokens and slots
  *   threads       1 and 2 threads: the same
  *   twice         the same command twice: the same
+ *   graphs        where a backend makes graphs of its steps: with and without, the same (the third argument: this alone)
  *   fork          what a free stream says after it forked from the forced one is what the branch says running alone
  *
  * It would catch: a product whose tiles depend on the number of rows, a sum whose order depends on threads, a page
@@ -30,6 +31,7 @@ struct setup {
     enum kvt_protocol protocol;
     enum kvt_decode decode;
     int threads;
+    bool no_graphs;
 };
 
 struct outcome {             /* of one branch */
@@ -88,7 +90,7 @@ static int run(const struct setup *u, const struct kvt_branch_opts *branch, int 
         x = x * 6364136223846793005u + 1442695040888963407u;
         token[i] = i >= 200 ? token[i - 150] : (int32_t)((x >> 33) % (uint64_t)shape->V);
     }
-    struct kvt_session_opts o = { .ops = u->ops, .threads = u->threads, .compute = u->compute, .kv_type = u->kv, .protocol = u->protocol,
+    struct kvt_session_opts o = { .ops = u->ops, .threads = u->threads, .no_graphs = u->no_graphs, .compute = u->compute, .kv_type = u->kv, .protocol = u->protocol,
                                   .decode = u->decode, .token = token, .n_prompt = N_PROMPT, .question_start = QUESTION, .window = 16,
                                   .shot = shots, .n_shots = N_SHOTS, .n_new = N_NEW, .branch = branch, .n_branches = n };
     int rc = kvt_session_open(&s, u->m, &o, &err);
@@ -234,14 +236,36 @@ static int many(struct setup u, enum kvt_protocol protocol)
     return failed;
 }
 
+/* Methods that evict in every step, by each of the ways there are. */
+static int graphs(struct setup u)
+{
+    static const char *const specs[] = { "h2o", "tova", "treekv", "random" };
+    struct kvt_branch_opts branch[MAX_BRANCH] = { 0 };
+    struct outcome with[MAX_BRANCH + 1], without[MAX_BRANCH + 1];
+    char name[MAX_BRANCH][96];
+    int n = 0, bad;
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
+        if (add(branch, &n, name, specs[i], 25))
+            return 1;
+    u.decode = KVT_DECODE_BOTH;
+    if (run(&u, branch, n, with))
+        return 1;
+    u.no_graphs = true;
+    if (run(&u, branch, n, without))
+        return 1;
+    bad = same("graphs", branch, n, with, without);
+    printf("  with and without graphs: %d of %d branches differ\n", bad, n + 1);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     struct kvt_err err = { 0 };
     struct kvt_model *m = NULL;
     const struct kvt_ops *ops = kvt_ops_find(argc > 2 ? argv[2] : "cpu");
     int failed = 0;
-    if (argc < 2 || !ops) {
-        fprintf(stderr, "usage: invariants MODEL.gguf [ref|cpu]\n");
+    if (argc < 2 || !ops || (argc > 3 && strcmp(argv[3], "graphs"))) {
+        fprintf(stderr, "usage: invariants MODEL.gguf [BACKEND [graphs]]\n");
         return 2;
     }
     if (kvt_model_open(&m, argv[1], &err)) {
@@ -254,6 +278,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         struct setup u = { .m = m, .ops = ops, .compute = modes[i].compute, .kv = modes[i].kv, .threads = 2 };
         printf("%s, backend %s\n", modes[i].name, ops->name);
+        if (argc > 3) {
+            failed += ops->step_begin && !i ? graphs(u) : 0;
+            continue;
+        }
         failed += keep_all(u);
         failed += many(u, i ? KVT_PROTOCOL_VISIBLE : KVT_PROTOCOL_LITERATURE);
     }

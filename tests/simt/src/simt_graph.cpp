@@ -33,7 +33,12 @@ static struct Count {
     }
 } count;
 Kernel &kernel_of(const void *func) { return kernels[func]; }
-void capture(CUstream_st *s, std::function<void()> f, const void *func) { s->capture->node.push_back({std::move(f), func, ++node_ids}); }
+void capture(CUstream_st *s, std::function<void()> f, const void *func)
+{
+    s->capture->node.push_back({std::move(f), func, ++node_ids});
+    if (trace)
+        trace->node(node_ids, 0);
+}
 bool capturing() { return !under_way.empty(); }
 cudaError_t not_in_capture(const char *what)
 {
@@ -126,8 +131,12 @@ SIMT_API cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t grap
     if (capturing())
         return not_in_capture("cudaGraphInstantiate");
     *out = new CUgraphExec_st{graph->node, graph->id}; // a copy: the graph may go
-    for (Node &node : (*out)->node)
-        node.id = ++node_ids; // an executable graph's nodes have ids of their own
+    for (Node &node : (*out)->node) { // an executable graph's nodes have ids of their own
+        uint64_t original = node.id;
+        node.id = ++node_ids;
+        if (trace)
+            trace->node(node.id, original);
+    }
     count.made++;
     return cudaSuccess;
 }
