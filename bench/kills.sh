@@ -25,7 +25,7 @@ n=0 files=1 torn=0 early=0
 while [ "$n" -lt "$kills" ]; do
     (run "cut$files.jsonl") >/dev/null 2>said &
     pid=$!
-    sleep "$(awk -v s="$RANDOM$n" -v t="$took" 'BEGIN { srand(s); printf "%.3f", rand() * t / 12000 }')"
+    sleep "$(awk -v s="$RANDOM$n" -v t="$took" 'BEGIN { srand(s); printf "%.3f", rand() * t / 6000 }')"
     if kill -9 "$pid" 2>/dev/null; then
         wait "$pid" 2>/dev/null || true
         n=$((n + 1))
