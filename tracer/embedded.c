@@ -9,7 +9,7 @@
 
 #define FILE_NAME "models/embedded/kvtrace-tiny.gguf"
 /* models/export.py prints it; the test cli_embedded holds it against models/embedded/SHA256SUMS. */
-#define FILE_SHA256 "eed16dacb43fe06885e94b9cadc79a7ef1e9df972ab303b513deec96f8af2a1a"
+#define FILE_SHA256 "b6fead7257859bee7a7c79dd92f09565fe2b96294907f10b0b98f34ebb28c781"
 
 bool kvt_embedded_asked(const char *model)
 {
