@@ -20,7 +20,7 @@ done
 shift $((OPTIND - 1))
 [ $# -eq 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd) model=$1 out=$2
-for f in "$model" "$bin/kvtrace" "$bin/cut"; do [ -e "$f" ] || { echo "overhead.sh: no such file: $f" >&2; exit 3; }; done
+for f in "$model" "$bin/kvtrace" "$bin/cutprompt"; do [ -e "$f" ] || { echo "overhead.sh: no such file: $f" >&2; exit 3; }; done
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
 . "$here/timed.sh"
@@ -37,7 +37,7 @@ make_prompt() { # tokens: writes how many shots it takes, and the question
         left=$(($1 - $(tokens_of $shots x) + 1))
         [ $left -ge 8 ] || shots=$((shots - 1))
     done
-    "$bin/cut" "$model" $left < "$t/text" > "$out/question.$1"
+    "$bin/cutprompt" "$model" $left < "$t/text" > "$out/question.$1"
     echo $shots > "$out/shots.$1"
     echo "$1 tokens asked, $(tokens_of $shots "$(cat "$out/question.$1")") made" >&2
 }

@@ -15,7 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=$1 model=$2 peer=$3 qwen=${4:--} python=${5:-} smol=$2
 rounds=${ROUNDS:-3} threads=${THREADS:-2} bin=${BIN:-build/bin} lengths=${LENGTHS:-512 1024 2048 4096 8192} wrapper=${WRAPPER:-}
 only=${ONLY:-llama qwen trace maps grow writer branch kvpress}
-for f in "$model" "$peer" "$bin/kvtrace" "$bin/speed" "$bin/cut" "$bin/writer"; do [ -e "$f" ] || { echo "peers.sh: no such file: $f" >&2; exit 3; }; done
+for f in "$model" "$peer" "$bin/kvtrace" "$bin/speed" "$bin/cutprompt" "$bin/writer"; do [ -e "$f" ] || { echo "peers.sh: no such file: $f" >&2; exit 3; }; done
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
 . "$here/timed.sh"

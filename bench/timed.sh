@@ -34,7 +34,7 @@ median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1)
 of() { awk -F'\t' -v k="$1" -v c="$2" '$1 == k { print $c }' "$state" | median; }
 
 # cut_to TOKENS FILE: so many tokens of the repository's pages
-cut_to() { [ -s "$2" ] || "$bin/cut" "$model" "$1" < "$t/text" > "$2"; }
+cut_to() { [ -s "$2" ] || "$bin/cutprompt" "$model" "$1" < "$t/text" > "$2"; }
 
 machine() {
     printf '%s threads; %s; %s; load of the machine while it was measured %s\n' "$threads" "$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)" \
