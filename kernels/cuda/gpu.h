@@ -81,7 +81,7 @@ static __device__ __forceinline__ float gpu_exp2(float x)
 static inline void gpu_cp_async16(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }
 static inline void gpu_cp_async16_line(void *shared, const void *global, simt::Site at = SIMT_SITE) { simt::async_copy(shared, global, 16, 0, at); }
 static inline void gpu_cp_async_commit() { simt::async_commit(); }
-template <int left> static inline void gpu_cp_async_wait() { simt::async_wait(left); }
+template <int left> static inline void gpu_cp_async_wait(simt::Site at = SIMT_SITE) { simt::async_wait(left, at); }
 static inline float gpu_exp2(float x) { return x < -126 ? 0 : exp2f(x); }
 static inline void gpu_ldmatrix_x4(unsigned *d, const void *row) { ptx::ldmatrix(d, row, 4, false, 0); }
 static inline void gpu_ldmatrix_x4_trans(unsigned *d, const void *row) { ptx::ldmatrix(d, row, 4, true, 0); }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What ptxas made of each kernel, read out of a library or an object that nvcc wrote with --no-compress: registers, stack, static shared
-memory, bytes of code, and a count of the instructions that the budget names. No tool of the toolkit is needed (there is no cuobjdump in its
+memory, bytes of code, a count of the instructions that the budget names, and, where it says how a kernel is launched, occupancy. No tool of the toolkit is needed (there is no cuobjdump in its
 Debian packages); the numbers of instructions were learnt from kernels of one instruction.
-usage: report.py FILE [BUDGET.json]     exit 1 when a kernel of the budget is over it, or one that it names isn't there"""
+usage: report.py [--some] FILE [BUDGET.json]     exit 1 when a kernel of the budget is over it, or one that it names isn't there (--some: may be)"""
 import collections
 import json
 import re
@@ -11,6 +11,9 @@ import sys
 
 EM_CUDA = 190
 REGCOUNT, FRAME_SIZE = 0x2F, 0x11  # attributes of .nv.info
+# Of an SM: threads, blocks, bytes of shared memory (1 KB of it for each block is the system's). All have 65536 registers, given to warps in
+# pieces of 256, four warps at a time, and shared memory in pieces of 128 bytes. From the programming guide's table of compute capabilities.
+DEVICES = {80: (2048, 32, 164), 86: (1536, 16, 100), 89: (1536, 24, 100), 90: (2048, 32, 228), 100: (2048, 32, 228), 120: (1536, 24, 100)}
 OPCODES = {0x23C: 'HMMA', 0x83B: 'LDSM', 0xFAE: 'LDGSTS', 0x983: 'LDL', 0x387: 'STL', 0x22B: 'DFMA', 0x229: 'DADD', 0x228: 'DMUL'}
 
 
@@ -52,9 +55,21 @@ def cubin(blob, kernels):
             kernels[arch, name] = figures
 
 
+def occupancy(arch, registers, shared, threads):
+    """Warps of an SM that can be resident, in percent, and what keeps more away."""
+    most, blocks, kb = DEVICES[arch]
+    shared -= 1024 if arch >= 90 and shared >= 1024 else 0 # what the system takes of each block is in the figure there
+    warps = -(-threads // 32)
+    by = {'blocks': blocks, 'threads': most // (warps * 32), 'shared': (kb << 10) // (1024 + -(-shared // 128) * 128),
+          'registers': 65536 // (-(-registers * 32 // 256) * 256) // 4 * 4 // warps}
+    limiter = min(by, key=by.get)
+    return 100 * by[limiter] * warps * 32 // most, limiter
+
+
 def main():
-    blob, kernels = open(sys.argv[1], 'rb').read(), {}
-    budget = json.load(open(sys.argv[2])) if len(sys.argv) > 2 else {}
+    words = [w for w in sys.argv[1:] if w != '--some']
+    blob, kernels = open(words[0], 'rb').read(), {}
+    budget = json.load(open(words[1])) if len(words) > 1 else {}
     for m in re.finditer(rb'\x7fELF\x02\x01', blob):
         if struct.unpack_from('<H', blob, m.start() + 18)[0] == EM_CUDA:
             cubin(blob[m.start():], kernels)
@@ -69,14 +84,21 @@ def main():
             for what in ('registers', 'stack', 'shared'):
                 if k.get(what, 0) > limit.get(what, 1 << 30):
                     why.append('%d %s, allowed %d' % (k.get(what, 0), what, limit[what]))
+            if 'block' in limit and arch in DEVICES:
+                k['occupancy'] = occupancy(arch, k.get('registers', 0), k.get('shared', 0) + limit.get('dynamic', 0), limit['block'])
+                least = limit.get('occupancy', {}).get(str(arch), 0)
+                if k['occupancy'][0] < least:
+                    why.append('occupancy %d %%, at least %d' % (k['occupancy'][0], least))
             why += ['no ' + op for op in limit.get('need', []) if not k['opcodes'][op]] + ['has ' + op for op in limit.get('deny', []) if k['opcodes'][op]]
         shown = ' '.join('%s:%d' % (op, n) for op, n in sorted(k['opcodes'].items(), key=str) if op)
+        if 'occupancy' in k:
+            shown = '%d %% by %s ' % k['occupancy'] + shown
         print('sm_%-3d %3d %5d %6d %7d  %-64.64s %s%s' % (arch, k.get('registers', 0), k.get('stack', 0), k.get('shared', 0), k['bytes'], name, shown,
                                                         '   OVER: ' + '; '.join(why) if why else ''))
         over += bool(why)
-    missing = [p for p in budget if p not in seen]
+    missing = [p for p in budget if p not in seen] if len(words) == len(sys.argv) - 1 else []
     print('%d kernels, %d over their budget%s' % (len(kernels), over, ', none of the name ' + ', '.join(missing) if missing else ''))
-    return bool(over or missing or not kernels)
+    return bool(over or missing or not (kernels or '--some' in sys.argv))
 
 
 sys.exit(main())

@@ -44,8 +44,10 @@ void async_commit()
     Thread *t = self();
     t->groups.push_back((uint32_t)t->async.size());
 }
-void async_wait(unsigned prior)
+void async_wait(unsigned prior, Site at)
 {
+    if (deleted(at))
+        return;
     RtGuard g;
     Thread *t = self();
     if (t->groups.size() <= prior)
@@ -60,8 +62,10 @@ void async_wait(unsigned prior)
         x -= upto;
 }
 // ------------------------------------------------------------------ between blocks
-void fence()
+void fence(Site at)
 {
+    if (deleted(at))
+        return;
     RtGuard g;
     if (hooks && ctx.cur)
         hooks->fence();
@@ -138,6 +142,8 @@ const std::vector<SharedSym> &shared_symbols()
     if (done)
         return v;
     done = true;
+    static thread_local volatile char own; // a library has no block of such variables before the first of them is used
+    own = 1;
     dl_iterate_phdr(
         [](dl_phdr_info *i, size_t, void *) {
             if (!i->dlpi_tls_data)

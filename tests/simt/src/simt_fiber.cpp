@@ -80,6 +80,7 @@ static void asan_fiber_start()
 #else
 static void asan_fiber_start() {}
 #endif
+static bool elsewhere(Site a, Site b) { return a.line != b.line || (a.file != b.file && strcmp(a.file, b.file)); }
 // Switch to t, or to the launching stack when null; save_fake null: never comes back.
 void enter(void **save, void **save_fake, Thread *t)
 {
@@ -298,13 +299,15 @@ int block_barrier(int kind, int pred, Site site)
         report(Err::Trap, "__syncthreads outside a kernel");
         return 0;
     }
+    if (deleted(site))
+        return pred;
     Block &b = *blk;
     if (!b.arrived) {
         b.bar_site = site;
         b.bar_first = t->flat;
         b.bar_kind = kind;
     } else if (config.strict && !b.bar_mixed &&
-               (b.bar_kind != kind || b.bar_site.line != site.line || strcmp(b.bar_site.file, site.file))) {
+               (b.bar_kind != kind || elsewhere(b.bar_site, site))) {
         b.bar_mixed = true;
         report(Err::DivergentBarrier, "threads of one block meet at different barriers: thread %u at %s:%d, this one at %s:%d", b.bar_first,
                b.bar_site.file, b.bar_site.line, site.file, site.line);
@@ -331,6 +334,8 @@ static void collective(unsigned mask, const char *op, void *args, WarpFn fn, voi
         report(Err::Trap, "%s outside a kernel", op);
         return;
     }
+    if (!fn && !xfn && deleted(site))
+        return;
     Warp &w = blk->w[t->warp];
     stats.warp_ops++;
     mask &= w.valid; // lanes a partial last warp does not have
@@ -345,7 +350,7 @@ static void collective(unsigned mask, const char *op, void *args, WarpFn fn, voi
             g = &w.groups[gi];
             break;
         }
-    if (g && config.strict && (strcmp(g->op, op) || g->site.line != site.line || strcmp(g->site.file, site.file)))
+    if (g && config.strict && ((g->op != op && strcmp(g->op, op)) || elsewhere(g->site, site)))
         report(Err::WarpMismatch, "lanes of mask 0x%08x meet in different calls: %s at %s:%d and %s at %s:%d", mask, g->op, g->site.file,
                g->site.line, op, site.file, site.line);
     if (!g) {

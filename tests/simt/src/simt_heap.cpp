@@ -18,19 +18,28 @@ const Alloc *find_alloc(const void *p)
     const Alloc &a = it->second;
     return (const unsigned char *)p < a.p + a.n + RED ? &a : nullptr;
 }
+// Whether this allocation, of the device's memory or of pinned memory, is the one that SIMT_FAIL_MALLOC_AFTER means.
+bool alloc_fails()
+{
+    static bool asked;
+    if (!asked) {
+        const char *e = getenv("SIMT_FAIL_MALLOC_AFTER");
+        fail_after = e ? atol(e) : -1;
+        asked = true;
+    }
+    return fail_after >= 0 && fail_after-- == 0;
+}
 cudaError_t dev_alloc(void **out, size_t n, int kind)
 {
     init_once();
     if (!out)
         return ret(cudaErrorInvalidValue);
     *out = nullptr;
+    if (sticky != cudaSuccess)
+        return ret(sticky);
     if (!n)
         return cudaSuccess;
-    if (fail_after < 0) {
-        const char *e = getenv("SIMT_FAIL_MALLOC_AFTER");
-        fail_after = e ? atol(e) : 1L << 60;
-    }
-    if (fail_after-- == 0 || bytes_live + n > MAXMEM)
+    if (alloc_fails() || bytes_live + n > MAXMEM)
         return ret(cudaErrorMemoryAllocation);
     if (!arena) {
         arena = (unsigned char *)mmap(nullptr, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

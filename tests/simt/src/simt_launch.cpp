@@ -6,8 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 namespace simt {
-void (*prof_access)(const void *, unsigned, bool, int, int, int);
-void (*prof_block_end)();
+void (*count_access)(const Access *, const void *);
+void (*count_block)();
+void (*count_launch)(dim3, dim3, size_t);
+const char *deleted_file;
+int deleted_line = -1;
 // ------------------------------------------------------------------ launching
 std::map<const void *, int> dyn_limits;
 static bool run_block(Body body, void *arg, dim3 bd, uint3 bid, uint64_t flat)
@@ -66,8 +69,8 @@ static bool run_block(Body body, void *arg, dim3 bd, uint3 bid, uint64_t flat)
         }
     if (hooks)
         hooks->block_end();
-    if (prof_block_end)
-        prof_block_end();
+    if (count_block)
+        count_block();
     blk = old;
     return !b.failed;
 }
@@ -118,6 +121,10 @@ void init_once()
         config.preempt_permille = (unsigned)atoi(e);
     if (const char *e = getenv("SIMT_ABORT"))
         config.abort_on_error = atoi(e);
+    if (const char *e = getenv("SIMT_DELETE")) {
+        deleted_file = e;
+        deleted_line = strchr(e, ':') ? atoi(strchr(e, ':') + 1) : -1;
+    }
 #if !SIMT_ASAN
     static char alt[65536];
     stack_t ss{};
@@ -163,6 +170,8 @@ void run_grid(const char *name, Body body, void *arg, dim3 g, dim3 b, size_t sme
     dyn_bytes = smem;
     if (hooks)
         hooks->launch_begin();
+    if (count_launch)
+        count_launch(g, b, smem);
     uint64_t nb = (uint64_t)g.x * g.y * g.z;
     std::vector<uint64_t> ord;
     if (config.order == Order::Random) {

@@ -3,12 +3,12 @@
 #include <cstdarg>
 #include <cstdlib>
 #include <unistd.h>
-__thread uint3 threadIdx, blockIdx;
-__thread dim3 blockDim, gridDim;
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
 namespace simt {
-__thread Ctx ctx;
-thread_local Block *blk;
-thread_local int in_rt;
+Ctx ctx;
+Block *blk;
+int in_rt;
 Config config;
 Stats stats;
 CheckHooks *hooks;

@@ -29,6 +29,9 @@ SIMT_API cudaError_t cudaMallocHost(void **p, size_t n)
 {
     if (capturing())
         return not_in_capture("cudaMallocHost");
+    *p = nullptr;
+    if (alloc_fails())
+        return ret(cudaErrorMemoryAllocation);
     *p = aligned_alloc(4096, (n + 4095) & ~size_t(4095));
     allocs[(unsigned char *)*p] = Alloc{(unsigned char *)*p, n, 2, false};
     return cudaSuccess;
@@ -210,6 +213,7 @@ SIMT_API const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
     default: return "cudaError(emulated)";
     }
 }
