@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What each kernel asks of the memory, counted while nvcc's PTX runs on the CPU (../src/simt_count.cpp), against limits.json; and what a
-model of 8 billion parameters would take at least on an A100 and an H100, from the same counts. These are facts about addresses and
+"""What each kernel asks of the memory, counted while nvcc's PTX runs on the CPU (../src/simt_count.cpp), against limits.json (1.1; where a
+kernel is above that, what it is now, so that it can't get worse); and what a model of 8 billion parameters would take at least on an A100 and an H100, from the same counts. These are facts about addresses and
 instructions; times are bounds (every byte at full bandwidth, every product at full rate, nothing waits), never measurements.
 usage: traffic.py BIN [--lines] [--model]     BIN: the folder of `traffic` and libkvt_simtptx80.so; --lines: also each line of source
 exit 1: a kernel is over its limit"""
