@@ -324,7 +324,9 @@ int kvt_cuda_linear_step(struct kvt_dev *dev, const struct kvt_linears_args *all
         if (a[i].w.n % ROWS || (uintptr_t)a[i].w.data % 16)
             return KVT_EUNSUP;
         job.tiles += a[i].w.n / ROWS;
-        job.m[i] = {(const unsigned char *)a[i].w.data, a[i].bias, a[i].out, a[i].w.n, job.tiles, a[i].accumulate};
+        struct matrix *m = &job.m[i]; /* one by one: what lies between members stays 0, as jobs are compared */
+        m->w = (const unsigned char *)a[i].w.data, m->bias = a[i].bias, m->out = a[i].out;
+        m->N = a[i].w.n, m->tiles = job.tiles, m->accumulate = a[i].accumulate;
     }
     if (norm) {
         job.norm_threads = elem_norm_threads(norm->E);
