@@ -79,9 +79,6 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
 #define NORMED(src, w, b, dst, rows, width, mean) \
     (struct kvt_norm_args){ .in = (src), .weight = (w), .bias = (b), .out = (dst), .eps = s->rms_eps, .T = (rows), .E = (width), .centre = (mean) }
 #define NORM(src, w, b, dst, rows, width, mean) DO(ops->norm(dev, &NORMED(src, w, b, dst, rows, width, mean)))
-#define ROTATE(v, n_heads) \
-    DO(ops->rotate(dev, &(struct kvt_rotate_args){ .x = (v), .pos = f->pos, .rope = *rope, .T = n, .heads = (n_heads), .D = D, \
-                                                   .scale = f->rope_scale[rope - f->rope] }))
 
     DO(products(f, &(struct kvt_linears_args){ .norm = s->pre_norm ? &NORMED(x, w->attn_norm, w->attn_norm_bias, f->h, n, s->E, s->layer_norm) : NULL, .n = 3,
         .a = (struct kvt_linear_args[]){ PRODUCT(w->q, w->q_bias, in, f->q), PRODUCT(w->k, w->k_bias, in, f->k), PRODUCT(w->v, w->v_bias, in, f->v) } }));
@@ -97,8 +94,8 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
         return rc;
     if (rope->rot) {
         DO(send_positions(f, rows->pos + row0, n));
-        ROTATE(f->q, s->H);
-        ROTATE(f->k, s->G);
+        DO(ops->rotate(dev, &(struct kvt_rotate_args){ .x = f->q, .pos = f->pos, .rope = *rope, .T = n, .heads = s->H, .D = D,
+                                                       .scale = f->rope_scale[rope - f->rope], .more = f->k, .more_heads = s->G }));
     }
     if (look && look->vectors && (rc = look->vectors(look->self, l, row0, n, true, qkv, err)))
         return rc;
@@ -132,7 +129,6 @@ static int layer_run(struct kvt_forward *f, int l, const struct kvt_rows *rows, 
 #undef PRODUCT
 #undef NORM
 #undef NORMED
-#undef ROTATE
 }
 
 int kvt_forward_layer(struct kvt_forward *f, int layer, const struct kvt_rows *rows, float *x,
@@ -166,11 +162,10 @@ int kvt_forward_head(struct kvt_forward *f, const float *x, int n, bool exact, f
     const struct kvt_shape *s = f->shape;
     assert(n <= f->run);
     int64_t at = kvt_now_ns();
-    int rc = f->ops->norm(f->dev, &(struct kvt_norm_args){ .in = x, .weight = f->out_norm, .bias = f->out_norm_bias, .out = f->h,
-                                                           .eps = s->rms_eps, .T = n, .E = s->E, .centre = s->layer_norm });
-    if (!rc)
-        rc = f->ops->linear(f->dev, &(struct kvt_linear_args){ .w = f->output, .in = f->h, .out = logits, .T = n,
-                                                               .exact = exact, .compute = f->compute });
+    int rc = products(f, &(struct kvt_linears_args){
+        .norm = &(struct kvt_norm_args){ .in = x, .weight = f->out_norm, .bias = f->out_norm_bias, .out = f->h, .eps = s->rms_eps, .T = n, .E = s->E,
+                                         .centre = s->layer_norm },
+        .a = &(struct kvt_linear_args){ .w = f->output, .in = f->h, .out = logits, .T = n, .exact = exact, .compute = f->compute }, .n = 1 });
     if (!rc && (s->logit_scale != 1 || s->logit_cap > 0))
         rc = f->ops->scale(f->dev, &(struct kvt_scale_args){ .x = logits, .count = (size_t)n * s->V, .scale = s->logit_scale,
                                                              .cap = s->logit_cap });

@@ -120,6 +120,8 @@ struct kvt_rotate_args {    /* rope, in place */
     struct kvt_rope rope;
     int T, heads, D;
     float scale;            /* cos and sin are multiplied by it (YaRN, longrope); 0 counts as 1 */
+    float *more;            /* (T, more_heads, D), rotated likewise; or NULL */
+    int more_heads;
 };
 
 /* Of a feed-forward's gate: x / (1 + e^-x); x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3); x Phi(x). */

@@ -319,6 +319,8 @@ int kvt_cpu_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
         const float *table = a->rope.table + (size_t)a->pos[t] * (size_t)half * 2;
         for (int h = 0; h < a->heads; h++)
             k->rotate(a->x + ((size_t)t * (size_t)a->heads + (size_t)h) * (size_t)a->D, table, half, a->rope.halves, by);
+        for (int h = 0; a->more && h < a->more_heads; h++)
+            k->rotate(a->more + ((size_t)t * (size_t)a->more_heads + (size_t)h) * (size_t)a->D, table, half, a->rope.halves, by);
     }
     return 0;
 }

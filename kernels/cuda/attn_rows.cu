@@ -134,15 +134,18 @@ struct rows_work {
 /* The part's rows of K, or of V at half_page, into shared memory: on their way when this returns, unless rows aren't aligned. */
 template <class K, int V> static __device__ void bring(const unsigned char *const *page, int len, int row_bytes, size_t half_page, unsigned char *to)
 {
-    int size = V * (int)sizeof(K), per = row_bytes / size;
+    constexpr int SIZE = V * (int)sizeof(K);
 #pragma unroll 1
-    for (int i = threadIdx.x; i < len * per; i += THREADS) {
-        int j = i / per, at = i % per * size;
-        const unsigned char *from = page[j / KVT_PAGE_SLOTS] + half_page + j % KVT_PAGE_SLOTS * row_bytes + at;
-        if (V * sizeof(K) == 16)
-            gpu_cp_async16(to + j * row_bytes + at, from);
-        else
-            *(chunk<K, V> *)(to + j * row_bytes + at) = *(const chunk<K, V> *)from;
+    for (int first = 0; first < len; first += KVT_PAGE_SLOTS, to += KVT_PAGE_SLOTS * row_bytes) { /* a page's rows lie one behind the other, here too */
+        const unsigned char *from = page[first / KVT_PAGE_SLOTS] + half_page;
+        int bytes = (len - first < KVT_PAGE_SLOTS ? len - first : KVT_PAGE_SLOTS) * row_bytes;
+#pragma unroll 2
+        for (int at = (int)threadIdx.x * SIZE; at < bytes; at += THREADS * SIZE) {
+            if (SIZE == 16)
+                gpu_cp_async16(to + at, from + at);
+            else
+                *(chunk<K, V> *)(to + at) = *(const chunk<K, V> *)(from + at);
+        }
     }
     gpu_cp_async_commit();
 }
@@ -174,14 +177,22 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
     const float *from_q = a.q + ((size_t)t * (size_t)a.H + (size_t)(g * heads + h0)) * (size_t)D;
 #pragma unroll 1
     for (int i = threadIdx.x; i < M * D; i += THREADS) {
-        int h = i / D;
-        q[i] = h >= mine ? 0 : turn ? turned_value(a.rope, w.seen[t * a.p.G + g] - 1 - at, from_q + h * D, i % D) : from_q[i];
+        int h = turn ? i / D : 0;
+        q[i] = i >= mine * D ? 0 : turn ? turned_value(a.rope, w.seen[t * a.p.G + g] - 1 - at, from_q + h * D, i % D) : from_q[i];
     }
     gpu_cp_async_wait<1>();
     __syncthreads();
 
     /* scores */
     const int lp = w.lp, sub = lane / lp, l = lane % lp, side = WARPS * (32 / lp), first = warp * (32 / lp) + sub; /* slots side by side, this lane's first */
+    constexpr bool held = C * M * V <= 32 && !TURN; /* a lane's part of the queries, in registers */
+    float own[held ? M : 1][held ? C * V : 1];
+    if (held)
+#pragma unroll
+        for (int h = 0; h < M; h++)
+#pragma unroll
+            for (int i = 0; i < C * V; i++)
+                own[held ? h : 0][held ? i : 0] = (i / V * lp + l) * V < D ? q[h * D + (i / V * lp + l) * V + i % V] : 0;
     const int32_t *rank = turn ? w.rank + ((size_t)t * (size_t)a.p.G + (size_t)g) * (size_t)w.rank_ld + from : NULL;
 #pragma unroll 1
     for (int j = first; j - sub < len; j += side) { /* a warp's lanes stay together */
@@ -212,8 +223,22 @@ static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn
                 for (int h = 0; h < M; h++)
 #pragma unroll
                     for (int i = 0; i < V; i++)
-                        dot[h] = fmaf(q[h * D + d + i], x[i], dot[h]);
+                        dot[h] = fmaf(held ? own[held ? h : 0][held ? c * V + i : 0] : q[h * D + d + i], x[i], dot[h]);
             }
+        }
+        if (M == 4 && lp >= 4) { /* a half of the lanes goes on with two heads, a quarter with one */
+            const bool up = l & lp / 2, odd = l & lp / 4;
+            float a0 = up ? dot[M > 2 ? 2 : 0] : dot[0], a1 = up ? dot[M > 3 ? 3 : 0] : dot[M > 1 ? 1 : 0];
+            a0 += __shfl_xor_sync(0xffffffffu, up ? dot[0] : dot[M > 2 ? 2 : 0], lp / 2);
+            a1 += __shfl_xor_sync(0xffffffffu, up ? dot[M > 1 ? 1 : 0] : dot[M > 3 ? 3 : 0], lp / 2);
+            float sum = odd ? a1 : a0;
+            sum += __shfl_xor_sync(0xffffffffu, odd ? a0 : a1, lp / 4);
+#pragma unroll 1
+            for (int i = lp / 8; i; i /= 2)
+                sum += __shfl_xor_sync(0xffffffffu, sum, i);
+            if (l % (lp / 4) == 0 && j < len)
+                s[(2 * up + odd) * slots + j] = sum;
+            continue;
         }
 #pragma unroll 1
         for (int i = lp / 2; i; i /= 2)

@@ -85,9 +85,15 @@ struct call_rows {
     struct newcomer few_row[FEW_ROWS];
 };
 
+template <class V> static __device__ V encoded(float x);
+template <> __device__ float encoded<float>(float x) { return x; }
+template <> __device__ __half encoded<__half>(float x) { return __float2half_rn(x); }
+template <> __device__ __nv_bfloat16 encoded<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+
 /* One block a cell (x: kv head, y: branch of the call): room in the table, pages of its own. base (branches of the call, G) gets the slots that the
- * cell had. */
-static __global__ void room_kernel(struct kvt_pages p, int layer, struct call_rows rows, int32_t *base)
+ * cell had. With k, (T, G, D), also the rows themselves: where the call has one branch, so that no other block still copies what they go over. */
+template <class V>
+static __global__ void room_kernel(struct kvt_pages p, int layer, struct call_rows rows, int32_t *base, int T, const float *k, const float *v)
 {
     int g = blockIdx.x, G = gridDim.x;
     const struct newcomers of = rows.of ? rows.of[blockIdx.y] : rows.few_of[blockIdx.y];
@@ -110,12 +116,17 @@ static __global__ void room_kernel(struct kvt_pages p, int layer, struct call_ro
         p.refs[page] = 1;
         table[i] = page;
     }
+    __syncthreads();
+    for (int i = threadIdx.x; k && i < T * p.D; i += blockDim.x) {
+        int t = i / p.D, d = i % p.D, slot = n + t;
+        size_t from = ((size_t)t * (size_t)G + (size_t)g) * (size_t)p.D + (size_t)d;
+        V *to = (V *)kvt_slot_k(p, table, slot);
+        to[d] = encoded<V>(k[from]);
+        ((V *)((unsigned char *)to + p.page_bytes / 2))[d] = encoded<V>(v[from]);
+        if (!d)
+            kvt_page_pos(p, table[slot / SLOTS])[slot % SLOTS] = (rows.of ? rows.row[t] : rows.few_row[t]).pos;
+    }
 }
-
-template <class V> static __device__ V encoded(float x);
-template <> __device__ float encoded<float>(float x) { return x; }
-template <> __device__ __half encoded<__half>(float x) { return __float2half_rn(x); }
-template <> __device__ __nv_bfloat16 encoded<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 
 /* One thread a value; D neighbours write one slot's row. */
 template <class V>
@@ -458,6 +469,16 @@ static int learn(struct kvt_dev *dev, struct kvt_cache *c, int branch)
     return rc;
 }
 
+template <class V> static void append(struct kvt_dev *dev, const struct kvt_append_args *a, const struct call_rows &rows, int n_branch, int32_t *base)
+{
+    const struct kvt_cache *c = a->cache;
+    size_t count = (size_t)a->T * (size_t)c->o.G * (size_t)c->o.D;
+    const bool once = n_branch == 1 && a->T <= FEW_ROWS; /* a step of one branch: one launch */
+    GPU_LAUNCH(room_kernel<V>, dim3((unsigned)c->o.G, (unsigned)n_branch), THREADS, 0, dev->stream, c->at, a->layer, rows, base, a->T, once ? a->k : NULL, a->v);
+    if (!once)
+        GPU_LAUNCH(write_kernel<V>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
+}
+
 int kvt_cuda_cache_append(struct kvt_dev *dev, const struct kvt_append_args *a)
 {
     struct kvt_cache *c = a->cache;
@@ -507,14 +528,12 @@ int kvt_cuda_cache_append(struct kvt_dev *dev, const struct kvt_append_args *a)
     free(place);
     if (!base)
         return dev->err.code;
-    size_t count = (size_t)a->T * (size_t)G * (size_t)c->o.D;
-    GPU_LAUNCH(room_kernel, dim3((unsigned)G, (unsigned)n_branch), THREADS, 0, dev->stream, c->at, a->layer, rows, base);
     if (c->o.type == KVT_F32)
-        GPU_LAUNCH(write_kernel<float>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
+        append<float>(dev, a, rows, n_branch, base);
     else if (c->o.type == KVT_F16)
-        GPU_LAUNCH(write_kernel<__half>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
+        append<__half>(dev, a, rows, n_branch, base);
     else
-        GPU_LAUNCH(write_kernel<__nv_bfloat16>, kvt_blocks(count, 256), 256, 0, dev->stream, c->at, a->layer, count, rows, base, a->k, a->v);
+        append<__nv_bfloat16>(dev, a, rows, n_branch, base);
     return kvt_cuda_launched(dev, "append");
 }
 

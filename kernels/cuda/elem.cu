@@ -118,15 +118,16 @@ int kvt_cuda_norm(struct kvt_dev *dev, const struct kvt_norm_args *a)
 
 /* ---- rotate ---- */
 
-static __global__ void rotate_kernel(float *x, const int32_t *pos, const float *table, int T, int heads, int D, int half, bool halves, float by)
+static __global__ void rotate_kernel(float *x, float *more, const int32_t *pos, const float *table, int T, int heads, int more_heads, int D, int half, bool halves, float by)
 {
-    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (at >= (size_t)T * heads * half)
+    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x, all = (size_t)(heads + more_heads);
+    if (at >= (size_t)T * all * half)
         return;
-    int i = (int)(at % half);
-    size_t head = at / half;
-    const float *angle = table + ((size_t)pos[head / heads] * half + i) * 2;
-    float *first = x + head * D + (halves ? i : 2 * i), *second = first + (halves ? half : 1);
+    int i = (int)(at % half), h = (int)(at / half % all);
+    size_t t = at / half / all;
+    const float *angle = table + ((size_t)pos[t] * half + i) * 2;
+    float *head = h < heads ? x + (t * heads + h) * D : more + (t * more_heads + (h - heads)) * D;
+    float *first = head + (halves ? i : 2 * i), *second = first + (halves ? half : 1);
     float c = by * angle[0], s = by * angle[1], u = *first, v = *second;
     *first = u * c - v * s;
     *second = v * c + u * s;
@@ -134,12 +135,12 @@ static __global__ void rotate_kernel(float *x, const int32_t *pos, const float *
 
 int kvt_cuda_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
 {
-    int half = a->rope.rot / 2;
+    int half = a->rope.rot / 2, more = a->more ? a->more_heads : 0;
     assert(a->rope.rot % 2 == 0 && a->rope.rot <= a->D);
-    size_t pairs = a->T > 0 ? (size_t)a->T * (size_t)a->heads * (size_t)half : 0;
+    size_t pairs = a->T > 0 ? (size_t)a->T * (size_t)(a->heads + more) * (size_t)half : 0;
     if (!pairs)
         return 0;
-    GPU_LAUNCH(rotate_kernel, kvt_blocks(pairs, THREADS), THREADS, 0, dev->stream, a->x, a->pos, a->rope.table, a->T, a->heads, a->D, half,
+    GPU_LAUNCH(rotate_kernel, kvt_blocks(pairs, THREADS), THREADS, 0, dev->stream, a->x, a->more, a->pos, a->rope.table, a->T, a->heads, more, a->D, half,
                a->rope.halves, a->scale > 0 ? a->scale : 1.0f);
     return kvt_cuda_launched(dev, "rotate");
 }

@@ -43,8 +43,9 @@ int kvt_ref_rotate(struct kvt_dev *dev, const struct kvt_rotate_args *a)
     for (int t = 0; half && t < a->T; t++) {
         assert(a->pos[t] >= 0 && a->pos[t] < a->rope.n_pos);
         const float *table = a->rope.table + (size_t)a->pos[t] * (size_t)half * 2;
-        for (int h = 0; h < a->heads; h++) {
-            float *x = a->x + ((size_t)t * (size_t)a->heads + (size_t)h) * (size_t)a->D;
+        for (int h = 0; h < a->heads + (a->more ? a->more_heads : 0); h++) {
+            float *x = h < a->heads ? a->x + ((size_t)t * (size_t)a->heads + (size_t)h) * (size_t)a->D
+                                    : a->more + ((size_t)t * (size_t)a->more_heads + (size_t)(h - a->heads)) * (size_t)a->D;
             for (int i = 0; i < half; i++) {
                 float *first = a->rope.halves ? x + i : x + 2 * i;
                 float *second = a->rope.halves ? x + i + half : x + 2 * i + 1;

@@ -112,7 +112,7 @@ static void check_rotate(struct kc *k)
         bool halves = turn % 2;
         enum kc_fill_kind fill = (enum kc_fill_kind)(turn % KC_N_FILL);
         size_t n = (size_t)T * (size_t)heads * (size_t)D, bytes = n * sizeof(float), table_n = (size_t)n_pos * (size_t)rot;
-        float *x = floats(k, n), *table = floats(k, table_n), *want = floats(k, n), *allow = floats(k, n), *got[2] = {floats(k, n), floats(k, n)};
+        float *x = floats(k, n), *table = floats(k, table_n), *want = floats(k, n), *allow = floats(k, n), *got[2] = {floats(k, n), floats(k, n)}, *again = floats(k, n);
         int32_t *pos = kc_host(k, (size_t)T * sizeof *pos);
         kc_fill(k, x, n, fill);
         for (size_t i = 0; i < table_n; i += 2) {
@@ -131,9 +131,13 @@ static void check_rotate(struct kc *k)
             struct kc_cand *c = i < 0 ? &k->ref : &k->cand[i];
             struct kvt_rotate_args a = {.x = kc_put_shifted(k, c, x, bytes, 4), .pos = kc_put(k, c, pos, (size_t)T * sizeof *pos),
                                         .rope = {kc_put(k, c, table, table_n * sizeof(float)), n_pos, rot, halves}, .T = T, .heads = heads, .D = D,
-                                        .scale = turn % 5 == 2 ? 1.3f : 0};
+                                        .scale = turn % 5 == 2 ? 1.3f : 0, .more = turn % 2 ? kc_put_shifted(k, c, x, bytes, 0) : NULL, .more_heads = heads};
             kc_rc(k, c, "rotate", c->ops->rotate(c->dev, &a), "T=%d heads=%d D=%d rot=%d", T, heads, D, rot);
             kc_get(k, c, i < 0 ? want : got[i % 2], a.x, bytes);
+            if (a.more) {
+                kc_get(k, c, again, a.more, bytes);
+                kc_same(k, c, "rotate", i < 0 ? want : got[i % 2], again, bytes, "the second array T=%d heads=%d D=%d", T, heads, D);
+            }
             if (i < 0)
                 continue;
             kc_judge(k, c, "rotate", want, got[i % 2], allow, n, "T=%d heads=%d D=%d rot=%d %s fill=%s", T, heads, D, rot, halves ? "halves" : "adjacent", kc_fill_name(fill));
