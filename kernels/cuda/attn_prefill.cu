@@ -44,14 +44,12 @@ static __global__ void __launch_bounds__(THREADS, 2) prefill_kernel(struct kvt_a
     piece *tiles = q + NQ * ROWS * PITCH;        /* (2 by turns, {K, V}, NK, KEYS, PITCH) */
     __shared__ int32_t row_pos[ROWS];
     __shared__ __align__(16) int32_t key_pos[2][KEYS];
-    __shared__ struct kvt_tile_pages<KEYS> page[2];
+    __shared__ struct kvt_tile_group<KEYS> group;
     __shared__ float by_row[ROWS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, D = a.p.D, h = blockIdx.y, g = h / (a.H / a.p.G);
     const int t0 = (int)(gridDim.x - 1 - blockIdx.x) * ROWS;
     const size_t cell = kvt_cell(a.p, branch, a.layer, g);
     const int n = a.p.n[cell];
-    const int32_t *table = kvt_table(a.p, cell);
-    const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
     if (D < DP)
         for (int i = 0; i < 4 * NK; i++)
             kvt_pad_tile(tiles + i * KEYS * PITCH, KEYS, D, DP);
@@ -69,29 +67,27 @@ static __global__ void __launch_bounds__(THREADS, 2) prefill_kernel(struct kvt_a
 #pragma unroll
     for (int i = 0; i < DP / 8; i++)
         out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
-    struct kvt_tile tile = {-1, 0, 0}, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high); /* next's pages are in page[turn ^ 1] */
-    int turn = 0;
-    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next.at));
-    __syncthreads();
-    while (tile.at >= 0 || next.at >= 0) { /* next comes while tile is in work */
-        piece *to = tiles + (turn ^ 1) * 2 * NK * KEYS * PITCH;
-        const bool plain = sizeof(K) == 2 && D == DP && n - next.at * KEYS >= KEYS; /* a whole tile */
-        if (plain && next.at >= 0) {
-            kvt_load_whole<KEYS, DP>(&page[turn ^ 1], 0, (unsigned char *)to);
-            kvt_load_whole<KEYS, DP>(&page[turn ^ 1], a.p.page_bytes / 2, (unsigned char *)(to + KEYS * PITCH));
-        }
+    struct kvt_walk walk = {all_bounds + (size_t)g * (size_t)pages, kvt_table(a.p, cell), pages, low, high, -1, 0};
+    struct kvt_tile tile = {-1, 0, 0}, next = {0, 0, 0};
 #pragma unroll 1
-        for (int value = 0; !plain && next.at >= 0 && value < 2; value++)
-            kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next.at * KEYS, D, value ? a.p.page_bytes / 2 : 0, DP, stride, to + value * NK * KEYS * PITCH);
-        if (next.at >= 0)
-            kvt_load_positions<KEYS>(&page[turn ^ 1], key_pos[turn ^ 1]);
+    for (int turn = 0; next.at >= 0; turn ^= 1, tile = next) { /* next comes while tile is in work */
+        gpu_cp_async_wait<0>();
+        __syncthreads(); /* tile is here, and nobody reads what next is put over */
+        next = kvt_next_tile<KEYS>(a, walk, &group);
+        if (next.at >= 0) {
+            piece *to = tiles + (turn ^ 1) * 2 * NK * KEYS * PITCH;
+            const int live = n - next.at * KEYS, first = next.at % KVT_GROUP * (KEYS / SLOTS);
+            const bool plain = sizeof(K) == 2 && D == DP && live >= KEYS; /* a whole tile */
+            if (plain) {
+                kvt_load_whole<KEYS, DP>(group.kv + first, 0, (unsigned char *)to);
+                kvt_load_whole<KEYS, DP>(group.kv + first, a.p.page_bytes / 2, (unsigned char *)(to + KEYS * PITCH));
+            }
+#pragma unroll 1
+            for (int value = 0; !plain && value < 2; value++)
+                kvt_load_tile<K, KEYS>(group.kv + first, live, D, value ? a.p.page_bytes / 2 : 0, DP, stride, to + value * NK * KEYS * PITCH);
+            kvt_load_positions<KEYS>(group.pos + first, key_pos[turn ^ 1]);
+        }
         gpu_cp_async_commit();
-        struct kvt_tile second = {-1, 0, 0};
-        if (next.at >= 0)
-            second = kvt_next_tile<KEYS>(a, bounds, pages, next.at + 1, low, high);
-        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second.at);
-        gpu_cp_async_wait<1>();
-        __syncthreads();
         if (tile.at >= 0) {
             const int live = n - tile.at * KEYS;
             const piece *k = tiles + turn * 2 * NK * KEYS * PITCH, *v = k + NK * KEYS * PITCH;
@@ -100,14 +96,14 @@ static __global__ void __launch_bounds__(THREADS, 2) prefill_kernel(struct kvt_a
             kvt_scores<K, KEYS, (DP <= 128 ? DP / 16 : 2)>(q, k, DP, s);
             if (a.cap2 > 0)
                 kvt_cap_scores<KEYS>(a, by, s);
-            if (!clear)
+            if (!clear) {
+                unsigned shown = kvt_shown<KEYS>(a, at, key_pos[turn], live);
 #pragma unroll
                 for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
-                    for (int j = 0; j < 4; j++) {
-                        int c = i * 8 + lane % 4 * 2 + j % 2;
-                        s[i][j] = c < live && kvt_sees(a, at[j / 2], key_pos[turn][c]) ? s[i][j] : -INFINITY;
-                    }
+                    for (int j = 0; j < 4; j++)
+                        s[i][j] = shown >> (4 * i + j) & 1 ? s[i][j] : -INFINITY;
+            }
 #pragma unroll
             for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
@@ -165,13 +161,7 @@ static __global__ void __launch_bounds__(THREADS, 2) prefill_kernel(struct kvt_a
                     }
             }
         }
-        kvt_keep_page<KEYS>(&page[turn], ahead);
-        __syncthreads();
-        tile = next;
-        next = second;
-        turn ^= 1;
     }
-    gpu_cp_async_wait<0>();
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         sum[j] += __shfl_xor_sync(0xffffffffu, sum[j], 1);
@@ -218,7 +208,7 @@ bool kvt_cuda_attn_prefill_can(const struct kvt_dev *dev, const struct kvt_attn_
 {
     int DP = kvt_padded(a->p.D);
     size_t bytes = a->p.type == KVT_F16 ? need<__half>(DP) : a->p.type == KVT_BF16 ? need<__nv_bfloat16>(DP) : need<float>(DP);
-    return bytes != SIZE_MAX && bytes + 2048 <= dev->shared_most;
+    return bytes != SIZE_MAX && bytes + 4096 <= dev->shared_most;
 }
 
 template <class K> static int launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, struct kvt_row_sum *sums)

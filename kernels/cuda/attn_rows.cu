@@ -8,11 +8,14 @@
 
 #include <assert.h>
 
-enum { THREADS = 128, WARPS = THREADS / 32, MAX_D = 256, MAX_PART = 64 };
+enum { THREADS = 256, WARPS = THREADS / 32, JOIN_THREADS = 128, MAX_D = 256, MAX_PART = 128 };
 
-/* Slots of a part: K and V of it in at most 64 KB of shared memory, of heads up to 256 dims; few, as a step waits for one part's chain of loads,
- * scores and sums, and more parts than multiprocessors hide each other's. */
-static int part_of(const struct kvt_pages &p) { return p.D * p.value_bytes <= 512 ? MAX_PART : MAX_PART / 2; }
+/* Slots of a part: K and V of it in at most 64 KB of shared memory, of heads up to 256 dims. */
+static int part_of(const struct kvt_pages &p)
+{
+    int bytes = p.D * p.value_bytes;
+    return bytes <= 256 ? MAX_PART : bytes <= 512 ? MAX_PART / 2 : MAX_PART / 4;
+}
 
 /* V neighbouring values of a row as floats: one load of V x sizeof(K) bytes. */
 template <class K, int V> struct chunk;
@@ -151,7 +154,7 @@ template <class K, int V> static __device__ void bring(const unsigned char *cons
 }
 
 template <class K, int V, int C, int M, bool TURN>
-static __global__ void __launch_bounds__(THREADS, 4) rows_kernel(struct kvt_attn_call a, struct rows_work w)
+static __global__ void __launch_bounds__(THREADS, 2) rows_kernel(struct kvt_attn_call a, struct rows_work w)
 {
     const int D = a.p.D, heads = a.H / a.p.G, t = blockIdx.x, g = blockIdx.y / w.chunks, h0 = blockIdx.y % w.chunks * M, slots = w.slots;
     const int from = blockIdx.z * slots, at = kvt_row_pos(a, t), warp = threadIdx.x / 32, lane = threadIdx.x % 32, row_bytes = D * (int)sizeof(K);
@@ -454,6 +457,6 @@ int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int m
                                     : launch_type<__nv_bfloat16, 8>(dev, a, w);
     if (rc)
         return rc;
-    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), THREADS, (size_t)(w.parts + 1) * sizeof(float), dev->stream, *a, w, sums);
+    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), JOIN_THREADS, (size_t)(w.parts + 1) * sizeof(float), dev->stream, *a, w, sums);
     return kvt_cuda_launched(dev, "attention");
 }

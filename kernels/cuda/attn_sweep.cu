@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { ROWS = KVT_TILE_ROWS, THREADS = KVT_TILE_THREADS };
+enum { ROWS = KVT_TILE_ROWS, THREADS = KVT_TILE_THREADS, MOST_BINS = 256 /* of the map, whose starts lie in shared memory */, STATIC = 8192 /* bytes of shared memory that aren't asked for at the launch, at most */ };
 
 /* Between rows of probabilities: odd, so that neither a column a thread nor a row a thread meet in a bank, and writes in the products' shape
  * meet by twos at most. */
@@ -219,6 +219,26 @@ static __device__ void fill_rows(const struct kvt_sweep &w, const struct kvt_att
     }
 }
 
+/* Scores become probabilities, into p too, and each row's sum of A power (entropy). clear: all are seen, else those that `shown` says. */
+template <int KEYS, bool clear>
+static __device__ __forceinline__ void probabilities(float (*s)[4], const float *by, const float *most, const float *inverse, unsigned shown, float *p, float *entropy)
+{
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            float power = fmaf(s[i][j], by[j / 2], -most[j / 2]), x = gpu_exp2(power) * inverse[j / 2];
+            if (!clear) {
+                bool here = shown >> (4 * i + j) & 1;
+                x = here ? x : 0;
+                power = here ? power : 0;
+            }
+            p[j / 2 * 8 * p_pitch(KEYS) + i * 8 + j % 2] = x;
+            entropy[j / 2] = fmaf(x, power, entropy[j / 2]);
+            s[i][j] = x;
+        }
+}
+
 /* FIXED: the heads' size, for the common ones; 0: padded to DP */
 template <class K, int KEYS, int FIXED>
 static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_attn_call a, int branch, const int2 *all_bounds, int pages, int given, const struct kvt_row_sum *sums, struct kvt_sweep w)
@@ -231,13 +251,12 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     piece *tiles = q + NQ * ROWS * pitch;        /* (2 by turns, NK, KEYS, pitch) */
     __shared__ int32_t row_pos[ROWS];
     __shared__ __align__(16) int32_t key_pos[2][KEYS];
-    __shared__ struct kvt_tile_pages<KEYS> page[2];
+    __shared__ struct kvt_tile_group<KEYS> group;
+    __shared__ int32_t bin_start[MOST_BINS + 1];
     __shared__ float by_row[ROWS];
     const int t0 = w.T0 + (int)blockIdx.x * ROWS, rows = w.T0 + w.T - t0 < ROWS ? w.T0 + w.T - t0 : ROWS;
     const size_t cell = kvt_cell(a.p, branch, a.layer, g);
     const int n = a.p.n[cell];
-    const int32_t *table = kvt_table(a.p, cell);
-    const int2 *bounds = all_bounds + (size_t)g * (size_t)pages;
     for (int i = 0; D < DP && i < 2 * NK; i++)
         kvt_pad_tile(tiles + i * KEYS * pitch, KEYS, D, DP);
     kvt_load_queries<K, (FIXED ? FIXED : KEYS == 64 ? 128 : 256)>(a, t0, h, DP, q, row_pos, by_row);
@@ -279,33 +298,33 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
     __shared__ float carry[4][2 * ROWS];
     const size_t line_step = (size_t)a.H * (size_t)w.row_ld;
     float *line = w.rowwise + ((size_t)(t0 - w.T0) * (size_t)a.H + (size_t)h) * (size_t)w.row_ld;
-    struct groups bins = {w.bin, w.C, 0, w.at_sum, w.at_max, &carry[0], -1, 0}, segments = {w.segment, w.n_segments, 0, 0, -1, &carry[2], -1, 0};
+    for (int i = threadIdx.x; w.C <= MOST_BINS && w.C && i <= w.C; i += THREADS)
+        bin_start[i] = w.bin[i];
+    struct groups bins = {w.C <= MOST_BINS ? bin_start : w.bin, w.C, 0, w.at_sum, w.at_max, &carry[0], -1, 0}, segments = {w.segment, w.n_segments, 0, 0, -1, &carry[2], -1, 0};
     float entropy[2] = {0, 0}, sink[2] = {0, 0}, local[2] = {0, 0};
     const bool row_sums = w.keys_or_entropy || w.sink || w.local;
 
-    struct kvt_tile tile = {-1, 0, 0}, next = kvt_next_tile<KEYS>(a, bounds, pages, 0, low, high); /* next's pages are in page[turn ^ 1] */
-    int turn = 0, done = 0;
-    kvt_keep_page<KEYS>(&page[1], kvt_find_page<KEYS>(a.p, table, pages, next.at));
-    __syncthreads();
-    while (tile.at >= 0 || next.at >= 0) { /* next comes while tile is in work */
+    struct kvt_walk walk = {all_bounds + (size_t)g * (size_t)pages, kvt_table(a.p, cell), pages, low, high, -1, 0};
+    struct kvt_tile tile = {-1, 0, 0}, next = {0, 0, 0};
+    int done = 0;
+#pragma unroll 1
+    for (int turn = 0; next.at >= 0; turn ^= 1, tile = next) { /* next comes while tile is in work */
         const int j0 = tile.at * KEYS;
+        gpu_cp_async_wait<0>();
+        __syncthreads(); /* tile is here, nobody reads what next is put over, nor the probabilities before */
+        next = kvt_next_tile<KEYS>(a, walk, &group);
         if (next.at >= 0) {
             piece *to = tiles + (turn ^ 1) * NK * KEYS * pitch;
-            const bool plain = FIXED && n - next.at * KEYS >= KEYS; /* a whole tile */
+            const int live = n - next.at * KEYS, first = next.at % KVT_GROUP * (KEYS / KVT_PAGE_SLOTS);
+            const bool plain = FIXED && live >= KEYS; /* a whole tile */
             if constexpr (FIXED != 0)
                 if (plain)
-                    kvt_load_whole<KEYS, FIXED>(&page[turn ^ 1], 0, (unsigned char *)to);
+                    kvt_load_whole<KEYS, FIXED>(group.kv + first, 0, (unsigned char *)to);
             if (!plain)
-                kvt_load_tile<K, KEYS>(&page[turn ^ 1], n - next.at * KEYS, D, 0, DP, stride, to);
-            kvt_load_positions<KEYS>(&page[turn ^ 1], key_pos[turn ^ 1]);
+                kvt_load_tile<K, KEYS>(group.kv + first, live, D, 0, DP, stride, to);
+            kvt_load_positions<KEYS>(group.pos + first, key_pos[turn ^ 1]);
         }
         gpu_cp_async_commit();
-        struct kvt_tile second = {-1, 0, 0};
-        if (next.at >= 0)
-            second = kvt_next_tile<KEYS>(a, bounds, pages, next.at + 1, low, high);
-        struct kvt_page_at ahead = kvt_find_page<KEYS>(a.p, table, pages, second.at);
-        gpu_cp_async_wait<1>();
-        __syncthreads();
         if (tile.at >= 0) {
             const int live = n - j0;
             const bool clear = kvt_all_seen<KEYS>(a, tile, live, low, high); /* nothing to be hidden, as in most tiles */
@@ -314,18 +333,11 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
             kvt_scores<K, KEYS, (FIXED ? FIXED / 16 : 1)>(q, tiles + turn * NK * KEYS * pitch, DP, s);
             if (a.cap2 > 0)
                 kvt_cap_scores<KEYS>(a, by, s);
-#pragma unroll
-            for (int i = 0; i < KEYS / 8; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    int c = i * 8 + lane % 4 * 2 + j % 2;
-                    float power = fmaf(s[i][j], by[j / 2], -most[j / 2]), x = gpu_exp2(power) * inverse[j / 2];
-                    if (!clear && !(c < live && kvt_sees(a, at[j / 2], key_pos[turn][c])))
-                        x = power = 0;
-                    p[(r0 + j / 2 * 8) * p_pitch(KEYS) + c] = x;
-                    entropy[j / 2] = fmaf(x, power, entropy[j / 2]);
-                    s[i][j] = x;
-                }
+            float *out = p + r0 * p_pitch(KEYS) + lane % 4 * 2;
+            if (clear)
+                probabilities<KEYS, true>(s, by, most, inverse, 0, out, entropy);
+            else
+                probabilities<KEYS, false>(s, by, most, inverse, kvt_shown<KEYS>(a, at, key_pos[turn], live), out, entropy);
             if (sinks || near)
 #pragma unroll
                 for (int i = 0; i < KEYS / 8; i++)
@@ -361,13 +373,7 @@ static __global__ void __launch_bounds__(THREADS, 3) sweep_kernel(struct kvt_att
             if (w.n_segments)
                 walk_groups<KEYS>(segments, p, j0, end, next.at < 0, line, line_step, rows);
         }
-        kvt_keep_page<KEYS>(&page[turn], ahead);
-        __syncthreads();
-        tile = next;
-        next = second;
-        turn ^= 1;
     }
-    gpu_cp_async_wait<0>();
     fill_rows(w, a, t0, rows, h, last_row, done, w.ld, n);
     for (int j = 0; row_sums && j < 2; j++) { /* four lanes have a row's columns */
         for (int i = 1; i < 4; i *= 2) {
@@ -422,9 +428,9 @@ template <class K>
 static int launch_type(struct kvt_dev *dev, const struct kvt_attn_call *a, int branch, const int2 *bounds, int pages, const struct kvt_row_sum *sums, const struct kvt_sweep *w)
 {
     int DP = kvt_padded(a->p.D);
-    if (!DP || shared_bytes<K, 32>(DP) + 2048 > dev->shared_most)
+    if (!DP || shared_bytes<K, 32>(DP) + STATIC > dev->shared_most)
         return kvt_fail(&dev->err, KVT_EUNSUP, "attention's sweep: no kernel for heads of %d values on this device; use --backend cpu", a->p.D);
-    if (DP > 128 || shared_bytes<K, 64>(DP) + 2048 > dev->shared_most)
+    if (DP > 128 || shared_bytes<K, 64>(DP) + STATIC > dev->shared_most)
         return launch<K, 32, 0>(dev, a, branch, bounds, pages, DP, sums, w);
     if constexpr (sizeof(K) == 2) {
         if (a->p.D == 64)

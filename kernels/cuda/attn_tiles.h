@@ -55,31 +55,24 @@ struct kvt_tile {
     int low, high;
 };
 
-/* The first tile from `tile` on that a row at a position in [low, high] may see. bounds: {lowest, highest} of the live slots of each page
- * of a kv head. */
-template <int KEYS>
-static __device__ __forceinline__ struct kvt_tile kvt_next_tile(const struct kvt_attn_call &a, const int2 *bounds, int pages, int tile, int low, int high)
-{
-    enum { PAGES = KEYS / KVT_PAGE_SLOTS };
-#pragma unroll 1
-    for (; tile * PAGES < pages; tile++) {
-        int2 b = bounds[tile * PAGES];
-#pragma unroll
-        for (int i = 1; i < PAGES; i++) {
-            int2 c = tile * PAGES + i < pages ? bounds[tile * PAGES + i] : b;
-            b.x = c.x < b.x ? c.x : b.x;
-            b.y = c.y > b.y ? c.y : b.y;
-        }
-        if (b.x <= high && (!a.window || b.y > low - a.window))
-            return {tile, b.x, b.y};
-    }
-    return {-1, 0, 0};
-}
-
 /* Whether all rows at positions in [low, high] see all `live` slots of a whole tile. */
 template <int KEYS> static __device__ __forceinline__ bool kvt_all_seen(const struct kvt_attn_call &a, const struct kvt_tile &tile, int live, int low, int high)
 {
     return live >= KEYS && tile.high <= low && (!a.window || tile.low > high - a.window);
+}
+
+/* What of a tile this lane's rows see, in the mma's shape: bit 4 i + j of s[i][j]. */
+template <int KEYS> static __device__ __forceinline__ unsigned kvt_shown(const struct kvt_attn_call &a, const int32_t *at, const int32_t *key_pos, int live)
+{
+    unsigned shown = 0;
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            int c = i * 8 + (int)threadIdx.x % 4 * 2 + j % 2, pos = key_pos[c], row = at[j / 2];
+            shown |= (unsigned)((c < live) & (pos <= row) & (!a.window | (pos > row - a.window))) << (4 * i + j);
+        }
+    return shown;
 }
 
 /* Scores of the mma's shape through the cap, so that by[j] (a row's power of two) is all that is still to be multiplied. */
@@ -166,30 +159,63 @@ static __device__ __forceinline__ void kvt_row_range(const int32_t *row_pos, int
     *high = y;
 }
 
-/* Where a tile's pages lie, for the loads of a tile: found by one thread for each page, one tile ahead of its loads, since each
- * of these pointers is two loads behind the other. In shared memory, two of them by turns. */
-template <int KEYS> struct kvt_tile_pages {
-    const unsigned char *kv[KEYS / KVT_PAGE_SLOTS]; /* NULL behind the last page */
-    const int32_t *pos[KEYS / KVT_PAGE_SLOTS];
+/* Where the pages of 32 tiles lie and which positions they hold, in shared memory: each of these pointers is two loads behind the other, too
+ * long a chain for every tile. */
+enum { KVT_GROUP = 32 };
+template <int KEYS> struct kvt_tile_group {
+    const unsigned char *kv[KVT_GROUP * KEYS / KVT_PAGE_SLOTS]; /* NULL behind the last page */
+    const int32_t *pos[KVT_GROUP * KEYS / KVT_PAGE_SLOTS];
+    int2 bounds[KVT_GROUP];
 };
-struct kvt_page_at {
-    const unsigned char *kv;
-    const int32_t *pos;
+/* A block's way through the tiles that its rows, at positions in [low, high], may see. */
+struct kvt_walk {
+    const int2 *bounds;      /* {lowest, highest} position of the live slots of each page of the kv head */
+    const int32_t *table;
+    int pages, low, high;
+    int group;               /* that is in shared memory; at first -1 */
+    unsigned left;           /* its tiles that are still to come */
 };
-template <int KEYS> static __device__ __forceinline__ struct kvt_page_at kvt_find_page(const struct kvt_pages &p, const int32_t *table, int pages, int tile)
+
+/* The next tile. By all threads, behind a barrier after the last use of the group. */
+template <int KEYS> static __device__ __forceinline__ struct kvt_tile kvt_next_tile(const struct kvt_attn_call &a, struct kvt_walk &w, struct kvt_tile_group<KEYS> *g)
 {
-    int i = tile * (KEYS / KVT_PAGE_SLOTS) + (int)threadIdx.x;
-    if (tile < 0 || (int)threadIdx.x >= KEYS / KVT_PAGE_SLOTS || i >= pages)
-        return {NULL, NULL};
-    int32_t page = table[i];
-    return {kvt_page_kv(p, page), kvt_page_pos(p, page)};
-}
-template <int KEYS> static __device__ __forceinline__ void kvt_keep_page(struct kvt_tile_pages<KEYS> *to, const struct kvt_page_at &x)
-{
-    if (threadIdx.x < KEYS / KVT_PAGE_SLOTS) {
-        to->kv[threadIdx.x] = x.kv;
-        to->pos[threadIdx.x] = x.pos;
+    enum { PER = KEYS / KVT_PAGE_SLOTS };
+#pragma unroll 1
+    while (!w.left) {
+        if (++w.group * KVT_GROUP * PER >= w.pages)
+            return {-1, 0, 0};
+        int i = (int)threadIdx.x, at = w.group * KVT_GROUP * PER + i;
+        if (i < KVT_GROUP * PER) { /* whole warps */
+            int2 b = {2147483647, -1};
+            const unsigned char *kv = NULL;
+            const int32_t *pos = NULL;
+            if (at < w.pages) {
+                int32_t page = w.table[at];
+                b = w.bounds[at];
+                kv = kvt_page_kv(a.p, page);
+                pos = kvt_page_pos(a.p, page);
+            }
+            g->kv[i] = kv;
+            g->pos[i] = pos;
+#pragma unroll
+            for (int d = 1; d < PER; d *= 2) {
+                int x = __shfl_xor_sync(0xffffffffu, b.x, d), y = __shfl_xor_sync(0xffffffffu, b.y, d);
+                b.x = x < b.x ? x : b.x;
+                b.y = y > b.y ? y : b.y;
+            }
+            if (i % PER == 0)
+                g->bounds[i / PER] = b;
+        }
+        __syncthreads();
+        int2 b = g->bounds[threadIdx.x % 32];
+        w.left = __ballot_sync(0xffffffffu, b.x <= w.high && (!a.window || b.y > w.low - a.window));
+        if (w.left)
+            break;
+        __syncthreads(); /* all have seen that there is none */
     }
+    int t = __ffs((int)w.left) - 1;
+    w.left &= w.left - 1;
+    return {w.group * KVT_GROUP + t, g->bounds[t].x, g->bounds[t].y};
 }
 
 /* Which 16 bytes of a tile a thread loads: first here, then a step on. */
@@ -199,20 +225,20 @@ struct kvt_stride {
 static __device__ __forceinline__ struct kvt_stride kvt_stride_of(int per) { return {(int)threadIdx.x / per, (int)threadIdx.x % per, KVT_TILE_THREADS / per, KVT_TILE_THREADS % per, per}; }
 
 /* A whole tile of 16-bit rows whose D is known: 16 bytes a thread and load, one behind the other in each page. */
-template <int KEYS, int D> static __device__ __forceinline__ void kvt_load_whole(const struct kvt_tile_pages<KEYS> *pages, size_t half_page, unsigned char *to)
+template <int KEYS, int D> static __device__ __forceinline__ void kvt_load_whole(const unsigned char *const *kv, size_t half_page, unsigned char *to)
 {
     enum { PAGE = 2 * D, PER = D / 8 }; /* loads of a page, of a row */
 #pragma unroll
     for (int i = 0; i < KEYS * PER / KVT_TILE_THREADS; i++) {
         int load = i * KVT_TILE_THREADS + (int)threadIdx.x, page = load / PAGE, at = load % PAGE, row = load / PER;
-        gpu_cp_async16(to + (row * (D + KVT_PITCH) + load % PER * 8) * 2, pages->kv[page] + half_page + at * 16);
+        gpu_cp_async16(to + (row * (D + KVT_PITCH) + load % PER * 8) * 2, kv[page] + half_page + at * 16);
     }
 }
 
 /* The first `live` rows of a tile of K (or, at `half_page`, V) into (NK, KEYS, DP + 8), the others 0. 16-bit rows that are a multiple
  * of 16 bytes are on their way when this returns (commit and wait are the caller's). Dims behind D must be 0 already. */
 template <class K, int KEYS>
-static __device__ __forceinline__ void kvt_load_tile(const struct kvt_tile_pages<KEYS> *pages, int live, int D, size_t half_page, int DP, struct kvt_stride at, typename kvt_pieces<K>::piece *to)
+static __device__ __forceinline__ void kvt_load_tile(const unsigned char *const *kv, int live, int D, size_t half_page, int DP, struct kvt_stride at, typename kvt_pieces<K>::piece *to)
 {
     typedef typename kvt_pieces<K>::piece piece;
     constexpr int NK = kvt_pieces<K>::NK;
@@ -222,7 +248,7 @@ static __device__ __forceinline__ void kvt_load_tile(const struct kvt_tile_pages
         while (at.row < KEYS) {
             piece *dst = to + at.row * pitch + at.at * 8;
             if (at.row < live)
-                gpu_cp_async16(dst, pages->kv[at.row / KVT_PAGE_SLOTS] + half_page + (at.row % KVT_PAGE_SLOTS * D + at.at * 8) * 2);
+                gpu_cp_async16(dst, kv[at.row / KVT_PAGE_SLOTS] + half_page + (at.row % KVT_PAGE_SLOTS * D + at.at * 8) * 2);
             else
                 *(int4 *)(void *)dst = make_int4(0, 0, 0, 0);
             at.row += at.rows;
@@ -237,18 +263,18 @@ static __device__ __forceinline__ void kvt_load_tile(const struct kvt_tile_pages
 #pragma unroll 1
     for (int i = threadIdx.x; i < KEYS * D; i += KVT_TILE_THREADS) {
         int r = i / D, d = i % D;
-        float x = r < live ? (float)((const K *)(pages->kv[r / KVT_PAGE_SLOTS] + half_page))[r % KVT_PAGE_SLOTS * D + d] : 0;
+        float x = r < live ? (float)((const K *)(kv[r / KVT_PAGE_SLOTS] + half_page))[r % KVT_PAGE_SLOTS * D + d] : 0;
         for (int j = 0; j < NK; j++)
             x = kvt_piece_of(x, &to[(j * KEYS + r) * pitch + d]);
     }
 }
 
 /* Positions of a tile's slots, on their way; those of slots that aren't there are left as they are. */
-template <int KEYS> static __device__ __forceinline__ void kvt_load_positions(const struct kvt_tile_pages<KEYS> *pages, int32_t *pos)
+template <int KEYS> static __device__ __forceinline__ void kvt_load_positions(const int32_t *const *from, int32_t *pos)
 {
     int i = (int)threadIdx.x;
-    if (i < KEYS / 4 && pages->pos[i / 4])
-        gpu_cp_async16(pos + i * 4, pages->pos[i / 4] + i % 4 * 4);
+    if (i < KEYS / 4 && from[i / 4])
+        gpu_cp_async16(pos + i * 4, from[i / 4] + i % 4 * 4);
 }
 
 /* Zeros where no value of a row goes, once for each tile of memory: dims [D, DP). */
