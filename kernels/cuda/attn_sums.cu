@@ -43,9 +43,10 @@ static __device__ int lower_bound(const int32_t *pos, int T, int at)
 }
 
 /* Values of rows' lines, [first, first + width), summed over the rows of each kind: those of a segment, of a bin of the map, or from
- * far_from on. A prefill's rows ascend, so a kind's are neighbours. */
+ * far_from on. A prefill's rows ascend, so a kind's are neighbours. For the map also maxima, [at_max, at_max + width). Rows that see nothing of
+ * a bin of the map have no value there. Either output may be NULL. */
 enum kind { BY_SEGMENT, FAR, BY_BIN };
-static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *all_pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)
+static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *all_pos, enum kind kind, int kinds, int first, int width, float *out, float *most)
 {
     int j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y, at = blockIdx.z, low = w.far_from, up = 2147483647;
     const int32_t *pos = all_pos + w.T0;
@@ -59,23 +60,32 @@ static __global__ void rows_kernel(struct kvt_sweep w, int H, const int32_t *all
         up = (int)(((int64_t)(at + 1) * w.n_rows + w.R - 1) / w.R);
     }
     size_t to = ((size_t)h * (size_t)kinds + (size_t)at) * (size_t)width + (size_t)j, step = (size_t)H * (size_t)w.row_ld;
+    if (kind == BY_BIN) {
+        if (w.bin[j] == w.bin[j + 1]) /* more bins than columns: nothing lies in this one */
+            return;
+        low = w.bin[j] > low ? w.bin[j] : low;
+    }
     int t = lower_bound(pos, w.T, low), end = lower_bound(pos, w.T, up);
-    const float *line = w.rowwise + (size_t)h * (size_t)w.row_ld + (size_t)(first + j);
-    float x = larger ? out[to] : 0;
+    const float *line = w.rowwise + (size_t)h * (size_t)w.row_ld;
     if (t >= end)
         return;
+    float sum = 0, larger = most ? most[to] : 0;
 #pragma unroll 8
-    for (; t < end; t++) {
-        float y = line[(size_t)t * step];
-        x = larger ? fmaxf(x, y) : x + y;
-    }
-    out[to] = larger ? x : out[to] + x;
+    for (int i = t; out && i < end; i++)
+        sum += line[(size_t)i * step + (size_t)(first + j)];
+#pragma unroll 8
+    for (int i = t; most && i < end; i++)
+        larger = fmaxf(larger, line[(size_t)i * step + (size_t)(w.at_max + j)]);
+    if (out)
+        out[to] += sum;
+    if (most)
+        most[to] = larger;
 }
 
-static void add_rows(struct kvt_dev *dev, const struct kvt_sweep *w, int H, const int32_t *pos, enum kind kind, int kinds, int first, int width, float *out, bool larger)
+static void add_rows(struct kvt_dev *dev, const struct kvt_sweep *w, int H, const int32_t *pos, enum kind kind, int kinds, int first, int width, float *out, float *most)
 {
-    if (out && width)
-        GPU_LAUNCH(rows_kernel, dim3(kvt_blocks((size_t)width, 32), (unsigned)H, (unsigned)kinds), 32, 0, dev->stream, *w, H, pos, kind, kinds, first, width, out, larger);
+    if ((out || most) && width)
+        GPU_LAUNCH(rows_kernel, dim3(kvt_blocks((size_t)width, 32), (unsigned)H, (unsigned)kinds), 32, 0, dev->stream, *w, H, pos, kind, kinds, first, width, out, most);
 }
 
 int kvt_cuda_attn_sums(struct kvt_dev *dev, const struct kvt_sweep *w, const struct kvt_see *see, int H, int blocks, const int32_t *pos)
@@ -100,11 +110,10 @@ int kvt_cuda_attn_sums(struct kvt_dev *dev, const struct kvt_sweep *w, const str
     if (w->later)
         COLUMN(see->later, false);
 #undef COLUMN
-    add_rows(dev, w, H, pos, BY_SEGMENT, w->n_segments, 0, w->n_segments, see->spans, false);
-    add_rows(dev, w, H, pos, FAR, 1, w->at_distance, w->bins, see->distance, false);
-    add_rows(dev, w, H, pos, FAR, 1, w->at_offset, w->n_offsets, see->offset, false);
-    add_rows(dev, w, H, pos, BY_BIN, w->R, w->at_sum, w->C, see->pool_mean, false);
-    add_rows(dev, w, H, pos, BY_BIN, w->R, w->at_max, w->C, see->pool_max, true);
+    add_rows(dev, w, H, pos, BY_SEGMENT, w->n_segments, 0, w->n_segments, see->spans, NULL);
+    add_rows(dev, w, H, pos, FAR, 1, w->at_distance, w->bins, see->distance, NULL);
+    add_rows(dev, w, H, pos, FAR, 1, w->at_offset, w->n_offsets, see->offset, NULL);
+    add_rows(dev, w, H, pos, BY_BIN, w->R, w->at_sum, w->C, see->pool_mean, see->pool_max);
     return kvt_cuda_launched(dev, "attention's sums");
 }
 

@@ -512,7 +512,9 @@ int kvt_cuda_attn_sweep(struct kvt_dev *dev, const struct kvt_attn_call *a, int 
         size_t columns = (size_t)w.n_kinds * (size_t)blocks * (size_t)a->H * (size_t)w.ld * sizeof(float);
         w.column = (float *)scratch;
         w.rowwise = (float *)((char *)scratch + aligned(columns));
-        rc = kvt_cuda_zero(dev, scratch, aligned(columns) + (size_t)w.T * (size_t)a->H * (size_t)w.row_ld * sizeof(float));
+        /* rows' lines are written whole but for bins of the map that a row sees nothing of, which nobody reads unless a window hides some */
+        const bool whole = !a->window && !w.n_segments && !w.bins && !w.n_offsets;
+        rc = kvt_cuda_zero(dev, scratch, aligned(columns) + (whole ? 0 : (size_t)w.T * (size_t)a->H * (size_t)w.row_ld * sizeof(float)));
         if (!rc)
             rc = a->p.type == KVT_F16    ? launch_type<__half>(dev, a, branch, bounds, pages, sums, &w)
                  : a->p.type == KVT_BF16 ? launch_type<__nv_bfloat16>(dev, a, branch, bounds, pages, sums, &w)

@@ -69,8 +69,8 @@ template <int KEYS> static __device__ __forceinline__ unsigned kvt_shown(const s
     for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            int c = i * 8 + (int)threadIdx.x % 4 * 2 + j % 2, pos = key_pos[c], row = at[j / 2];
-            shown |= (unsigned)((c < live) & (pos <= row) & (!a.window | (pos > row - a.window))) << (4 * i + j);
+            int c = i * 8 + (int)threadIdx.x % 4 * 2 + j % 2, pos = c < live ? key_pos[c] : 2147483647, row = at[j / 2];
+            shown |= (unsigned)((pos <= row) & (!a.window | (pos > row - a.window))) << (4 * i + j);
         }
     return shown;
 }
