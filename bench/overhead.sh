@@ -7,7 +7,7 @@
 # OUT_DIR/runs.tsv remembers every run, so that a script that was stopped, or started with more rounds or lengths, goes on; the table is made of
 # what is there. Prompts are shots made from this repository's pages. Prefill: one token generated; decode: 64 behind the prompt. Needs GNU time.
 set -eu
-rounds=3 lengths="512 1024 2048 4096 8192" wrapper='' bin=build/bin threads=${THREADS:-2}
+rounds=3 lengths="512 1024 2048 4096 8100" wrapper='' bin=build/bin threads=${THREADS:-2}
 while getopts r:n:w:b: c; do
     case $c in
     r) rounds=$OPTARG ;;
@@ -25,16 +25,17 @@ t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
 . "$here/timed.sh"
 
-# Shots of about 130 tokens, and a question as long as it takes to come to the length.
+# Shots of about 140 tokens, and a question as long as it takes to come to the length.
 cat "$here"/../docs/*.md "$here"/../README.md | tr '\n\t' '  ' | tr -d '"\\' | LC_ALL=C tr -cd ' -~' > "$t/text"
 if [ ! -s "$out/shots.jsonl" ]; then # the same ones, whenever it is called
     fold -w 400 "$t/text" | awk '{ printf "{\"question\": \"%s\", \"answer\": \"%s\"}\n", substr($0, 1, 300), substr($0, 301) }' > "$out/shots.jsonl"
 fi
 tokens_of() { "$bin/kvtrace" -m "$model" --shots "$out/shots.jsonl" --n-shots "$1" --question "$2" -n 1 --dry-run | awk '/^prompt/ { print $2; exit }'; }
 make_prompt() { # tokens: writes how many shots it takes, and the question
-    shots=$(($1 / 130 - 1)) left=0
+    shots=$(($1 / 150 - 1)) left=0
     while [ $left -lt 8 ]; do # not more than there is room for
-        left=$(($1 - $(tokens_of $shots x) + 1))
+        had=$(tokens_of $shots x)
+        left=$(($1 - ${had:-$1} + 1))
         [ $left -ge 8 ] || shots=$((shots - 1))
     done
     "$bin/cutprompt" "$model" $left < "$t/text" > "$out/question.$1"

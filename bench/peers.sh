@@ -4,7 +4,7 @@
 # usage: bench/peers.sh OUT_DIR SMOLLM2.gguf LLAMA_BENCH [QWEN.gguf|-] [PYTHON]
 #   LLAMA_BENCH  as bench/llama.sh wants it;  QWEN.gguf  Qwen2.5-Coder-1.5B-Instruct, Q4_K_M
 #   PYTHON       an interpreter that has kvpress, transformers, torch, gguf and h5py
-#   ROUNDS=3 THREADS=2 BIN=build/bin LENGTHS="512 1024 2048 4096 8192" from the environment; WRAPPER, a command that runs another alone on the machine
+#   ROUNDS=3 THREADS=2 BIN=build/bin LENGTHS="512 1024 2048 4096 8100" from the environment; WRAPPER, a command that runs another alone on the machine
 #   ONLY="llama qwen trace maps grow writer branch kvpress" takes some of its parts; DEEP=yes adds 16,384 tokens on QWEN and 40 branches at 8,000
 # Writes OUT_DIR/peers.tsv (figure, unit, ours, peer's, how many times better, goal) and, with gnuplot, peers.png and grow.png. What was
 # measured stays in OUT_DIR: stopped and called again it goes on, and its table is made of all that is there. Needs GNU time.
@@ -13,7 +13,7 @@ set -eu
 [ $# -ge 3 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1 model=$2 peer=$3 qwen=${4:--} python=${5:-} smol=$2
-rounds=${ROUNDS:-3} threads=${THREADS:-2} bin=${BIN:-build/bin} lengths=${LENGTHS:-512 1024 2048 4096 8192} wrapper=${WRAPPER:-}
+rounds=${ROUNDS:-3} threads=${THREADS:-2} bin=${BIN:-build/bin} lengths=${LENGTHS:-512 1024 2048 4096 8100} wrapper=${WRAPPER:-}
 only=${ONLY:-llama qwen trace maps grow writer branch kvpress}
 for f in "$model" "$peer" "$bin/kvtrace" "$bin/speed" "$bin/cutprompt" "$bin/writer"; do [ -e "$f" ] || { echo "peers.sh: no such file: $f" >&2; exit 3; }; done
 t=$(mktemp -d)
