@@ -168,6 +168,30 @@ static int copy(struct kvt_dev *dev, void *dst, const void *src, size_t bytes)
     return end(m, kvt_cuda_copy(dev, dst, src, bytes));
 }
 
+static int read_later(struct kvt_dev *dev, void *dst, const void *src, size_t bytes)
+{
+    struct mark m = begin(dev, "read_later", AS_ENGINE, (int64_t)bytes);
+    return end(m, kvt_cuda_read_later(dev, dst, src, bytes));
+}
+
+static int settle(struct kvt_dev *dev)
+{
+    struct mark m = begin(dev, "settle", AS_ENGINE, -1);
+    return end(m, kvt_cuda_settle(dev));
+}
+
+static int step_begin(struct kvt_dev *dev, const struct kvt_step_args *a)
+{
+    struct mark m = begin(dev, "step_begin", AS_ENGINE, -1);
+    return end(m, kvt_cuda_step_begin(dev, a));
+}
+
+static int step_end(struct kvt_dev *dev)
+{
+    struct mark m = begin(dev, "step_end", AS_ENGINE, -1);
+    return end(m, kvt_cuda_step_end(dev));
+}
+
 static int weights(struct kvt_dev *dev, struct kvt_mat *mat)
 {
     struct mark m = begin(dev, "weights", AS_ENGINE, (int64_t)kvt_row_bytes(mat->type, (size_t)mat->k) * mat->n);
@@ -187,7 +211,7 @@ static struct kvt_ops with_marks(struct kvt_ops to)
 {
     to.open = open_device, to.alloc = alloc, to.write = write, to.read = read, to.zero = zero, to.copy = copy, to.weights = weights;
     to.embed = embed, to.norm = norm, to.rotate = rotate, to.glu = glu, to.add = add, to.scale = scale, to.logit_stats = logit_stats;
-    to.linear = linear, to.linears = linears;
+    to.linear = linear, to.linears = linears, to.step_begin = step_begin, to.step_end = step_end, to.read_later = read_later, to.settle = settle;
     to.cache_open = cache_open, to.cache_append = cache_append, to.cache_keep = cache_keep, to.cache_remove = cache_remove;
     to.cache_fork = cache_fork, to.cache_drop = cache_drop, to.cache_positions = cache_positions, to.cache_lengths = cache_lengths;
     to.cache_bytes = cache_bytes, to.cache_peek = cache_peek;

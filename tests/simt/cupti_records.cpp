@@ -166,6 +166,7 @@ int main()
     joined(cupti);
     cut_off(cupti);
     graphs(cupti);
+    CHECK(kvt_cupti_refused(&cupti, CUPTI_ERROR_INSUFFICIENT_PRIVILEGES, "trying", &err) == KVT_EDEVICE && strstr(err.text, "administrators only"));
     CHECK(kvt_cupti_refused(&cupti, CUPTI_ERROR_UNKNOWN, "trying", &err) == KVT_EDEVICE && strstr(err.text, "trying: CUPTI error 999"));
     puts(failures ? "failed" : "all as they should be");
     return failures != 0;
