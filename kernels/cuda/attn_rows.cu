@@ -457,6 +457,7 @@ int kvt_cuda_attn_rows(struct kvt_dev *dev, const struct kvt_attn_call *a, int m
                                     : launch_type<__nv_bfloat16, 8>(dev, a, w);
     if (rc)
         return rc;
-    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), JOIN_THREADS, (size_t)(w.parts + 1) * sizeof(float), dev->stream, *a, w, sums);
+    /* a multiple of 8: ptxas reads what is left of the unrolled loop four at a time, past the last (memcheck on an H100) */
+    GPU_LAUNCH(join_kernel, dim3((unsigned)a->T, (unsigned)a->H), JOIN_THREADS, (size_t)(w.parts + 7) / 8 * 8 * sizeof(float), dev->stream, *a, w, sums);
     return kvt_cuda_launched(dev, "attention");
 }

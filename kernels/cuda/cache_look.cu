@@ -1,5 +1,9 @@
-/* What a cell holds: positions for a step, keys and values for checks and tools. A thread a slot, or a value. */
+/* What a cell holds: positions for a step, keys and values for checks and tools (a thread a slot, or a value); how many pages branches hold. */
 #include "kernels/cuda/cache.h"
+
+#include <string.h>
+
+enum { SLOTS = KVT_PAGE_SLOTS, THREADS = 128 };
 
 static __global__ void positions_kernel(struct kvt_pages p, int branch, int layer, int32_t *pos, int32_t *count, int ld)
 {
@@ -46,4 +50,54 @@ int kvt_cuda_cache_peek(struct kvt_dev *dev, struct kvt_cache *c, int branch, in
     if (!rc && v)
         rc = kvt_cuda_fetch(dev, v, rows + count, count * sizeof *v);
     return rc;
+}
+
+/* One block for each cell (x) of each branch (y); out: (branches, and one with the queue's ends), zero before. */
+static __global__ void count_kernel(struct kvt_pages p, struct kvt_holding *out)
+{
+    size_t cell = kvt_cell(p, blockIdx.y, 0, 0) + blockIdx.x;
+    unsigned all = 0, only = 0;
+    for (int i = threadIdx.x; i < (p.n[cell] + SLOTS - 1) / SLOTS; i += blockDim.x) {
+        all++;
+        only += p.refs[kvt_table(p, cell)[i]] == 1;
+    }
+    if (all)
+        atomicAdd(&out[blockIdx.y].all, (unsigned long long)all);
+    if (only)
+        atomicAdd(&out[blockIdx.y].only, (unsigned long long)only);
+    if (!threadIdx.x && !blockIdx.x && !blockIdx.y)
+        out[gridDim.y] = {p.ends->tail - p.ends->head, (unsigned long long)p.ends->peak};
+}
+
+/* Pages are counted for all branches at once: who asks after a step asks for each of them. */
+static int count(struct kvt_dev *dev, struct kvt_cache *c)
+{
+    size_t n = (size_t)c->o.max_branch, bytes = (n + 1) * sizeof *c->holding;
+    int rc = c->counted ? 0 : kvt_cuda_zero(dev, c->holding, bytes);
+    if (rc || c->counted)
+        return rc;
+    GPU_LAUNCH(count_kernel, dim3((unsigned)(c->o.L * c->o.G), (unsigned)n), THREADS, 0, dev->stream, c->at, c->holding);
+    rc = kvt_cuda_launched(dev, "kv cache");
+    if (!rc)
+        rc = kvt_cuda_fetch(dev, c->host_holding, c->holding, bytes);
+    c->counted = !rc;
+    if (!rc)
+        c->held_most = c->at.n_page - (int64_t)c->host_holding[n].all;
+    return rc;
+}
+
+int kvt_cuda_cache_bytes(struct kvt_dev *dev, struct kvt_cache *c, int branch, struct kvt_cache_bytes *out)
+{
+    memset(out, 0, sizeof *out);
+    int rc = count(dev, c);
+    if (rc)
+        return rc;
+    const struct kvt_holding *queue = &c->host_holding[c->o.max_branch];
+    out->held = (size_t)(c->at.n_page - (int64_t)queue->all) * c->at.page_bytes;
+    out->peak = (size_t)queue->only * c->at.page_bytes;
+    out->alone = (size_t)c->host_holding[branch].all * c->at.page_bytes;
+    out->own = (size_t)c->host_holding[branch].only * c->at.page_bytes;
+    out->tables = sizeof *c + (size_t)c->o.max_branch * (size_t)(c->o.L * c->o.G) * (1 + (size_t)c->at.table_ld) * sizeof(int32_t) + (size_t)c->at.n_page * (SLOTS + 2) * sizeof(int32_t) +
+                  KVT_MAX_SLABS * (sizeof *c->at.kv + sizeof *c->at.pos);
+    return 0;
 }
