@@ -7,8 +7,7 @@ for browser in chromium chromium-browser google-chrome; do
     browser=
 done
 [ -n "$browser" ] || skip "no chromium; the page's script was not run"
-browse() { HOME=$PWD timeout 60 $browser --headless --no-sandbox --disable-gpu --enable-logging=stderr --virtual-time-budget=4000 --dump-dom "file://$PWD/$1" >dom.html 2>said || [ $? -ne 124 ] ||
-    skip "the browser didn't end within a minute, on a busy machine; the page's script was not run"; }
+browse() { HOME=$PWD timeout 60 $browser --headless --no-sandbox --disable-gpu --enable-logging=stderr --virtual-time-budget=4000 --dump-dom "file://$PWD/$1" 2>said; }
 complaints() { grep -i 'console' said | sed 's/^[^"]*//'; }
 
 kvreport "$trace" -o page.html --no-pictures
@@ -69,14 +68,13 @@ window.onerror = (what) => say("error: " + what);
 })();
 </script></body></html>
 S
-browse test.html
-sed -n '/<pre id="found">/,/<\/pre>/p' dom.html | sed 's/<[^>]*>//g'
+browse test.html | sed -n '/<pre id="found">/,/<\/pre>/p' | sed 's/<[^>]*>//g'
 complaints
 
 printf '</script><script>document.title="broken"</script><img src=x onerror="document.title=1"> \001 \342\200\256evil\n' >evil.txt
 kvtrace -q -m "$model" -f evil.txt --method h2o --keep 50% --maps none --see none -n 2 -o evil.h5 >/dev/null
 kvreport evil.h5 -o evil.html --no-pictures
-browse evil.html
+browse evil.html >dom.html
 complaints
 grep -o '<html[^>]*>' dom.html
 grep -o '<title>.*' dom.html
