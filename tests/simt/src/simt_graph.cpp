@@ -33,6 +33,17 @@ static struct Count {
     }
 } count;
 Kernel &kernel_of(const void *func) { return kernels[func]; }
+static const std::vector<void *> *running_arg;
+static const std::vector<size_t> *running_bytes;
+bool is_argument(const void *p, size_t n)
+{
+    for (size_t i = 0; running_bytes && i < running_bytes->size(); i++) {
+        auto *arg = static_cast<const unsigned char *>((*running_arg)[i]), *at = static_cast<const unsigned char *>(p);
+        if (at >= arg && at + n <= arg + (*running_bytes)[i])
+            return true;
+    }
+    return false;
+}
 void capture(CUstream_st *s, std::function<void()> f, const void *func)
 {
     s->capture->node.push_back({std::move(f), func, ++node_ids});
@@ -76,6 +87,7 @@ SIMT_API cudaError_t cudaLaunchKernel(const void *func, dim3 g, dim3 b, void **a
     call->arg.push_back(nullptr);
     Body body = [](void *p) {
         Call &c = *static_cast<Call *>(p);
+        running_arg = &c.arg, running_bytes = &c.kernel->bytes;
         if (c.ptx)
             c.ptx->fn(c.arg.data());
         else
