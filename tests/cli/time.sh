@@ -15,7 +15,7 @@ wc -l <b.jsonl
 mkmodel --seed 3 --layers 2 --heads 32 --kv-heads 32 --head-dim 128 --context 128 wide.gguf # 8.4 MB of f32 K and V a sequence
 try "the largest batches" kvbench --time -m wide.gguf -t 1 --kv-type f32 --prompt-tokens 110 --new 6 --batch 1 --repeat 1 --method snapkv --keep 50% --memory 120MB -o c.jsonl -q
 kvbench table c.jsonl --format tsv --show largest | awk -F '\t' 'NR > 1 { d = $3 - $5; print $1, $2, (d * d <= 1 ? "as reckoned" : "not as reckoned: " $3 " and " $5), ($7 + 0 <= $9 ? "within" : "over"), (NR < 3 || $3 >= n ? "no fewer" : "fewer"); n = $3 }'
-grep -o '"refused":"[^"]*"' c.jsonl | sed 's/layer [0-9]*/layer N/; s/([0-9]* held)/(N held)/; s/for [0-9]* more/for N more/' | sort -u
+grep -o '"refused":"[^"]*"' c.jsonl | sed 's/cpu: layer [0-9]*: //; s/([0-9]* held)/(N held)/; s/for [0-9]* more/for N more/' | sort -u
 try "no memory at all" bench --batch 1 --repeat 1 --memory 1MB -o d.jsonl -q
 kvbench table d.jsonl --format csv --show largest | cut -d , -f 1-3
 try "for people" kvbench table a.jsonl
