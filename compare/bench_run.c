@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -60,8 +59,6 @@ static cJSON *run_line(const struct kvt_bench *b)
     const struct kvt_task *t = b->task;
     const struct kvt_shape *s = kvt_model_shape(run->model);
     char text[40];
-    time_t now = time(NULL);
-    struct tm tm;
     cJSON *o = cJSON_CreateObject(), *rules;
     cJSON_AddNumberToObject(o, "kvbench", 1);
     cJSON_AddStringToObject(o, "task", t->name);
@@ -86,11 +83,7 @@ static cJSON *run_line(const struct kvt_bench *b)
     snprintf(text, sizeof text, "%llu", (unsigned long long)run->o.seed);
     cJSON_AddStringToObject(o, "seed", text);
     cJSON_AddStringToObject(o, "backend", run->session.ops->name);
-    cJSON_AddStringToObject(o, "commit", kvt_commit());
-    gmtime_r(&now, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    cJSON_AddStringToObject(o, "created", text);
-    cJSON_AddStringToObject(o, "command_line", run->command_line);
+    kvt_result_made(o, run->command_line);
     return o;
 }
 

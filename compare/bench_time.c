@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -170,9 +169,6 @@ int kvt_timing_run(struct kvt_timing *t, int kind, int n, uint64_t kv_bytes, str
 static cJSON *run_line(const struct kvt_timing *t)
 {
     const struct kvtrace_run *run = &t->b->run;
-    char text[40];
-    time_t now = time(NULL);
-    struct tm tm;
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "kvbench", 1);
     cJSON_AddStringToObject(o, "task", "time");
@@ -188,11 +184,7 @@ static cJSON *run_line(const struct kvt_timing *t)
     cJSON_AddStringToObject(o, "backend", run->session.ops->name);
     cJSON_AddNumberToObject(o, "threads", run->o.threads);
     cJSON_AddStringToObject(o, "machine", kvt_batch_device(t->engine));
-    cJSON_AddStringToObject(o, "commit", kvt_commit());
-    gmtime_r(&now, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    cJSON_AddStringToObject(o, "created", text);
-    cJSON_AddStringToObject(o, "command_line", run->command_line);
+    kvt_result_made(o, run->command_line);
     return o;
 }
 

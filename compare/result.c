@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -382,6 +383,18 @@ static int same_run(const struct kvt_result *r, const cJSON *run, struct kvt_err
         return rc;
     }
     return 0;
+}
+
+void kvt_result_made(cJSON *run, const char *command_line)
+{
+    char text[40];
+    time_t now = time(NULL);
+    struct tm tm;
+    cJSON_AddStringToObject(run, "commit", kvt_commit());
+    gmtime_r(&now, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    cJSON_AddStringToObject(run, "created", text);
+    cJSON_AddStringToObject(run, "command_line", command_line);
 }
 
 int kvt_result_open(struct kvt_result *out, const char *path, cJSON *run, struct kvt_err *err)

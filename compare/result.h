@@ -46,6 +46,9 @@ struct kvt_result {
     int fd;                        /* open for appending and locked, or -1 */
 };
 
+/* What made a result, added to its line: commit, time, command line. */
+void kvt_result_made(cJSON *run, const char *command_line);
+
 /* Reads what is there; a torn last line (a run that was killed) is passed over. EFORMAT: no result file, or which line is wrong. */
 int kvt_result_read(struct kvt_result *out, const char *path, struct kvt_err *err);
 /* For a run: makes the file, or goes on with it: locked against a second run (EINPUT), held against `run` (EINPUT: what differs), a torn last
